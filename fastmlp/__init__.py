@@ -1,0 +1,17 @@
+"""Multilayer perceptrons that train fast on a CPU, in kernels that numba compiles from readable code."""
+
+from fastmlp.activations import ACTIVATIONS as ACTIVATIONS
+from fastmlp.activations import Activation as Activation
+from fastmlp.exceptions import DivergenceError as DivergenceError
+from fastmlp.losses import LOSSES as LOSSES
+from fastmlp.losses import Loss as Loss
+from fastmlp.mlp import MLP as MLP
+from fastmlp.optimizers import OPTIMIZERS as OPTIMIZERS
+from fastmlp.optimizers import Optimizer as Optimizer
+from fastmlp.parameters import INITIALIZERS as INITIALIZERS
+from fastmlp.parameters import Initializer as Initializer
+from fastmlp.reference import ReferenceMLP as ReferenceMLP
+from fastmlp.schedules import SCHEDULES as SCHEDULES
+from fastmlp.schedules import Schedule as Schedule
+
+__version__ = "0.1.0"

@@ -1,0 +1,311 @@
+"""Between the network and its kernels: lays out buffers, fills the records that steer the kernels, and calls them.
+
+No mathematics here. A call of a kernel is cut to about a tenth of a second, so that Ctrl-C, progress bars and callbacks get their turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.kernels import plan
+from fastmlp.kernels.epoch import run_chunks
+from fastmlp.kernels.predict import predict_rows
+from fastmlp.kernels.team import Team
+from fastmlp.losses import LOSSES, Loss
+from fastmlp.network import Progress, Recipe, Trainer
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, padded
+from fastmlp.threads import choose_threads
+from fastmlp.validation import Data
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PANEL_ROWS = 16
+"""Rows that go through all layers together; a multiple of the tile's rows and of the block that is transposed in registers."""
+
+WORKSPACE_BYTES = 1 << 20
+"""Activations and deltas of a chunk of rows should fit a second-level cache..."""
+LEAST_CHUNK_ROWS = 256
+"""...but shorter chunks make the gradient's inner products too short..."""
+CHUNK_FLOP = 8e9
+"""...and longer ones than this would keep Ctrl-C waiting."""
+
+CALL_SECONDS = 0.1
+"""Work of one call of a kernel."""
+_FIRST_FLOP_PER_SECOND = 4e9
+"""A cautious guess of a thread's speed, until it has been measured."""
+
+
+def _read_only(array: Array | None, dtype: Any) -> Array:
+    """A flat view that kernels cannot write to; always, so that there is one signature for all callers' arrays."""
+    view = np.empty(0, dtype) if array is None else array.reshape(-1).view()
+    view.flags.writeable = False
+    return view
+
+
+def _records(records: Array) -> Array:
+    """Records as a kernel takes them; with numba switched off, records need NumPy's help to have attributes."""
+    return records.view(np.recarray) if numba.config.DISABLE_JIT else records
+
+
+class Engine:
+    """The compiled side of one network: everything that depends on its sizes only.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+    dtype : numpy.dtype
+    activations : sequence of Activation
+    loss : Loss
+    mean : bool
+        Whether the objective is the mean over a batch.
+    n_threads : int or None
+        Threads to use; None to choose by the amount of work.
+    """
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        dtype: np.dtype[Any],
+        activations: Sequence[Activation],
+        loss: Loss,
+        mean: bool,
+        n_threads: int | None,
+    ) -> None:
+        self.sizes, self.dtype, self.n_threads = sizes, dtype, n_threads
+        self.layout = Layout.aligned(sizes, dtype)
+        self.widths = [padded(size, dtype) for size in sizes]
+        self._activations = activations
+        self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
+        self.units = self._make_units()
+        self.job = self._make_job(loss, mean)
+        self._workspaces: dict[tuple[int, int], _Workspace] = {}
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of weights."""
+        return len(self.sizes) - 1
+
+    def _make_job(self, loss: Loss, mean: bool) -> Array:
+        """The job record, with what every call has in common."""
+        job = np.zeros(1, plan.JOB)
+        canonical = loss.canonical == self._activations[-1].name
+        job["n_layers"], job["n_units"] = self.n_layers, len(self.units)
+        job["features"], job["outputs"] = self.sizes[0], self.sizes[-1]
+        job["panel_rows"] = PANEL_ROWS
+        job["mean"] = mean
+        job["loss"], job["parameter"] = LOSSES.code(loss), loss.parameter
+        job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
+        return job
+
+    def _make_units(self) -> Array:
+        """Blocks of weights, layer by layer, each column of blocks from top to bottom; then the layer's bias."""
+        units: list[tuple[int, ...]] = []
+        for layer, (fan_in, width) in enumerate(zip(self.sizes, self.widths[1:], strict=False)):
+            for column in range(0, width, plan.GRADIENT_COLUMNS):
+                columns = min(plan.GRADIENT_COLUMNS, width - column)
+                for row in range(0, fan_in, plan.GRADIENT_ROWS):
+                    units.append((layer, row, min(plan.GRADIENT_ROWS, fan_in - row), column, columns))
+                units.append((layer, fan_in, 1, column, columns))
+        return np.array(units, plan.UNIT)
+
+    def make_layers(self, rows: int) -> tuple[Array, int, int]:
+        """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas."""
+        layers = np.zeros(self.n_layers, plan.LAYER)
+        room = rows + plan.SLACK_ROWS
+        activations, deltas, transposed = room * self.widths[0], 0, 0
+        inputs = 0
+        for number, layer in enumerate(layers):
+            fan_in, fan_out = self.sizes[number], self.sizes[number + 1]
+            width = self.widths[number + 1]
+            activation = self._activations[number]
+            layer["fan_in"], layer["fan_out"], layer["width"] = fan_in, fan_out, width
+            layer["weights"], layer["bias"] = self.layout.weight_offset(number), self.layout.bias_offset(number)
+            layer["transposed"], layer["transposed_width"] = transposed, self.widths[number]
+            layer["inputs"], layer["input_width"] = inputs, self.widths[number]
+            layer["outputs"], layer["deltas"] = activations, deltas
+            layer["activation"], layer["parameter"] = ACTIVATIONS.code(activation), activation.parameter
+            layer["by_row"] = activation.by_row
+            inputs = activations
+            activations += room * width
+            deltas += room * width
+            transposed += fan_out * self.widths[number] if number else 0
+        return layers, activations, deltas
+
+    @property
+    def transposed_length(self) -> int:
+        """Elements of the transposed copy of the weights; the first layer has none."""
+        return sum(fan_out * width for fan_out, width in zip(self.sizes[2:], self.widths[1:], strict=False))
+
+    def output_block(self) -> int:
+        """Elements of one transposed panel of the outputs."""
+        return -(-self.sizes[-1] // plan.SLACK_ROWS) * plan.SLACK_ROWS * PANEL_ROWS
+
+    def chunk_rows(self, batch_size: int) -> int:
+        """Rows of a batch that are worked on at once; a function of the sizes only, because the bits of a gradient depend on it."""
+        row_bytes = self.dtype.itemsize * (self.widths[0] + 2 * sum(self.widths[1:]))
+        most = max(LEAST_CHUNK_ROWS, WORKSPACE_BYTES // row_bytes)
+        most = min(most, max(4 * PANEL_ROWS, int(CHUNK_FLOP / self.flop_per_row)))
+        return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
+
+    def threads_for(self, rows: int) -> int:
+        """Threads for chunks of so many rows."""
+        return choose_threads(self.flop_per_row * rows, -(-rows // PANEL_ROWS), self.n_threads)
+
+    def bounds(self, n_threads: int) -> Array:
+        """First unit of each thread, and the end: contiguous shares of about the same work."""
+        work = np.cumsum((self.units["rows"] + 4) * self.units["columns"])
+        shares = np.searchsorted(work, work[-1] * np.arange(1, n_threads) / n_threads)
+        return np.concatenate([[0], shares + 1, [len(self.units)]]).clip(0, len(self.units)).astype(np.int64)
+
+    def workspace(self, chunk_rows: int, n_threads: int) -> _Workspace:
+        """Buffers for chunks of so many rows; kept from call to call."""
+        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads)
+        if key not in self._workspaces:
+            self._workspaces = {key: _Workspace(self, *key)}
+        return self._workspaces[key]
+
+    def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
+        """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
+        mode = plan.GRADIENT_ONLY if gradient else plan.LOSS_ONLY
+        session = Session(self, buffer, data, data.rows, mode, mean=False)
+        for _ in session.run(None, np.zeros(plan.STEP_COLUMNS)):
+            pass
+        return float(session.sums[plan.LOSS_SUM]), session.gradient if gradient else None
+
+    def outputs(self, buffer: Array, x: Array) -> Array:
+        """Outputs (rows, outputs) of x (rows, features)."""
+        rows = len(x)
+        out = np.empty((rows, self.sizes[-1]), self.dtype)
+        n_threads = self.threads_for(rows)
+        block = self.output_block() + PANEL_ROWS
+        stride = padded(2 * PANEL_ROWS * max(self.widths) + block, self.dtype)
+        job = self.job.copy()
+        job["scratch_stride"] = stride
+        layers, _, _ = self.make_layers(PANEL_ROWS)
+        scratch = aligned_zeros(n_threads * stride, self.dtype)
+        step = _rows_per_call(self.flop_per_row / 3, n_threads)
+        with Team(n_threads) as team:
+            for start in range(0, rows, step):
+                team.run(
+                    predict_rows, _records(job), _records(layers), _read_only(x, self.dtype), buffer, scratch, out.reshape(-1),
+                    start, min(start + step, rows),
+                )  # fmt: skip
+        return out
+
+
+def _rows_per_call(flop_per_row: float, n_threads: int) -> int:
+    return max(PANEL_ROWS, int(CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / flop_per_row))
+
+
+class _Workspace:
+    """Buffers that a kernel works in; what they hold means nothing between two calls."""
+
+    def __init__(self, engine: Engine, rows: int, n_threads: int) -> None:
+        dtype = engine.dtype
+        self.layers, activations, deltas = engine.make_layers(rows)
+        panel = PANEL_ROWS * max(engine.widths)
+        block = plan.GRADIENT_ROWS * plan.GRADIENT_COLUMNS
+        outputs = 4 * engine.output_block() + 2 * PANEL_ROWS
+        self.scratch_stride = padded(max(panel + outputs, block), dtype) + ALIGNMENT // dtype.itemsize
+        self.activations = aligned_zeros(activations, dtype)
+        self.deltas = aligned_zeros(deltas, dtype)
+        self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
+        self.constants = aligned_zeros(padded(max(engine.widths), dtype) + 1, dtype)
+        self.constants[-1] = 1
+        self.panel_losses = np.zeros(rows // PANEL_ROWS + 1)
+        self.block_norms = np.zeros(len(engine.units))
+        self.transposed = aligned_zeros(max(engine.transposed_length, 1), dtype)
+        self.bounds = engine.bounds(n_threads)
+
+
+class Session:
+    """Data, a mode and the state that lives from one call of the kernel to the next."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        buffer: Array,
+        data: Data,
+        batch_size: int,
+        optimizer: int,
+        *,
+        mean: bool,
+        n_states: int = 0,
+        l2: float = 0.0,
+        max_norm: float = 0.0,
+    ) -> None:
+        self._engine, self._buffer, self._rows, self._batch_size = engine, buffer, data.rows, batch_size
+        dtype = engine.dtype
+        chunk_rows = engine.chunk_rows(batch_size)
+        self._chunk_rows = chunk_rows
+        self._chunks_per_batch = -(-batch_size // chunk_rows)
+        self._n_threads = engine.threads_for(chunk_rows)
+        self._space = space = engine.workspace(chunk_rows, self._n_threads)
+        self._data = (
+            _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, np.int64),
+            _read_only(data.weight, dtype),
+        )  # fmt: skip
+        length = engine.layout.length
+        self._states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
+        needs_gradient = optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
+        self.gradient = aligned_zeros(length if needs_gradient else 1, dtype)
+        self.sums = np.zeros(2)
+        job = engine.job.copy()
+        job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
+        job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
+        job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
+        job["scratch_stride"] = space.scratch_stride
+        self._job = job
+        self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * self._n_threads)
+
+    def run(self, order: Array | None, coefficients: Array) -> Iterator[int]:
+        """Go through all rows once, a row of coefficients for each batch; yields the number of rows done, several times a second."""
+        space, job = self._space, self._job
+        job["shuffled"] = order is not None
+        self.sums[:] = 0
+        order_view = _read_only(order, np.int64)
+        n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
+        refresh = True  # the caller, or a callback, may have changed the weights
+        start = 0
+        with Team(self._n_threads) as team:
+            while start < n_chunks:
+                stop = min(n_chunks, start + max(1, int(CALL_SECONDS / self._chunk_seconds)))
+                began = time.perf_counter()
+                team.run(
+                    run_chunks, _records(job), _records(space.layers), _records(self._engine.units), space.bounds, *self._data,
+                    order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
+                    space.activations, space.deltas, space.scratch, space.panel_losses, space.block_norms,
+                    coefficients, 0, start, stop, self.sums,
+                )  # fmt: skip
+                self._chunk_seconds = max((time.perf_counter() - began) / (stop - start), 1e-7)
+                start = stop
+                batch, chunk = divmod(start, self._chunks_per_batch)
+                yield min(self._rows, batch * self._batch_size + chunk * self._chunk_rows)
+
+
+class CompiledTrainer(Trainer):
+    """A training of one network by the kernels."""
+
+    def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
+        self._recipe = recipe
+        self._steps = 0
+        self._session = Session(
+            engine, buffer, data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
+            n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
+        )  # fmt: skip
+
+    def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
+        coefficients = np.empty((len(rates), plan.STEP_COLUMNS))
+        coefficients[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + 1, rates)
+        coefficients[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay
+        sums = self._session.sums
+        for rows in self._session.run(order, coefficients.reshape(-1)):
+            yield Progress(rows, float(sums[plan.LOSS_SUM]), float(sums[plan.WEIGHT_SUM]))
+        self._steps += len(rates)

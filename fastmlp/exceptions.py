@@ -1,0 +1,17 @@
+"""Errors that a caller may want to tell apart from others."""
+
+from __future__ import annotations
+
+
+class DivergenceError(FloatingPointError):
+    """The loss or a parameter stopped being a finite number; the network has the last finite parameters.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch in which it happened, from 1.
+    """
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch

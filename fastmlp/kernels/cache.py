@@ -1,0 +1,135 @@
+"""Compiled kernels on disk, so that only the first process ever waits for the compiler.
+
+numba's own cache stamps a function with its own source file: an edit of another file that it calls runs stale code. Here the
+stamp covers every file that compiled code comes from, and the versions of everything that compiles it. One file per
+compiled signature, named by the hash of all that it depends on, written aside and renamed: two processes at once can only write
+the same thing twice. A file that cannot be read or written, or whose content is damaged, costs a compilation and nothing else.
+
+Like numba's own, the files hold pickled machine code: whoever can write to the directory can run code. It is a directory of the
+user's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pickle
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching, serialize
+from numba.core.compiler import CompileResult
+
+_PACKAGE = Path(__file__).parent.parent
+_DIGEST_BYTES = 32
+
+
+def compiled_sources() -> list[Path]:
+    """The files that compiled code comes from: the kernels, and the tables of formulas that they are made with."""
+    tables = [_PACKAGE / f"{name}.py" for name in ("activations", "losses", "optimizers")]
+    return sorted((_PACKAGE / "kernels").glob("*.py")) + tables
+
+
+@functools.cache
+def source_stamp() -> str:
+    """Hash of everything but the processor that the machine code depends on."""
+    stamp = hashlib.sha256()
+    for name in ("fastmlp", "numba", "llvmlite", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            stamp.update(f"{name}={importlib.metadata.version(name)};".encode())
+    stamp.update(f"{sys.implementation.cache_tag};opt={numba.config.OPT};".encode())
+    for path in compiled_sources():
+        stamp.update(path.name.encode() + b"\0" + path.read_bytes())
+    return stamp.hexdigest()
+
+
+def cache_directory() -> Path:
+    """Where compiled kernels are kept: ``FASTMLP_CACHE_DIR``, else ``NUMBA_CACHE_DIR``, else the user's cache directory."""
+    for variable in ("FASTMLP_CACHE_DIR", "NUMBA_CACHE_DIR"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]) / "fastmlp"
+    if platform.system() == "Windows":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "fastmlp" / "kernels"
+    if platform.system() == "Darwin":
+        return Path.home() / "Library" / "Caches" / "fastmlp"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fastmlp"
+
+
+@functools.cache
+def _announce_compilation(directory: str) -> None:
+    print(f"fastmlp: compiling kernels for this processor (once; kept in {directory})", file=sys.stderr, flush=True)
+
+
+class KernelCache(caching._Cache):  # type: ignore[misc]  # numba has no types
+    """The cache of one kernel, in the place of numba's own."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = function.__name__
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str:
+        try:
+            return str(cache_directory())
+        except RuntimeError:  # no home directory can be determined
+            return ""
+
+    def _path(self, signature: Any, codegen: Any) -> Path:
+        key = repr((self._name, signature, codegen.magic_tuple(), source_stamp()))
+        return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled result for a signature, or None where there is none that can be used."""
+        target_context.refresh()
+        if not self._enabled or not self.cache_path:
+            return None
+        path = self._path(sig, target_context.codegen())
+        try:
+            content = path.read_bytes()
+            digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            if hashlib.sha256(payload).digest() == digest:
+                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:  # whatever is wrong with a file in the cache, compiling is the answer to it
+            pass
+        _announce_compilation(self.cache_path)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled result; a disk that is full or read-only is no reason to stop."""
+        if not self._enabled or not self.cache_path:
+            return
+        path = self._path(sig, data.codegen)
+        payload = serialize.dumps(data._reduce())
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(payload).digest() + payload)
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+
+    def enable(self) -> None:
+        """Use the disk (the default)."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Neither read from the disk nor write to it."""
+        self._enabled = False
+
+    def flush(self) -> None:
+        """Forget what is kept of this kernel, whatever wrote it."""
+        with contextlib.suppress(OSError):
+            for path in Path(self.cache_path).glob(f"{self._name}-*.kernel"):
+                path.unlink()

@@ -1,0 +1,54 @@
+"""Forward: z_l = a_{l-1} W_l + b_l, a_l = f_l(z_l), for a panel of rows that stays in the first-level cache."""
+
+from __future__ import annotations
+
+from fastmlp.kernels.jit import device
+from fastmlp.kernels.ladders import activate, activate_and_slope
+from fastmlp.kernels.product import product
+from fastmlp.kernels.simd import index
+
+
+@device
+def gather_row(x, features, row, out, out0):  # type: ignore[no-untyped-def]
+    """out[features] at out0 = row ``row`` of x (any number of rows, features)."""
+    x0 = row * features
+    for k in range(features):
+        out[index(out0 + k)] = x[index(x0 + k)]
+
+
+@device
+def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outputs, o0):  # type: ignore[no-untyped-def]
+    """outputs (rows, width) at o0 = inputs (rows, fan_in) at i0, times the layer's weights, plus its bias."""
+    layer = layers[layer_number]
+    product(
+        rows, layer.width, layer.fan_in, inputs, i0, input_width, 1, parameters, layer.weights, layer.width,
+        parameters, layer.bias, 0, outputs, o0, layer.width, False,
+    )  # fmt: skip
+
+
+@device
+def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas):  # type: ignore[no-untyped-def]
+    """All layers for rows first .. first + rows of the workspace, whose inputs have been gathered.
+
+    Leaves a_l of each hidden layer in ``activations`` and f'_l(z_l) in ``deltas``; of the last layer, only its logits.
+    """
+    for number in range(n_layers):
+        layer = layers[number]
+        o0 = layer.outputs + first * layer.width
+        affine(
+            layers, number, rows, activations, layer.inputs + first * layer.input_width, layer.input_width,
+            parameters, activations, o0,
+        )  # fmt: skip
+        if number < n_layers - 1:
+            d0 = layer.deltas + first * layer.width
+            activate_and_slope(
+                layer.activation, (activations, o0, deltas, d0, rows * layer.width, layer.parameter)
+            )
+
+
+@device
+def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0):  # type: ignore[no-untyped-def]
+    """outputs = f(inputs W + b) of one layer that is not the last; nothing is kept for a gradient."""
+    layer = layers[number]
+    affine(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0)
+    activate(layer.activation, (outputs, o0, rows * layer.width, layer.parameter))

@@ -1,0 +1,130 @@
+"""The one place that sets numba's options, each with its reason; numba itself is imported when a kernel is first used.
+
+Three decorators, by who calls the function:
+
+- :func:`kernel`: called from Python; kept in the on-disk cache (:mod:`fastmlp.kernels.cache`).
+- :func:`device`: called from kernels only.
+- :func:`elementary`: called from kernels only, and exact in the order of its floating-point operations.
+
+Options shared by all
+---------------------
+``nogil``
+    Threads of a team run the same kernel side by side; see :mod:`fastmlp.kernels.team`.
+``_nrt=False``
+    The kernels hold no references and cannot allocate: an allocation in one is a compile error, and passing an array
+    costs no atomic reference count (which two threads would fight over).
+``error_model="numpy"``
+    A division by zero gives inf or nan as in NumPy; the test for it would stop the vectoriser.
+``fastmath``
+    A named set. Never ``nnan`` or ``ninf``: a diverging network must be seen to diverge.
+``no_cpython_wrapper``, ``no_cfunc_wrapper``
+    Device functions need neither; leaving them out saves about a third of the compile time. They must then never be
+    called from Python except with ``NUMBA_DISABLE_JIT=1``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+"""Signed zeros ignored, reciprocals, fused multiply-add, approximate functions, reordering of sums."""
+
+_EXACT_ORDER = {"nsz", "contract"}
+"""For range reductions, which a reordered sum would destroy."""
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False, "error_model": "numpy"}
+_NO_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+_lock = threading.RLock()
+_before_first_compilation: list[Callable[[], None]] = []
+
+
+class Kernel(Generic[P, R]):
+    """A function that numba compiles when it is first needed, not when it is defined.
+
+    Modules that hold such functions (the tables of activations, losses and optimizers) can therefore be imported without
+    importing numba. Inside compiled code it behaves as the numba dispatcher that it stands for.
+    """
+
+    def __init__(self, function: Callable[P, R], *, cache: bool, **options: Any) -> None:
+        self.py_func = function
+        self._options = _OPTIONS | options
+        self._cache = cache
+        self._dispatcher: Any = None
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+
+    @property
+    def dispatcher(self) -> Any:
+        """numba's dispatcher; the plain function where numba's compiler is switched off."""
+        if self._dispatcher is None:
+            with _lock:
+                if self._dispatcher is None:
+                    self._dispatcher = self._make_dispatcher()
+        return self._dispatcher
+
+    def _make_dispatcher(self) -> Any:
+        import numba
+
+        if numba.config.DISABLE_JIT:
+            return self.py_func
+        while _before_first_compilation:
+            _before_first_compilation.pop()()
+        dispatcher = numba.njit(**self._options)(self.py_func)
+        if self._cache:
+            from fastmlp.kernels.cache import KernelCache
+
+            dispatcher._cache = KernelCache(self.py_func)
+        return dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        # numba asks a global for this attribute when compiled code names it.
+        return self.dispatcher._numba_type_
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = self.dispatcher(*args, **kwargs)
+        return result
+
+
+def kernel(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a function that Python calls: cached on disk, one compilation per dtype."""
+    return Kernel(function, cache=True, fastmath=FASTMATH)
+
+
+def device(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a function that only kernels call."""
+    return Kernel(function, cache=False, fastmath=FASTMATH, **_NO_WRAPPERS)
+
+
+def elementary(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a function that only kernels call and whose operations keep their order."""
+    return Kernel(function, cache=False, fastmath=_EXACT_ORDER, **_NO_WRAPPERS)
+
+
+def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[[Any], Any]) -> Callable[[Any], Any]:
+    """Join two versions of a scalar function into one name; compiled code picks by the type of the argument."""
+
+    def function(x: Any) -> Any:
+        return float32.py_func(x) if x.dtype.itemsize == 4 else float64.py_func(x)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+
+    def register() -> None:
+        from numba import types
+        from numba.extending import overload
+
+        def choose(x):  # type: ignore[no-untyped-def]  # numba compares its signature with that of what it returns
+            chosen = {types.float32: float32, types.float64: float64}.get(x)
+            return chosen and chosen.py_func
+
+        overload(function, jit_options=_OPTIONS | {"fastmath": _EXACT_ORDER})(choose)
+
+    _before_first_compilation.append(register)
+    return function

@@ -1,0 +1,84 @@
+"""The numbers that steer a kernel, as arrays of records: sizes, offsets and codes are data, so nothing recompiles for another network.
+
+All offsets and widths count elements of the flat arrays that they point into.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def _record(**fields: str) -> np.dtype[Any]:
+    return np.dtype(list(fields.items()), align=True)
+
+
+LAYER = _record(
+    fan_in="i8",
+    fan_out="i8",
+    width="i8",  # padded fan_out: distance between rows of weights, outputs and deltas
+    weights="i8",  # first weight, in parameters, gradient and states alike
+    bias="i8",  # first bias
+    transposed="i8",  # first element of the transposed copy of the weights, (fan_out, transposed_width)
+    transposed_width="i8",
+    inputs="i8",  # first row of the layer's inputs in the activations
+    input_width="i8",
+    outputs="i8",  # first row of its outputs in the activations
+    deltas="i8",  # first row of its deltas
+    activation="i8",  # code of the activation function
+    by_row="i8",  # 1 for softmax
+    parameter="f8",  # slope or scale of the activation function
+)
+
+UNIT = _record(  # a block of a layer's weights (or of its bias), with the gradient of which one thread is charged
+    layer="i8",
+    row="i8",  # first row; the bias is row fan_in
+    rows="i8",
+    column="i8",
+    columns="i8",
+)
+
+JOB = _record(
+    n_layers="i8",
+    n_units="i8",
+    features="i8",
+    outputs="i8",
+    rows="i8",  # samples in the data
+    batch_size="i8",
+    chunk_rows="i8",  # rows of a batch that the workspace holds at once
+    panel_rows="i8",  # rows that one thread takes through all layers at once
+    shuffled="i8",  # 1: row i of the epoch is row order[i] of the data
+    labelled="i8",  # 1: targets are class labels
+    weighted="i8",  # 1: there are sample weights
+    mean="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
+    loss="i8",  # code of the loss
+    canonical="i8",  # 1: delta of the output layer is a - y
+    logits="i8",  # 1: the loss is computed from the logits
+    optimizer="i8",  # code of the optimizer, or one of the two below
+    parameter="f8",  # threshold or quantile of the loss
+    l2="f8",
+    max_norm="f8",  # 0: gradients are not clipped
+    scratch_stride="i8",  # elements of scratch memory per thread
+)
+
+LOSS_ONLY, GRADIENT_ONLY = -2, -1
+"""In the place of an optimizer's code: no gradient at all; gradient but no update."""
+
+GRADIENT_ROWS, GRADIENT_COLUMNS = 16, 480
+"""Largest block of a :data:`UNIT`."""
+
+SHRINK = 8
+"""Column of a step's coefficients with the factor that weight decay multiplies weights by; those of the step formula stand before it."""
+
+STEP_COLUMNS = SHRINK + 1
+
+SLACK_ROWS = 8
+"""Rows that every buffer has beyond its end, for tiles that are rounded up."""
+
+# Places in the array that threads share; 8 int64 make a cache line.
+ARRIVED, ABORT = 0, 8
+SYNC_LENGTH = 16
+
+# Places in the array of sums that a kernel adds to.
+LOSS_SUM, WEIGHT_SUM = 0, 1

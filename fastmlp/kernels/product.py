@@ -1,0 +1,35 @@
+"""The one matrix product that forward, delta and gradient are made of."""
+
+from __future__ import annotations
+
+from fastmlp.kernels.jit import device
+from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes, tile
+
+
+@device
+def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, exact):  # type: ignore[no-untyped-def]
+    """C = I + A @ B, all flat arrays with an offset and a distance between rows (``ld``), in elements.
+
+    A (rows, depth), any strides; B (depth, columns) and I, C (rows, columns) with unit column stride; ``ld_i`` = 0 repeats one row.
+    ``columns`` is a multiple of the 64 bytes that widths are padded to. Unless ``exact``, a partial tile of rows is rounded up to the
+    next one there is: it may read up to TILE_ROWS - 1 rows beyond those of A and I, and write as many into C.
+    """
+    vectors = columns // lanes(b)
+    chunks = (vectors + TILE_VECTORS - 1) // TILE_VECTORS
+    j = 0
+    for chunk in range(chunks):
+        n_vectors = vectors // chunks
+        if chunk < vectors % chunks:
+            n_vectors += 1
+        i = 0
+        while i < rows:
+            most = rows - i if exact else 2 * (rows - i) - 1
+            n_rows = TILE_ROWS
+            while n_rows > most:
+                n_rows //= 2
+            tile(
+                n_rows, n_vectors, a, a0 + i * a_row, a_row, a_column, b, b0 + j, ld_b,
+                initial, i0 + i * ld_i + j, ld_i, c, c0 + i * ld_c + j, ld_c, depth,
+            )  # fmt: skip
+            i += n_rows
+        j += n_vectors * lanes(b)

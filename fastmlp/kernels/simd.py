@@ -1,0 +1,367 @@
+"""What numba cannot say: the register tile and a few single instructions, as LLVM intrinsics.
+
+Each takes whole flat arrays and offsets (in elements), never addresses or slices, and has a plain Python twin that runs with
+``NUMBA_DISABLE_JIT=1``. The width of a vector and the shape of the tile follow the features of the processor that numba compiles for,
+so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose them too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+_I64, _I32 = ir.IntType(64), ir.IntType(32)
+
+
+class Machine(NamedTuple):
+    """The processor, as far as the kernels care."""
+
+    vector_bytes: int
+    """Width of a vector register."""
+    tile_rows: int
+    """Rows of accumulators held in registers."""
+    tile_vectors: int
+    """Vectors of accumulators in each of them."""
+    fma: bool
+    """Whether a fused multiply-add is one instruction; without it, ``llvm.fma`` would be a library call."""
+    x86: bool
+    arm: bool
+
+
+def detect_machine(triple: str, features: str) -> Machine:
+    """Choose vectors and tile by target triple and LLVM's feature string (``+avx2,+fma,-avx512f``)."""
+    has = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    x86 = triple.startswith(("x86_64", "i686"))
+    arm = triple.startswith(("aarch64", "arm64"))
+    # Accumulators + one row of B + one broadcast must fit the registers: 32 with AVX-512 and NEON, 16 otherwise.
+    if "avx512f" in has and "avx512vl" in has:
+        return Machine(64, 8, 3, True, x86, arm)
+    if "avx2" in has and "fma" in has:
+        return Machine(32, 4, 3, True, x86, arm)
+    if arm:
+        return Machine(16, 8, 3, True, x86, arm)
+    return Machine(16, 4, 3, "fma" in has, x86, arm)
+
+
+_TRIPLE, _CPU, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+MACHINE = detect_machine(_TRIPLE, _FEATURES)
+TILE_ROWS = MACHINE.tile_rows
+TILE_VECTORS = MACHINE.tile_vectors
+
+
+def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    """Pointer to the first element of an array argument."""
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _vector_at(builder: Any, pointer: Any, offset: Any, vector: Any) -> Any:
+    return builder.bitcast(builder.gep(pointer, [offset]), ir.PointerType(vector))
+
+
+def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tuple[Any, ...]) -> None:
+    """Emit C[rows, vectors * lanes] = I + A[rows, depth] @ B[depth, vectors * lanes], accumulated in registers.
+
+    A's element (i, k) is at ``a + i * a_row + k * a_column``: it is only ever broadcast, so A and its transpose cost the same. The
+    initial value I has ``ld_i`` elements between rows: 0 repeats one row (a bias).
+    """
+    a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth = operands
+    lanes = MACHINE.vector_bytes // (4 if element == ir.FloatType() else 8)
+    align = 4 if element == ir.FloatType() else 8
+    vector = ir.VectorType(element, lanes)
+
+    def const(value: int) -> Any:
+        return ir.Constant(_I64, value)
+
+    def load(pointer: Any, offset: Any) -> Any:
+        value = builder.load(_vector_at(builder, pointer, offset, vector))
+        value.align = align
+        return value
+
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{8 * align}"
+    )
+
+    def multiply_add(x: Any, y: Any, z: Any) -> Any:
+        if MACHINE.fma:
+            return builder.call(fma, [x, y, z])
+        return builder.fadd(builder.fmul(x, y), z)
+
+    a_rows = [builder.gep(a, [builder.mul(a_row, const(i))]) for i in range(rows)]
+    start = [
+        [load(initial, builder.add(builder.mul(ld_i, const(i)), const(j * lanes))) for j in range(vectors)] for i in range(rows)
+    ]
+    entry = builder.block
+    head, body, end = (builder.append_basic_block(f"tile.{name}") for name in ("head", "body", "end"))
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    k = builder.phi(_I64)
+    k.add_incoming(const(0), entry)
+    accumulators = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
+    for i in range(rows):
+        for j in range(vectors):
+            accumulators[i][j].add_incoming(start[i][j], entry)
+    builder.cbranch(builder.icmp_signed("<", k, depth), body, end)
+
+    builder.position_at_end(body)
+    b_row = builder.gep(b, [builder.mul(k, ld_b)])
+    b_vectors = [load(b_row, const(j * lanes)) for j in range(vectors)]
+    column = builder.mul(k, a_column)
+    undefined = ir.Constant(vector, ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    for i in range(rows):
+        scalar = builder.load(builder.gep(a_rows[i], [column]))
+        broadcast = builder.shuffle_vector(
+            builder.insert_element(undefined, scalar, ir.Constant(_I32, 0)), undefined, zeros
+        )
+        for j in range(vectors):
+            accumulators[i][j].add_incoming(multiply_add(broadcast, b_vectors[j], accumulators[i][j]), body)
+    k.add_incoming(builder.add(k, const(1)), body)
+    builder.branch(head)
+
+    builder.position_at_end(end)
+    for i in range(rows):
+        for j in range(vectors):
+            offset = builder.add(builder.mul(ld_c, const(i)), const(j * lanes))
+            builder.store(accumulators[i][j], _vector_at(builder, c, offset, vector)).align = align
+
+
+TILE_ROW_CHOICES = tuple(rows for rows in (8, 4, 2, 1) if rows <= TILE_ROWS)
+
+
+@intrinsic
+def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):  # type: ignore[no-untyped-def]
+    integer = types.intp
+    signature = types.void(
+        integer, integer, a, integer, integer, integer, b, integer, integer,
+        initial, integer, integer, c, integer, integer, integer,
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth = args
+        element = context.get_data_type(signature.args[2].dtype)
+        a, b, initial, c = (
+            builder.gep(_data(context, builder, signature.args[n], args[n]), [offset])
+            for n, offset in ((2, a0), (6, b0), (9, i0), (12, c0))
+        )
+        operands = (a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth)
+        done = builder.append_basic_block("tile.done")
+        code = builder.add(builder.mul(rows, ir.Constant(_I64, 8)), vectors)
+        switch = builder.switch(code, done)
+        for n_rows in TILE_ROW_CHOICES:
+            for n_vectors in range(1, TILE_VECTORS + 1):
+                case = builder.append_basic_block(f"tile.{n_rows}x{n_vectors}")
+                switch.add_case(ir.Constant(_I64, 8 * n_rows + n_vectors), case)
+                builder.position_at_end(case)
+                _tile_loop(builder, element, n_rows, n_vectors, operands)
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _tile_python(rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):  # type: ignore[no-untyped-def]
+    columns = vectors * (MACHINE.vector_bytes // a.itemsize)
+    for i in range(rows):
+        total = initial[i0 + i * ld_i : i0 + i * ld_i + columns].copy()
+        for k in range(depth):
+            total += a[a0 + i * a_row + k * a_column] * b[b0 + k * ld_b : b0 + k * ld_b + columns]
+        c[c0 + i * ld_c : c0 + i * ld_c + columns] = total
+
+
+@intrinsic
+def _lanes(typingctx, array):  # type: ignore[no-untyped-def]
+    count = MACHINE.vector_bytes // (array.dtype.bitwidth // 8)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_I64, count)
+
+    return types.intp(array), codegen
+
+
+def _lanes_python(array):  # type: ignore[no-untyped-def]
+    return MACHINE.vector_bytes // array.itemsize
+
+
+TRANSPOSE = 8
+"""Rows and columns of the block that :func:`transpose_block` turns in registers."""
+
+
+@intrinsic
+def _transpose_block(typingctx, a, a0, ld_a, b, b0, ld_b):  # type: ignore[no-untyped-def]
+    signature = types.void(a, types.intp, types.intp, b, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, a0, ld_a, b, b0, ld_b = args
+        element = context.get_data_type(signature.args[0].dtype)
+        align = 4 if element == ir.FloatType() else 8
+        vector = ir.VectorType(element, TRANSPOSE)
+        source = _data(context, builder, signature.args[0], a)
+        target = _data(context, builder, signature.args[3], b)
+        rows = []
+        for i in range(TRANSPOSE):
+            offset = builder.add(a0, builder.mul(ld_a, ir.Constant(_I64, i)))
+            rows.append(builder.load(_vector_at(builder, source, offset, vector)))
+            rows[-1].align = align
+
+        def choose(x: Any, y: Any, picks: list[int]) -> Any:
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, TRANSPOSE), picks))
+
+        half = TRANSPOSE // 2
+        while half:  # swap the off-diagonal quarters of ever smaller squares
+            for i in range(TRANSPOSE):
+                if not i & half:
+                    upper, lower = rows[i], rows[i + half]
+                    places = range(TRANSPOSE)
+                    rows[i] = choose(upper, lower, [j if not j & half else j - half + TRANSPOSE for j in places])
+                    rows[i + half] = choose(upper, lower, [j + half if not j & half else j + TRANSPOSE for j in places])
+            half //= 2
+        for i in range(TRANSPOSE):
+            offset = builder.add(b0, builder.mul(ld_b, ir.Constant(_I64, i)))
+            builder.store(rows[i], _vector_at(builder, target, offset, vector)).align = align
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _transpose_block_python(a, a0, ld_a, b, b0, ld_b):  # type: ignore[no-untyped-def]
+    for i in range(TRANSPOSE):
+        for j in range(TRANSPOSE):
+            b[b0 + j * ld_b + i] = a[a0 + i * ld_a + j]
+
+
+# --- memory shared between threads -------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def atomic_add(typingctx, array, index, value):  # type: ignore[no-untyped-def]
+    """Add to an int64 element in one indivisible step."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return types.int64(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, array, index):  # type: ignore[no-untyped-def]
+    """Read an int64 element and all that was written before it was."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def pause(typingctx):  # type: ignore[no-untyped-def]
+    """Tell the processor that this is a spin."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if MACHINE.x86:
+            function = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
+        elif MACHINE.arm:
+            function = ir.FunctionType(ir.VoidType(), [_I32])
+            hint = cgutils.get_or_insert_function(builder.module, function, "llvm.aarch64.hint")
+            builder.call(hint, [ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_YIELD = "fastmlp_yield"
+_yield_function = ctypes.windll.kernel32.SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield  # type: ignore[attr-defined,unused-ignore]
+llvm.add_symbol(_YIELD, ctypes.cast(_yield_function, ctypes.c_void_p).value)
+
+
+@intrinsic
+def yield_processor(typingctx):  # type: ignore[no-untyped-def]
+    """Let another thread of the machine run."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, []), _YIELD), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+# --- denormal numbers --------------------------------------------------------------------------------------------------------
+
+_X86_FLUSH = 0x8040  # MXCSR: flush results to zero (bit 15), take denormal operands as zero (bit 6)
+_ARM_FLUSH = 1 << 24  # FPCR.FZ
+
+
+def _float_mode(builder: Any, new: Any) -> Any:
+    """Emit a read of the floating-point control register (``new`` is None) or a write of it; as an int64."""
+    void = ir.VoidType()
+    if MACHINE.x86:
+        slot = cgutils.alloca_once(builder, _I32)
+        pointer = builder.bitcast(slot, ir.PointerType(ir.IntType(8)))
+        name = "llvm.x86.sse.stmxcsr" if new is None else "llvm.x86.sse.ldmxcsr"
+        if new is not None:
+            builder.store(builder.trunc(new, _I32), slot)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [pointer.type]), name)
+        builder.call(function, [pointer])
+        return builder.zext(builder.load(slot), _I64)
+    if MACHINE.arm:
+        if new is None:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_I64, []), "llvm.aarch64.get.fpcr"
+            )
+            return builder.call(function, [])
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [_I64]), "llvm.aarch64.set.fpcr")
+        builder.call(function, [new])
+    return ir.Constant(_I64, 0)
+
+
+@intrinsic
+def _flush_denormals(typingctx):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        before = _float_mode(builder, None)
+        flush = _X86_FLUSH if MACHINE.x86 else _ARM_FLUSH
+        _float_mode(builder, builder.or_(before, ir.Constant(_I64, flush)))
+        return before
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def _restore_denormals(typingctx, mode):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _float_mode(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+def _flush_denormals_python():  # type: ignore[no-untyped-def]
+    return 0
+
+
+def _restore_denormals_python(mode):  # type: ignore[no-untyped-def]
+    return None
+
+
+# With numba's compiler switched off the kernels run on the twins; atomics and barriers have none, so only one thread can.
+_PLAIN = bool(config.DISABLE_JIT)
+tile: Any = _tile_python if _PLAIN else _tile
+lanes: Any = _lanes_python if _PLAIN else _lanes
+transpose_block: Any = _transpose_block_python if _PLAIN else _transpose_block
+flush_denormals: Any = _flush_denormals_python if _PLAIN else _flush_denormals
+restore_denormals: Any = _restore_denormals_python if _PLAIN else _restore_denormals
+
+index = np.uint64
+"""Every subscript of a hot loop is an unsigned integer: numba's test for a negative one stops the vectoriser."""

@@ -1,0 +1,317 @@
+"""Loss functions: one table, each with its formula, its derivative and the compiled pair beside it.
+
+A loss is defined for one sample, as a sum over its outputs; an objective is the weighted mean of it over samples (or the sum). To add one,
+write a :class:`Loss` into :data:`LOSSES`. ``a`` is the prediction (what the output activation gave), ``y`` the target.
+
+Some pairs of a loss and an output activation belong together (the loss's *canonical* activation): the derivative by the logits is then
+simply ``a - y``, and the value can be computed from the logits without overflow or cancellation. Those pairs are always computed that way;
+every other combination takes the general path through dLoss/da * f'(z).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels import elementary
+from fastmlp.kernels.jit import Kernel, device
+from fastmlp.table import Table
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of predictions a for targets y.
+
+    Parameters
+    ----------
+    name : str
+    formula : str
+        The loss of one sample, for people.
+    value : callable
+        ``value(a, y, parameter)``: the terms of the sum, an array like a.
+    derivative : callable
+        ``derivative(a, y, parameter)``: their derivatives by a.
+    compiled_value, compiled_derivative : Kernel
+        The same two for one number, compiled.
+    canonical : str
+        The output activation with which the derivative by the logits is a - y; "" for none.
+    logits_value : callable or None
+        ``logits_value(z, y)``: the terms of the sum from the logits of the canonical activation; None where ``value`` is as good.
+    compiled_logits_value : Kernel or None
+        The same for one number, compiled.
+    classification : bool
+        Whether integer class labels are accepted as targets.
+    parameter : float, default 0.0
+        Threshold or quantile; change it with ``LOSSES["huber"](1.5)``.
+    parameter_range : tuple of float
+        Open interval of allowed parameters.
+    targets : tuple of float
+        Closed interval of allowed targets.
+    """
+
+    name: str
+    formula: str
+    value: Callable[[Array, Array, float], Array]
+    derivative: Callable[[Array, Array, float], Array]
+    compiled_value: Kernel[..., Any]
+    compiled_derivative: Kernel[..., Any]
+    canonical: str = ""
+    logits_value: Callable[[Array, Array], Array] | None = None
+    compiled_logits_value: Kernel[..., Any] | None = None
+    classification: bool = False
+    parameter: float = 0.0
+    parameter_range: tuple[float, float] = (-math.inf, math.inf)
+    targets: tuple[float, float] = (-math.inf, math.inf)
+
+    def __call__(self, parameter: float) -> Loss:
+        """The same loss with another threshold or quantile."""
+        low, high = self.parameter_range
+        if not low < parameter < high:
+            raise ValueError(f"{self.name}: parameter must be above {low:g} and below {high:g}, got {parameter!r}.")
+        return replace(self, parameter=float(parameter))
+
+
+SMALLEST_PROBABILITY = 1e-7
+"""Predictions are clipped to at least this (and to at most one minus it, where they are probabilities) before a logarithm. A clipped
+prediction has no influence on the loss, so its derivative is 0. The canonical pairs need no clipping."""
+
+
+# --- the compiled pairs, in the order of the table -----------------------------------------------------------------------------
+
+
+@device
+def _squared_error(a, y, parameter):  # type: ignore[no-untyped-def]
+    return type(a)(0.5) * (a - y) * (a - y)
+
+
+@device
+def _d_squared_error(a, y, parameter):  # type: ignore[no-untyped-def]
+    return a - y
+
+
+@device
+def _absolute_error(a, y, parameter):  # type: ignore[no-untyped-def]
+    return abs(a - y)
+
+
+@device
+def _d_absolute_error(a, y, parameter):  # type: ignore[no-untyped-def]
+    e = a - y
+    sign = type(a)(1) if e > type(a)(0) else type(a)(-1)
+    return type(a)(0) if e == type(a)(0) else sign
+
+
+@device
+def _huber(a, y, parameter):  # type: ignore[no-untyped-def]
+    e = abs(a - y)
+    outside = parameter * (e - type(a)(0.5) * parameter)
+    return outside if e > parameter else type(a)(0.5) * e * e
+
+
+@device
+def _d_huber(a, y, parameter):  # type: ignore[no-untyped-def]
+    e = a - y
+    e = parameter if e > parameter else e
+    return -parameter if e < -parameter else e
+
+
+@device
+def _pinball(a, y, parameter):  # type: ignore[no-untyped-def]
+    e = y - a
+    return (parameter - type(a)(1)) * e if e < type(a)(0) else parameter * e
+
+
+@device
+def _d_pinball(a, y, parameter):  # type: ignore[no-untyped-def]
+    e = y - a
+    slope = type(a)(1) - parameter if e < type(a)(0) else -parameter
+    return type(a)(0) if e == type(a)(0) else slope
+
+
+@device
+def _clip(a, highest):  # type: ignore[no-untyped-def]
+    """a, at least SMALLEST_PROBABILITY and at most ``highest``; nan stays nan."""
+    lowest = type(a)(SMALLEST_PROBABILITY)
+    a = lowest if a < lowest else a
+    return highest if a > highest else a
+
+
+@device
+def _binary_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+    one = type(a)(1)
+    p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
+    return -(y * elementary.log(p) + (one - y) * elementary.log(one - p))
+
+
+@device
+def _d_binary_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+    one = type(a)(1)
+    p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
+    slope = (p - y) / (p * (one - p))
+    return slope if p == a else a - a  # 0, but nan for nan
+
+
+@device
+def _binary_cross_entropy_logits(z, y):  # type: ignore[no-untyped-def]
+    return elementary.softplus(z) - z * y
+
+
+@device
+def _cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+    return -y * elementary.log(_clip(a, type(a)(1)))
+
+
+@device
+def _d_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+    p = _clip(a, type(a)(1))
+    return -y / p if p == a else a - a
+
+
+@device
+def _poisson(a, y, parameter):  # type: ignore[no-untyped-def]
+    rate = _clip(a, type(a)(np.inf))
+    return rate - y * elementary.log(rate)
+
+
+@device
+def _d_poisson(a, y, parameter):  # type: ignore[no-untyped-def]
+    rate = _clip(a, type(a)(np.inf))
+    return type(a)(1) - y / rate if rate == a else a - a
+
+
+@device
+def _poisson_logits(z, y):  # type: ignore[no-untyped-def]
+    return elementary.exp(z) - z * y
+
+
+# --- the NumPy formulas --------------------------------------------------------------------------------------------------------
+
+
+def _where_clipped(a: Array, derivative: Array, highest: float) -> Array:
+    """The derivative where a prediction is inside its range, 0 where it is clipped."""
+    return np.where((a >= SMALLEST_PROBABILITY) & (a <= highest), derivative, 0).astype(a.dtype)
+
+
+def _binary_cross_entropy_array(a: Array, y: Array, parameter: float) -> Array:
+    p = np.clip(a, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    terms: Array = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    return terms
+
+
+def _d_binary_cross_entropy_array(a: Array, y: Array, parameter: float) -> Array:
+    p = np.clip(a, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return _where_clipped(a, (p - y) / (p * (1 - p)), 1 - SMALLEST_PROBABILITY)
+
+
+def _d_cross_entropy_array(a: Array, y: Array, parameter: float) -> Array:
+    return _where_clipped(a, -y / np.clip(a, SMALLEST_PROBABILITY, 1), 1)
+
+
+def _poisson_array(a: Array, y: Array, parameter: float) -> Array:
+    rate = np.maximum(a, SMALLEST_PROBABILITY)
+    terms: Array = rate - y * np.log(rate)
+    return terms
+
+
+def _d_poisson_array(a: Array, y: Array, parameter: float) -> Array:
+    return _where_clipped(a, 1 - y / np.maximum(a, SMALLEST_PROBABILITY), math.inf)
+
+
+def _softmax_cross_entropy_array(z: Array, y: Array) -> Array:
+    shifted = z - z.max(axis=-1, keepdims=True)
+    terms: Array = y * (np.log(np.exp(shifted).sum(axis=-1, keepdims=True)) - shifted)
+    return terms
+
+
+def _sigmoid_cross_entropy_array(z: Array, y: Array) -> Array:
+    terms: Array = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
+    return terms
+
+
+LOSSES: Table[Loss] = Table(
+    "loss",
+    [
+        Loss(
+            "squared_error",
+            "1/2 * sum of (a - y)^2",
+            lambda a, y, p: 0.5 * (a - y) ** 2,
+            lambda a, y, p: a - y,
+            _squared_error,
+            _d_squared_error,
+            canonical="identity",
+        ),
+        Loss(
+            "absolute_error",
+            "sum of |a - y|",
+            lambda a, y, p: np.abs(a - y),
+            lambda a, y, p: np.sign(a - y),
+            _absolute_error,
+            _d_absolute_error,
+        ),
+        Loss(
+            "huber",
+            "sum of 1/2 * (a - y)^2 where |a - y| <= parameter, else parameter * (|a - y| - parameter / 2)",
+            lambda a, y, p: np.where(np.abs(a - y) > p, p * (np.abs(a - y) - 0.5 * p), 0.5 * (a - y) ** 2),
+            lambda a, y, p: np.clip(a - y, -p, p),
+            _huber,
+            _d_huber,
+            parameter=1.0,
+            parameter_range=(0.0, math.inf),
+        ),
+        Loss(
+            "pinball",
+            "sum of parameter * (y - a) where y >= a, else (1 - parameter) * (a - y)",
+            lambda a, y, p: np.where(y < a, (1 - p) * (a - y), p * (y - a)),
+            lambda a, y, p: np.where(y == a, 0, np.where(y < a, 1 - p, -p)).astype(a.dtype),
+            _pinball,
+            _d_pinball,
+            parameter=0.5,
+            parameter_range=(0.0, 1.0),
+        ),
+        Loss(
+            "binary_cross_entropy",
+            "-sum of y * log(a) + (1 - y) * log(1 - a)",
+            _binary_cross_entropy_array,
+            _d_binary_cross_entropy_array,
+            _binary_cross_entropy,
+            _d_binary_cross_entropy,
+            canonical="sigmoid",
+            logits_value=_sigmoid_cross_entropy_array,
+            compiled_logits_value=_binary_cross_entropy_logits,
+            classification=True,
+            targets=(0.0, 1.0),
+        ),
+        Loss(
+            "cross_entropy",
+            "-sum of y * log(a)",
+            lambda a, y, p: -y * np.log(np.clip(a, SMALLEST_PROBABILITY, 1)),
+            _d_cross_entropy_array,
+            _cross_entropy,
+            _d_cross_entropy,
+            canonical="softmax",
+            logits_value=_softmax_cross_entropy_array,  # needs the row: compiled in kernels/output.py
+            classification=True,
+            targets=(0.0, 1.0),
+        ),
+        Loss(
+            "poisson",
+            "sum of a - y * log(a)",
+            _poisson_array,
+            _d_poisson_array,
+            _poisson,
+            _d_poisson,
+            canonical="exponential",
+            logits_value=lambda z, y: np.exp(z) - z * y,
+            compiled_logits_value=_poisson_logits,
+            targets=(0.0, math.inf),
+        ),
+    ],
+    aliases={"mse": "squared_error", "log_loss": "binary_cross_entropy", "quantile": "pinball"},
+)
+"""Every loss, by name."""

@@ -1,0 +1,458 @@
+"""What a network is, whoever does its arithmetic: the interface, the checks at the door and the loop over epochs.
+
+:class:`~fastmlp.MLP` and :class:`~fastmlp.ReferenceMLP` are this class with an engine each: compiled kernels, or plain NumPy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from fastmlp import parameters as params
+from fastmlp.activations import Activation
+from fastmlp.callbacks import Callback, Callbacks, Run
+from fastmlp.exceptions import DivergenceError
+from fastmlp.losses import LOSSES, Loss
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.schedules import SCHEDULES, Schedule
+from fastmlp.validation import (
+    Data,
+    check_activations,
+    check_count,
+    check_data,
+    check_dtype,
+    check_generator,
+    check_one_of,
+    check_real,
+    check_sizes,
+    check_x,
+)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How parameters are updated: the optimizer and what is common to all optimizers.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    weight_decay : float
+        Each step multiplies weights by 1 - rate * weight_decay (decoupled; not biases).
+    l2 : float
+        Adds l2 * w to the gradient of each weight (not of biases): the penalty l2 / 2 * sum of w^2.
+    max_grad_norm : float
+        Gradients of a larger Euclidean norm, over all parameters, are scaled down to it; 0 for no limit.
+    """
+
+    optimizer: Optimizer
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    max_grad_norm: float = 0.0
+
+
+class Progress(NamedTuple):
+    """What a trainer reports between minibatches: totals of the epoch so far."""
+
+    rows: int
+    loss_sum: float
+    weight_sum: float
+
+
+class Trainer(ABC):
+    """A training in an engine: the data, the optimizer's state and the number of steps made."""
+
+    @abstractmethod
+    def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
+        """Train on all rows once, a step for each minibatch, pausing several times a second.
+
+        Parameters
+        ----------
+        order : ndarray of int64 (rows,) or None
+            The order of rows; None for the order of the data.
+        rates : ndarray of float64 (steps,)
+            Learning rate of each step.
+        """
+
+
+class Network(ABC):
+    """Base of the networks; see :class:`fastmlp.MLP` for the parameters."""
+
+    loss_curve_: list[float]
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Activation | Sequence[str | Activation] = "relu",
+        loss: str | Loss = "squared_error",
+        *,
+        dtype: Any = "float32",
+        reduction: str = "mean",
+        random_state: int | np.random.Generator | None = None,
+        n_threads: int | None = None,
+        initializer: str | params.Initializer | None = None,
+    ) -> None:
+        self.sizes = check_sizes(sizes)
+        self._activations = check_activations(activation, len(self.sizes) - 1)
+        self._loss = LOSSES.find(loss, "loss")
+        self.dtype = check_dtype(dtype)
+        self.reduction = check_one_of(reduction, "reduction", ("mean", "sum"))
+        self.n_threads = None if n_threads is None else check_count(n_threads, "n_threads")
+        self._generator = check_generator(random_state)
+        chosen = None if initializer is None else params.INITIALIZERS.find(initializer, "initializer")
+        self._adopt(np.zeros(params.Layout.compact(self.sizes).length, self.dtype))
+        params.initialize(self._w, self._activations, chosen, self._generator)
+        self.loss_curve_ = []
+
+    # --- the engine ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _layout(self) -> params.Layout:
+        """How this engine lays parameters out."""
+
+    @abstractmethod
+    def _outputs(self, x: Array) -> Array:
+        """Outputs (rows, outputs) of checked samples."""
+
+    @abstractmethod
+    def _sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
+        """Weighted sum of losses over all samples and, if wanted, its gradient in this engine's layout."""
+
+    @abstractmethod
+    def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> Trainer:
+        """Begin a training; it changes this network's parameters in place."""
+
+    # --- parameters ---------------------------------------------------------------------------------------------------------
+
+    def _adopt(self, theta: Array) -> None:
+        """Make a buffer for the parameters, and the arrays that people see, from a flat vector without padding."""
+        layout = self._layout()
+        self._buffer = params.aligned_zeros(layout.length, self.dtype)
+        weights, biases = layout.views(self._buffer)
+        self._w = params.ParameterList("w", weights)
+        self._b = params.ParameterList("b", biases)
+        params.unpack(theta, layout, self._buffer)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers of units, inputs and outputs included."""
+        return len(self.sizes)
+
+    @property
+    def w(self) -> params.ParameterList:
+        """Weights, a (fan_in, fan_out) array for each layer; change them in place or assign to an item."""
+        return self._w
+
+    @w.setter
+    def w(self, arrays: Sequence[Any]) -> None:
+        self._w[:] = arrays
+
+    @property
+    def b(self) -> params.ParameterList:
+        """Biases, a (1, fan_out) array for each layer; change them in place or assign to an item."""
+        return self._b
+
+    @b.setter
+    def b(self, arrays: Sequence[Any]) -> None:
+        self._b[:] = arrays
+
+    @property
+    def theta(self) -> Array:
+        """All parameters as one flat vector, a copy: each layer's weights row by row, then its bias. Assignable."""
+        return params.pack(self._w, self._b)
+
+    @theta.setter
+    def theta(self, value: Any) -> None:
+        params.unpack(self._check_theta(value), self._layout(), self._buffer)
+
+    def _check_theta(self, theta: Any) -> Array:
+        array = np.asarray(theta, dtype=self.dtype)
+        length = params.Layout.compact(self.sizes).length
+        if array.shape != (length,):
+            raise ValueError(f"theta must have the shape ({length},) for sizes {self.sizes}, got {array.shape}.")
+        return array
+
+    @property
+    def activation(self) -> tuple[str, ...]:
+        """The activation of each layer, by name."""
+        return tuple(entry.name for entry in self._activations)
+
+    @property
+    def loss(self) -> str:
+        """The loss, by name."""
+        return self._loss.name
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.sizes}, {self.activation}, {self.loss!r}, dtype={self.dtype.name!r}, "
+            f"reduction={self.reduction!r})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_buffer", "_w", "_b", "_engine")}
+        # Table entries hold compiled functions; their names and numbers say the same.
+        state["_activations"] = [(entry.name, entry.parameter) for entry in self._activations]
+        state["_loss"] = (self._loss.name, self._loss.parameter)
+        return state | {"theta": self.theta}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        theta = state.pop("theta")
+        self.__dict__.update(state)
+        self._activations = [check_activations(name, 1)[0](parameter) for name, parameter in state["_activations"]]
+        name, parameter = state["_loss"]
+        self._loss = LOSSES[name](parameter)
+        self._adopt(theta)
+
+    # --- what people call -----------------------------------------------------------------------------------------------------
+
+    def forward_pass(self, x: Any) -> Array:
+        """Outputs of the network.
+
+        Parameters
+        ----------
+        x : array_like (n_features,) or (n, n_features)
+
+        Returns
+        -------
+        ndarray (n, n_outputs)
+            In the network's dtype; n is 1 for a single sample.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features, an empty array, nan or infinity.
+        TypeError
+            For anything but real numbers.
+        """
+        return self._outputs(check_x(x, self.sizes[0], self.dtype))
+
+    def predict(self, x: Any) -> Array:
+        """Outputs of the network; the same as :meth:`forward_pass`."""
+        return self.forward_pass(x)
+
+    def eval_loss(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """The objective: the weighted mean (or sum) of the samples' losses.
+
+        Parameters
+        ----------
+        x : array_like (n_features,) or (n, n_features)
+        y : array_like (n, n_outputs) or (n,)
+            Targets; for a classification loss also whole-number class labels (n,).
+        sample_weight : array_like (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        data = self._check_data(x, y, sample_weight)
+        total, _ = self._sums(self._buffer, data, gradient=False)
+        return total / self._divisor(data)
+
+    def backprop(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[list[Array], list[Array]]:
+        """Gradient of the objective by every parameter.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for :meth:`eval_loss`.
+
+        Returns
+        -------
+        w_grad : list of ndarray (fan_in, fan_out)
+            In the order of layers.
+        b_grad : list of ndarray (1, fan_out)
+        """
+        data = self._check_data(x, y, sample_weight)
+        _, gradient = self._sums(self._buffer, data, gradient=True)
+        assert gradient is not None
+        gradient /= self.dtype.type(self._divisor(data))
+        return self._layout().views(gradient)
+
+    def loss_and_grad(
+        self, theta: Any, x: Any, y: Any, sample_weight: Any = None, out: Array | None = None
+    ) -> tuple[float, Array, float]:
+        """Sums of losses and gradients at given parameters, so that the results of shards of the data add up exactly.
+
+        The network's own parameters stay as they are. ``loss_sum / weight_sum`` is the mean loss.
+
+        Parameters
+        ----------
+        theta : array_like (n_parameters,)
+            All parameters, laid out as :attr:`theta`.
+        x, y, sample_weight
+            As for :meth:`eval_loss`.
+        out : ndarray (n_parameters,), optional
+            Where to write the gradient, in the network's dtype.
+
+        Returns
+        -------
+        loss_sum : float
+        gradient_sum : ndarray (n_parameters,)
+        weight_sum : float
+            Sum of the sample weights; their number without.
+        """
+        layout = self._layout()
+        data = self._check_data(x, y, sample_weight)
+        given = self._check_theta(theta)
+        if out is not None and (out.shape != given.shape or out.dtype != self.dtype):
+            raise ValueError(f"out must have the shape {given.shape} and dtype {self.dtype}, got {out.shape} and {out.dtype}.")
+        buffer = params.aligned_zeros(layout.length, self.dtype)
+        params.unpack(given, layout, buffer)
+        total, gradient = self._sums(buffer, data, gradient=True)
+        assert gradient is not None
+        return total, params.pack(*layout.views(gradient), out=out), self._weight(data)
+
+    def train_step(self, x: Any, y: Any, learning_rate: float) -> float:
+        """One step of gradient descent from one batch or one row.
+
+        Parameters
+        ----------
+        x, y
+            As for :meth:`eval_loss`.
+        learning_rate : float
+            Above 0.
+
+        Returns
+        -------
+        float
+            The objective before the step.
+        """
+        rate = check_real(learning_rate, "learning_rate", above=True)
+        data = self._check_data(x, y, None)
+        trainer = self._trainer(data, data.rows, Recipe(OPTIMIZERS["sgd"]))
+        *_, progress = trainer.epoch(None, np.array([rate]))
+        return progress.loss_sum / self._divisor(data)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float = 1e-3,
+        optimizer: str | Optimizer = "sgd",
+        shuffle: bool = True,
+        verbose: bool = False,
+        schedule: str | Schedule = "constant",
+        weight_decay: float | None = None,
+        l2: float = 0.0,
+        max_grad_norm: float | None = None,
+        sample_weight: Any = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> Self:
+        """Train by minibatches.
+
+        Ctrl-C raises ``KeyboardInterrupt`` within half a second and leaves the network with what it has learned so far.
+
+        Parameters
+        ----------
+        x : array_like (n, n_features)
+        y : array_like (n, n_outputs) or (n,)
+            Targets; for a classification loss also whole-number class labels (n,).
+        epochs : int
+            How often each sample is used.
+        batch_size : int
+            Samples for each step; the last minibatch of an epoch may be smaller, and trains too. More than n means n.
+        learning_rate : float, default 1e-3
+        optimizer : str or Optimizer, default "sgd"
+            A name, or a table entry with other constants: ``OPTIMIZERS["adam"](beta1=0.95)``. Its state starts anew at each call.
+        shuffle : bool, default True
+            Whether each epoch has its own random order of samples.
+        verbose : bool, default False
+            Whether to show a progress bar.
+        schedule : str or Schedule, default "constant"
+            What the learning rate is multiplied by, step by step.
+        weight_decay : float, optional
+            Decoupled decay of weights (not of biases): each step multiplies them by 1 - rate * weight_decay. The optimizer's own
+            default unless given: 0.01 for "adamw", 0 for the others.
+        l2 : float, default 0.0
+            Adds the gradient of l2 / 2 * (sum of squared weights) to that of each minibatch; the reported loss is without it.
+        max_grad_norm : float, optional
+            Scale gradients down to this Euclidean norm, over all parameters together.
+        sample_weight : array_like (n,), optional
+        callbacks : iterable of Callback
+            See :mod:`fastmlp.callbacks`.
+
+        Returns
+        -------
+        self
+            ``loss_curve_`` holds the mean (or sum) of the loss over each epoch, each minibatch's before its step.
+
+        Raises
+        ------
+        DivergenceError
+            When the loss or a parameter is no longer finite. The parameters are the last that were.
+        """
+        epochs = check_count(epochs, "epochs")
+        batch_size = check_count(batch_size, "batch_size")
+        rate = check_real(learning_rate, "learning_rate", above=True)
+        plan = SCHEDULES.find(schedule, "schedule")
+        chosen = OPTIMIZERS.find(optimizer, "optimizer")
+        recipe = Recipe(
+            chosen,
+            chosen.weight_decay if weight_decay is None else check_real(weight_decay, "weight_decay"),
+            check_real(l2, "l2"),
+            0.0 if max_grad_norm is None else check_real(max_grad_norm, "max_grad_norm", above=True),
+        )
+        listeners = Callbacks.of(callbacks, verbose=verbose)
+        data = self._check_data(x, y, sample_weight)
+
+        batch_size = min(batch_size, data.rows)
+        steps = -(-data.rows // batch_size)
+        trainer = self._trainer(data, batch_size, recipe)
+        run = Run(self, data.rows, epochs)
+        self.loss_curve_ = []
+        good = self._buffer.copy()
+        listeners.on_train_begin(run)
+        try:
+            for epoch in range(epochs):
+                run.epoch, run.rows_done = epoch + 1, 0
+                order = self._generator.permutation(data.rows) if shuffle else None
+                step = np.arange(epoch * steps, (epoch + 1) * steps, dtype=np.float64)
+                for done in trainer.epoch(order, rate * plan.factor(step, epochs * steps, steps)):
+                    self._check_progress(done, good, run, rate)
+                    run.rows_done = done.rows
+                    run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
+                    listeners.on_rows(run)
+                self.loss_curve_.append(run.loss)
+                listeners.on_epoch_end(run)
+                if run.stop:
+                    break
+        finally:
+            listeners.on_train_end(run)
+        return self
+
+    # --- shared pieces --------------------------------------------------------------------------------------------------------
+
+    def _check_progress(self, done: Progress, good: Array, run: Run, rate: float) -> None:
+        """Keep the parameters if they and the loss are finite; else restore the last good ones and say so."""
+        if np.isfinite(done.loss_sum) and np.isfinite(self._buffer).all():
+            good[:] = self._buffer
+            return
+        self._buffer[:] = good
+        raise DivergenceError(
+            f"Training diverged in epoch {run.epoch} of {run.epochs}: the loss or a parameter is no longer a finite number "
+            f"at learning_rate={rate:g}. The network has its last finite parameters. Try a lower rate, such as {rate / 10:g}.",
+            run.epoch,
+        )
+
+    def _check_data(self, x: Any, y: Any, sample_weight: Any) -> Data:
+        return check_data(x, y, sample_weight, self.sizes[0], self.sizes[-1], self._loss, self.dtype)
+
+    @staticmethod
+    def _weight(data: Data) -> float:
+        return float(data.rows) if data.weight is None else float(data.weight.sum(dtype=np.float64))
+
+    def _divisor(self, data: Data) -> float:
+        return self._weight(data) if self.reduction == "mean" else 1.0
+
+    @property
+    def _canonical(self) -> bool:
+        """Whether loss and output activation belong together, so that delta of the output layer is a - y."""
+        return self._loss.canonical == self._activations[-1].name

@@ -1,0 +1,229 @@
+"""Optimizers: one table; each is a pure step over a parameter, its gradient and at most two numbers of state.
+
+The same formula runs on whole arrays in :class:`~fastmlp.ReferenceMLP` and, compiled, on one element after another in the kernels. What
+depends only on the number of the step (the learning rate, bias corrections) is computed ahead, in float64, by ``coefficients``. To add one,
+write an :class:`Optimizer` into :data:`OPTIMIZERS`.
+
+Weight decay, the L2 penalty and clipping are the same for all of them, and not part of these formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels.jit import Kernel, device
+from fastmlp.table import Table
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Options = Mapping[str, float]
+
+N_COEFFICIENTS = 8
+"""How many numbers a step formula is given beside the parameter, gradient and state."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An update rule.
+
+    Parameters
+    ----------
+    name : str
+    formula : str
+        The step, for people: w parameter, g gradient, r learning rate, t the number of the step from 1.
+    step : Kernel
+        ``step(w, g, s1, s2, c0, ..., c7) -> (w, s1, s2)``, on numbers and on arrays alike.
+    n_states : int
+        How many of s1, s2 it uses; both start at 0.
+    coefficients : callable
+        ``coefficients(t, rate, options)`` -> list of the c's, each an array like ``t`` or a number.
+    options : mapping of str to float
+        Its constants and their defaults; change them with ``OPTIMIZERS["adam"](beta1=0.95)``.
+    weight_decay : float, default 0.0
+        The decoupled weight decay that it has unless given.
+    """
+
+    name: str
+    formula: str
+    step: Kernel[..., Any]
+    n_states: int
+    coefficients: Callable[[Array, Array, Options], list[Any]]
+    options: Options = field(default_factory=dict)
+    weight_decay: float = 0.0
+
+    def __call__(self, **options: float) -> Optimizer:
+        """The same optimizer with other constants."""
+        for option, value in options.items():
+            if option not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise ValueError(f"{self.name} has no option {option!r}. Its options: {known}.")
+            highest = 1.0 if option in _BELOW_ONE else math.inf
+            if not 0 <= value < highest:
+                raise ValueError(f"{self.name}: {option} must be at least 0 and below {highest:g}, got {value!r}.")
+        return replace(self, options={**self.options, **options})
+
+    def coefficient_table(self, first_step: int, rates: Array) -> Array:
+        """The coefficients of the steps ``first_step``, ``first_step`` + 1, ...; shape (len(rates), N_COEFFICIENTS), float64."""
+        t = np.arange(first_step, first_step + len(rates), dtype=np.float64)
+        table = np.zeros((len(rates), N_COEFFICIENTS))
+        for column, values in enumerate(self.coefficients(t, rates, self.options)):
+            table[:, column] = values
+        return table
+
+
+_BELOW_ONE = ("momentum", "beta1", "beta2", "rho")
+
+# --- the steps; coefficients that a rule does not use have names that begin with c ----------------------------------------------
+
+
+@device
+def _sgd(w, g, s1, s2, rate, c1, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+    return w - rate * g, s1, s2
+
+
+@device
+def _momentum(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+    velocity = momentum * velocity + g
+    return w - rate * velocity, velocity, s2
+
+
+@device
+def _nesterov(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+    velocity = momentum * velocity + g
+    return w - rate * (g + momentum * velocity), velocity, s2
+
+
+@device
+def _rmsprop(w, g, square, s2, rate, rho, one_minus_rho, epsilon, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+    square = rho * square + one_minus_rho * (g * g)
+    return w - rate * g / (np.sqrt(square) + epsilon), square, s2
+
+
+@device
+def _adagrad(w, g, total, s2, rate, epsilon, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+    total = total + g * g
+    return w - rate * g / (np.sqrt(total) + epsilon), total, s2
+
+
+@device
+def _adam(w, g, m, v, rate, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon, c7):  # type: ignore[no-untyped-def]
+    m = beta1 * m + one_minus_beta1 * g
+    v = beta2 * v + one_minus_beta2 * (g * g)
+    return w - rate * m / (np.sqrt(v) * root_scale + epsilon), m, v
+
+
+@device
+def _nadam(w, g, m, v, rate_g, rate_m, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon):  # type: ignore[no-untyped-def]
+    m = beta1 * m + one_minus_beta1 * g
+    v = beta2 * v + one_minus_beta2 * (g * g)
+    return w - (rate_g * g + rate_m * m) / (np.sqrt(v) * root_scale + epsilon), m, v
+
+
+# --- what depends on the number of the step only -------------------------------------------------------------------------------
+
+
+def _adam_coefficients(t: Array, rate: Array, o: Options) -> list[Any]:
+    beta1, beta2 = o["beta1"], o["beta2"]
+    return [
+        rate / (1 - beta1**t),
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        1 / np.sqrt(1 - beta2**t),
+        o["epsilon"],
+    ]
+
+
+_NADAM_TERMS = 4096
+"""The product of NAdam's momenta is below the last bit of 1 long before this many."""
+
+
+def _nadam_momentum(t: Array, o: Options) -> Array:
+    momentum: Array = o["beta1"] * (1 - 0.5 * 0.96 ** (t * o["momentum_decay"]))
+    return momentum
+
+
+def _nadam_coefficients(t: Array, rate: Array, o: Options) -> list[Any]:
+    beta1, beta2 = o["beta1"], o["beta2"]
+    products = np.append(np.cumprod(_nadam_momentum(np.arange(1, _NADAM_TERMS + 1), o)), 0.0)
+    product = products[np.minimum(t.astype(np.int64) - 1, _NADAM_TERMS)]
+    now, following = _nadam_momentum(t, o), _nadam_momentum(t + 1, o)
+    return [
+        rate * (1 - now) / (1 - product),
+        rate * following / (1 - product * following),
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        1 / np.sqrt(1 - beta2**t),
+        o["epsilon"],
+    ]
+
+
+_ADAM_OPTIONS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+
+OPTIMIZERS: Table[Optimizer] = Table(
+    "optimizer",
+    [
+        Optimizer("sgd", "w - r * g", _sgd, 0, lambda t, rate, o: [rate]),
+        Optimizer(
+            "momentum",
+            "v = momentum * v + g; w - r * v",
+            _momentum,
+            1,
+            lambda t, rate, o: [rate, o["momentum"]],
+            {"momentum": 0.9},
+        ),
+        Optimizer(
+            "nesterov",
+            "v = momentum * v + g; w - r * (g + momentum * v)",
+            _nesterov,
+            1,
+            lambda t, rate, o: [rate, o["momentum"]],
+            {"momentum": 0.9},
+        ),
+        Optimizer(
+            "rmsprop",
+            "v = rho * v + (1 - rho) * g^2; w - r * g / (sqrt(v) + epsilon)",
+            _rmsprop,
+            1,
+            lambda t, rate, o: [rate, o["rho"], 1 - o["rho"], o["epsilon"]],
+            {"rho": 0.99, "epsilon": 1e-8},
+        ),
+        Optimizer(
+            "adagrad",
+            "v = v + g^2; w - r * g / (sqrt(v) + epsilon)",
+            _adagrad,
+            1,
+            lambda t, rate, o: [rate, o["epsilon"]],
+            {"epsilon": 1e-10},
+        ),
+        # Kingma and Ba, Adam, 2015, algorithm 1 with epsilon outside the root as printed there.
+        Optimizer(
+            "adam",
+            "m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2; "
+            "w - r * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)",
+            _adam,
+            2,
+            _adam_coefficients,
+            _ADAM_OPTIONS,
+        ),
+        # Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019: Adam with another default of weight_decay.
+        Optimizer("adamw", "adam, with weight decay 0.01", _adam, 2, _adam_coefficients, _ADAM_OPTIONS, weight_decay=0.01),
+        # Dozat, Incorporating Nesterov Momentum into Adam, 2016, with the momentum schedule of its algorithm 2.
+        Optimizer(
+            "nadam",
+            "adam with Nesterov momentum mu_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2)",
+            _nadam,
+            2,
+            _nadam_coefficients,
+            {**_ADAM_OPTIONS, "momentum_decay": 0.004},
+        ),
+    ],
+)
+"""Every optimizer, by name."""

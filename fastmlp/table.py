@@ -1,0 +1,76 @@
+"""A table of named things, and the error for a name that is not in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """Anything with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Table(Mapping[str, T], Generic[T]):
+    """The entries by name, in a fixed order; an entry's place in it is the code that the kernels know it by.
+
+    Parameters
+    ----------
+    kind : str
+        What the entries are, for messages ("activation").
+    entries : sequence
+        The entries, each with a ``name``.
+    aliases : mapping of str to str, optional
+        Other names for them, accepted but not listed.
+    """
+
+    def __init__(self, kind: str, entries: Sequence[T], aliases: Mapping[str, str] | None = None) -> None:
+        self.kind = kind
+        self._entries = {entry.name: entry for entry in entries}
+        self._aliases = dict(aliases or {})
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[self._aliases.get(name, name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def code(self, entry: T) -> int:
+        """The place of an entry in the table."""
+        return list(self._entries).index(entry.name)
+
+    def find(self, given: Any, argument: str) -> T:
+        """The entry of a name, or the entry itself.
+
+        Raises
+        ------
+        ValueError
+            Where there is none of that name; the message lists those there are.
+        TypeError
+            For anything but a name or an entry.
+        """
+        example = next(iter(self._entries.values()))
+        if isinstance(given, type(example)):
+            return given
+        if not isinstance(given, str):
+            raise TypeError(
+                f"{argument} must be the name of one of the known {self.kind} entries ({', '.join(self)}) or a table entry, "
+                f"got {given!r} of type {type(given).__name__}."
+            )
+        if given in self:
+            return self[given]
+        near = difflib.get_close_matches(given, [*self, *self._aliases], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{argument}={given!r} is unknown.{hint} Known names: {', '.join(self)}.")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._aliases

@@ -1,0 +1,257 @@
+"""What people pass in, checked once at the door: one clear sentence for what is wrong, before anything has changed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.losses import Loss
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_BLOCK = 1 << 20
+"""Elements tested for finiteness at a time, so that the test of a large array needs little memory."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples as the engines take them: contiguous, finite and of the right shape.
+
+    Parameters
+    ----------
+    x : ndarray (rows, features)
+    y : ndarray (rows, outputs) or None
+        Targets; None where there are labels.
+    labels : ndarray of int64 (rows,) or None
+        Class labels.
+    weight : ndarray (rows,) or None
+        Sample weights; None for equal weights.
+    """
+
+    x: Array
+    y: Array | None
+    labels: Array | None
+    weight: Array | None
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return int(self.x.shape[0])
+
+    def targets(self, outputs: int) -> Array:
+        """Targets (rows, outputs), one-hot where there are labels."""
+        if self.y is not None:
+            return self.y
+        assert self.labels is not None
+        if outputs == 1:
+            return self.labels[:, None].astype(self.x.dtype)
+        one_hot = np.zeros((self.rows, outputs), self.x.dtype)
+        one_hot[np.arange(self.rows), self.labels] = 1
+        return one_hot
+
+
+def check_sizes(sizes: Any) -> tuple[int, ...]:
+    """Numbers of units of each layer, inputs first."""
+    advice = "sizes must be two or more whole numbers above 0, from inputs to outputs, such as (64, 15, 10)"
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
+        raise ValueError(f"{advice}; got {sizes!r}.")
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+            raise ValueError(f"{advice}; got {size!r} in {tuple(sizes)!r}.")
+    return tuple(int(size) for size in sizes)
+
+
+def check_activations(activation: Any, n_layers: int) -> list[Activation]:
+    """One activation for each layer, from one for all or a sequence."""
+    if isinstance(activation, str | Activation) or not isinstance(activation, Sequence):
+        chosen = [ACTIVATIONS.find(activation, "activation")] * n_layers
+    else:
+        if len(activation) != n_layers:
+            raise ValueError(
+                f"activation must be one name or one for each of the {n_layers} layers of weights, got {len(activation)}: {activation!r}."
+            )
+        chosen = [ACTIVATIONS.find(one, f"activation[{layer}]") for layer, one in enumerate(activation)]
+    for layer, one in enumerate(chosen[:-1]):
+        if one.by_row:
+            raise ValueError(
+                f"activation: {one.name} is for the last layer only, got it for layer {layer} of {n_layers}; "
+                f'give one name for each layer, such as {["relu"] * (n_layers - 1) + [one.name]!r}.'
+            )
+    return chosen
+
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if dtype is None or found not in (np.dtype("float32"), np.dtype("float64")):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}.")
+    return found.newbyteorder("=")
+
+
+def check_generator(random_state: Any) -> np.random.Generator:
+    """A random generator from None, a seed or a generator."""
+    if random_state is None or isinstance(random_state, np.random.Generator | np.random.SeedSequence):
+        return np.random.default_rng(random_state)
+    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool) and random_state >= 0:
+        return np.random.default_rng(int(random_state))
+    raise ValueError(f"random_state must be None, a whole number from 0 up or a numpy Generator, got {random_state!r}.")
+
+
+def check_count(value: Any, argument: str, lowest: int = 1) -> int:
+    """A whole number, at least ``lowest``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
+        raise ValueError(f"{argument} must be a whole number, at least {lowest}, got {value!r}.")
+    return int(value)
+
+
+def check_real(value: Any, argument: str, lowest: float = 0.0, *, above: bool = False) -> float:
+    """A finite number, at least (or above) ``lowest``."""
+    relation = "above" if above else "at least"
+    number_given = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    if not number_given or not math.isfinite(value) or value < lowest or (above and value == lowest):
+        raise ValueError(f"{argument} must be a finite number {relation} {lowest:g}, got {value!r}.")
+    return float(value)
+
+
+def check_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in allowed:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+    return str(value)
+
+
+def _as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
+    """A NumPy array of real numbers; of ``dtype`` unless None."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{argument} must be an array of numbers, got rows of different lengths ({error}).") from None
+    if array.dtype.kind not in "biuf":
+        kind = {"O": "objects", "U": "strings", "S": "strings", "c": "complex numbers", "M": "dates", "m": "durations"}.get(
+            array.dtype.kind, str(array.dtype)
+        )
+        raise TypeError(f"{argument} must be an array of real numbers, got {kind} (dtype {array.dtype}); convert them first.")
+    if dtype is None:
+        return array
+    with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+        return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+
+
+def _check_finite(array: Array, argument: str) -> None:
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        finite = np.isfinite(flat[start : start + _BLOCK])
+        if not finite.all():
+            place = start + int(np.argmin(finite))
+            row = place // max(1, array.size // len(array))
+            raise ValueError(
+                f"{argument} must hold finite numbers in the range of {array.dtype}, got {flat[place]} in row {row}; "
+                "remove or impute such rows first."
+            )
+
+
+def check_x(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") -> Array:
+    """Samples (rows, features), C-contiguous, in the dtype of the network; one sample may come as (features,)."""
+    array = _as_numbers(x, argument, dtype)
+    if array.ndim == 1 and array.size == features and features > 0:
+        array = array.reshape(1, -1)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{argument} must have the shape ({features},) or (n, {features}), got {array.shape}; the network takes {features} features."
+        )
+    if array.shape[0] == 0:
+        raise ValueError(f"{argument} must have at least one row, got an empty array of shape {array.shape}.")
+    if array.shape[1] != features:
+        raise ValueError(f"{argument} has {array.shape[1]} features, but the network takes {features} (sizes[0]).")
+    _check_finite(array, argument)
+    return array
+
+
+def _check_rows(n_given: int, rows: int, argument: str) -> None:
+    if n_given != rows:
+        raise ValueError(f"{argument} has {n_given} rows, but x has {rows}; each sample needs one.")
+
+
+def _check_labels(labels: Array, outputs: int) -> Array:
+    classes = max(outputs, 2)
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"y has the class label {labels[row]} in row {row}, but labels of this network are whole numbers from 0 to {classes - 1}; "
+            "encode them first (sklearn.preprocessing.LabelEncoder)."
+        )
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def _check_target_range(y: Array, loss: Loss) -> None:
+    low, high = loss.targets
+    if low == -math.inf or y.size == 0:
+        return
+    if y.min() < low or y.max() > high:
+        outside = float(y.min() if y.min() < low else y.max())
+        raise ValueError(f"y must be from {low:g} to {high:g} for the loss {loss.name}, got {outside:g}.")
+
+
+def check_data(
+    x: Any, y: Any, sample_weight: Any, features: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
+) -> Data:
+    """Samples with their targets and weights."""
+    samples = check_x(x, features, dtype)
+    rows = len(samples)
+    weight = None if sample_weight is None else check_weight(sample_weight, rows, dtype)
+
+    raw = _as_numbers(y, "y", None)
+    is_row = np.ndim(x) == 1
+    labels_given = loss.classification and raw.dtype.kind in "iub"
+    if labels_given and raw.ndim == 0 and is_row:
+        raw = raw.reshape(1)
+    if labels_given and raw.ndim == 1 and not (is_row and raw.size == outputs and outputs > 1):
+        _check_rows(len(raw), rows, "y")
+        return Data(samples, None, _check_labels(raw, outputs), weight)
+
+    expected = f"({rows}, {outputs})" + (f" or ({rows},)" if outputs == 1 else "")
+    if raw.ndim == 0 and rows == 1 and outputs == 1:
+        raw = raw.reshape(1, 1)
+    elif raw.ndim == 1 and outputs == 1:
+        raw = raw.reshape(-1, 1)
+    elif raw.ndim == 1 and is_row:
+        raw = raw.reshape(1, -1)
+    if raw.ndim == 1:
+        advice = (
+            f"; whole numbers from 0 to {outputs - 1} are taken as class labels"
+            if loss.classification
+            else "; class labels must be one-hot for this loss"
+        )
+        raise ValueError(f"y must have the shape {expected}, got {raw.shape} of dtype {raw.dtype}{advice}.")
+    if raw.ndim == 2:
+        _check_rows(len(raw), rows, "y")
+    if raw.shape != (rows, outputs):
+        raise ValueError(f"y must have the shape {expected}, got {raw.shape}; the network has {outputs} outputs (sizes[-1]).")
+    targets = _as_numbers(raw, "y", dtype)
+    _check_finite(targets, "y")
+    _check_target_range(targets, loss)
+    return Data(samples, targets, None, weight)
+
+
+def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any]) -> Array:
+    """Sample weights (rows,), not negative and not all zero."""
+    weight = _as_numbers(sample_weight, "sample_weight", dtype)
+    if weight.ndim != 1:
+        raise ValueError(f"sample_weight must have the shape ({rows},), got {weight.shape}.")
+    _check_rows(len(weight), rows, "sample_weight")
+    _check_finite(weight, "sample_weight")
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got {weight.min():g} in row {int(weight.argmin())}.")
+    if not weight.any():
+        raise ValueError("sample_weight must not be zero for every sample.")
+    return weight
