@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.jit import device
+from fastmlp.kernels.jit import part
+from fastmlp.kernels.plan import NO, ONE, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import index
 
 
-@device
-def delta_panel(layers, n_layers, first, rows, transposed, zeros, deltas, scratch, p0):  # type: ignore[no-untyped-def]
+@part
+def delta_panel(layers, n_layers, first, rows, transposed, constants, deltas, scratch, p0):  # type: ignore[no-untyped-def]
     """Deltas of all layers but the last, for rows first .. first + rows of the workspace.
 
-    ``deltas`` holds d_L and f'_l(z_l) before, d_l after. ``scratch`` at p0 has room for the panel at the widest layer; ``zeros``
-    is a row of zeros as wide.
+    ``deltas`` holds d_L and f'_l(z_l) before, d_l after. ``scratch`` at p0 has room for the panel at the widest layer; ``constants``
+    begins with a row of zeros as wide.
     """
     for number in range(n_layers - 1, 0, -1):
         layer = layers[number]
         below = layers[number - 1]
         product(
-            rows, layer.transposed_width, layer.fan_out, deltas, layer.deltas + first * layer.width, layer.width, 1,
-            transposed, layer.transposed, layer.transposed_width, zeros, 0, 0, scratch, p0, layer.transposed_width, False,
+            rows, layer.transposed_width, layer.fan_out, deltas, layer.deltas + first * layer.width, layer.width, ONE,
+            transposed, layer.transposed, layer.transposed_width, constants, ZERO, ZERO, scratch, p0, layer.transposed_width, NO,
         )  # fmt: skip
         d0 = below.deltas + first * below.width
         for q in range(rows * below.width):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import forward_panel, gather_row
 from fastmlp.kernels.gradient import gradient_block, squared_norm, transpose_weights, update_block
-from fastmlp.kernels.jit import device, kernel
+from fastmlp.kernels.jit import device, part, kernel
 from fastmlp.kernels.output import (
     gather_targets,
     output_loss_and_delta,
@@ -36,7 +36,17 @@ def _batch_weight(job, weights, order, first, rows):  # type: ignore[no-untyped-
 
 
 @device
-def _panel(job, layers, x, y, labels, weights, order, position, first, rows, scale, parameters, transposed, zeros,
+def _clip_factor(block_norms, n_units, max_norm):  # type: ignore[no-untyped-def]
+    """What to multiply all gradients by, so that their norm is at most max_norm; block_norms (n_units,): sums of squares."""
+    total = 0.0
+    for u in range(n_units):
+        total += block_norms[index(u)]
+    factor = max_norm / (total**0.5 + 1e-6)
+    return factor if factor < 1.0 else 1.0  # nan, too, leaves the gradient as it is
+
+
+@part
+def _panel(job, layers, x, y, labels, weights, order, position, first, rows, scale, parameters, transposed, constants,
            activations, deltas, scratch, p0):  # fmt: skip  # type: ignore[no-untyped-def]
     """All that is local to rows first .. first + rows of the workspace; returns their weighted loss.
 
@@ -62,7 +72,7 @@ def _panel(job, layers, x, y, labels, weights, order, position, first, rows, sca
     loss = weigh_columns(scratch, d0, t0, w0, job.outputs, ld, rows, scale)
     if job.optimizer != LOSS_ONLY:
         scatter_deltas(scratch, d0, job.outputs, ld, rows, deltas, last.deltas + first * last.width, last.width)
-        delta_panel(layers, job.n_layers, first, rows, transposed, zeros, deltas, scratch, p0)
+        delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas, scratch, p0)
     return loss
 
 
@@ -82,11 +92,10 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
     """
     mode = flush_denormals()
     job = jobs[0]
-    zeros = constants
-    ones0 = len(constants) - 1
     target = n_threads
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
-    keep_gradient = chunks_per_batch > 1 or job.max_norm > 0 or job.optimizer == GRADIENT_ONLY
+    clips = job.max_norm > 0
+    keep_gradient = chunks_per_batch > 1 or clips or job.optimizer == GRADIENT_ONLY
     p0 = thread * job.scratch_stride
     if refresh:
         for u in range(bounds[thread], bounds[thread + 1]):
@@ -115,7 +124,7 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
             first = panel * job.panel_rows
             panel_losses[index(panel)] = _panel(
                 job, layers, x, y, labels, weights, order, batch_start + chunk_start + first, first,
-                min(job.panel_rows, rows - first), scale, parameters, transposed, zeros, activations, deltas, scratch, p0,
+                min(job.panel_rows, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
             )  # fmt: skip
         target = barrier(sync, n_threads, target)
         if target < 0:
@@ -128,44 +137,31 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                 sums[WEIGHT_SUM] += weight
         if job.optimizer != LOSS_ONLY:
             c0 = (batch - first_batch) * STEP_COLUMNS
-            for u in range(bounds[thread], bounds[thread + 1]):
-                unit = units[u]
-                layer = layers[unit.layer]
-                if keep_gradient:
-                    g0 = layer.weights + unit.row * layer.width + unit.column
-                    gradient_block(
-                        layers, unit, rows, number == 0, activations, deltas, constants, ones0, zeros,
-                        gradient, g0, layer.width, True,
-                    )  # fmt: skip
-                    if is_last and job.max_norm > 0:
-                        block_norms[index(u)] = squared_norm(unit, gradient, g0, layer.width)
-                    elif is_last and job.optimizer != GRADIENT_ONLY:
-                        update_block(job, layers, unit, parameters, gradient, g0, layer.width, state1, state2, 1.0,
-                                     coefficients, c0)  # fmt: skip
-                        transpose_weights(layers, unit, parameters, transposed)
-                else:
-                    gradient_block(
-                        layers, unit, rows, True, activations, deltas, constants, ones0, zeros,
-                        scratch, p0, unit.columns, False,
-                    )  # fmt: skip
-                    update_block(job, layers, unit, parameters, scratch, p0, unit.columns, state1, state2, 1.0,
-                                 coefficients, c0)  # fmt: skip
-                    transpose_weights(layers, unit, parameters, transposed)
-            if is_last and job.max_norm > 0 and job.optimizer != GRADIENT_ONLY:
-                target = barrier(sync, n_threads, target)
-                if target < 0:
-                    break
-                norm = 0.0
-                for u in range(job.n_units):
-                    norm += block_norms[index(u)]
-                norm = norm**0.5
-                clip = job.max_norm / (norm + 1e-6)
+            steps_now = is_last and job.optimizer != GRADIENT_ONLY
+            clip = 1.0
+            # Clipping needs the norm of the whole gradient before the first update: two rounds over the units instead of one.
+            for turn in range(2 if clips and steps_now else 1):
+                if turn == 1:
+                    target = barrier(sync, n_threads, target)
+                    if target < 0:
+                        break
+                    clip = _clip_factor(block_norms, job.n_units, job.max_norm)
                 for u in range(bounds[thread], bounds[thread + 1]):
                     unit = units[u]
                     layer = layers[unit.layer]
-                    g0 = layer.weights + unit.row * layer.width + unit.column
-                    update_block(job, layers, unit, parameters, gradient, g0, layer.width, state1, state2,
-                                 clip if clip < 1.0 else 1.0, coefficients, c0)  # fmt: skip
-                    transpose_weights(layers, unit, parameters, transposed)
+                    out, out0, ld = scratch, p0, unit.columns
+                    if keep_gradient:
+                        out, out0, ld = gradient, layer.weights + unit.row * layer.width + unit.column, layer.width
+                    if turn == 0:
+                        gradient_block(
+                            layers, unit, rows, number == 0, activations, deltas, constants, out, out0, ld, keep_gradient
+                        )
+                        if clips:
+                            block_norms[index(u)] = squared_norm(unit, out, out0, ld)
+                    if steps_now and (turn == 1 or not clips):
+                        update_block(
+                            job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0
+                        )
+                        transpose_weights(layers, unit, parameters, transposed)
         target = barrier(sync, n_threads, target)
     restore_denormals(mode)

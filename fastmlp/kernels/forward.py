@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.jit import device
+from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate, activate_and_slope
+from fastmlp.kernels.plan import NO, ONE, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import index
 
@@ -16,17 +17,17 @@ def gather_row(x, features, row, out, out0):  # type: ignore[no-untyped-def]
         out[index(out0 + k)] = x[index(x0 + k)]
 
 
-@device
+@part
 def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outputs, o0):  # type: ignore[no-untyped-def]
     """outputs (rows, width) at o0 = inputs (rows, fan_in) at i0, times the layer's weights, plus its bias."""
     layer = layers[layer_number]
     product(
-        rows, layer.width, layer.fan_in, inputs, i0, input_width, 1, parameters, layer.weights, layer.width,
-        parameters, layer.bias, 0, outputs, o0, layer.width, False,
+        rows, layer.width, layer.fan_in, inputs, i0, input_width, ONE, parameters, layer.weights, layer.width,
+        parameters, layer.bias, ZERO, outputs, o0, layer.width, NO,
     )  # fmt: skip
 
 
-@device
+@part
 def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas):  # type: ignore[no-untyped-def]
     """All layers for rows first .. first + rows of the workspace, whose inputs have been gathered.
 
@@ -46,7 +47,7 @@ def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas
             )
 
 
-@device
+@part
 def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0):  # type: ignore[no-untyped-def]
     """outputs = f(inputs W + b) of one layer that is not the last; nothing is kept for a gradient."""
     layer = layers[number]

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.jit import device
+from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import update
-from fastmlp.kernels.plan import SHRINK
+from fastmlp.kernels.plan import ONE, SHRINK, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import TRANSPOSE, index, transpose_block
 
 
-@device
-def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constants, one0, zeros, out, out0, ld, exact):  # type: ignore[no-untyped-def]
+@part
+def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constants, out, out0, ld, exact):  # type: ignore[no-untyped-def]
     """out (unit.rows, unit.columns) = gradient of a block over ``rows`` rows of the workspace, added to out unless it is the first chunk.
 
     The bias is a weight whose input is always 1. With ``exact``, nothing beyond the block is written.
     """
     layer = layers[unit.layer]
-    d0 = layer.deltas + unit.column
+    inputs, a0, a_row, a_column = activations, layer.inputs + unit.row, ONE, layer.input_width
+    if unit.row == layer.fan_in:
+        inputs, a0, a_row, a_column = constants, len(constants) - 1, ZERO, ZERO
     initial, i0, ld_i = out, out0, ld
     if first_chunk:
-        initial, i0, ld_i = zeros, 0, 0
-    if unit.row == layer.fan_in:
-        product(
-            1, unit.columns, rows, constants, one0, 0, 0, deltas, d0, layer.width, initial, i0, ld_i, out, out0, ld, exact
-        )
-    else:
-        product(
-            unit.rows, unit.columns, rows, activations, layer.inputs + unit.row, 1, layer.input_width,
-            deltas, d0, layer.width, initial, i0, ld_i, out, out0, ld, exact,
-        )  # fmt: skip
+        initial, i0, ld_i = constants, ZERO, ZERO
+    product(
+        unit.rows, unit.columns, rows, inputs, a0, a_row, a_column, deltas, layer.deltas + unit.column, layer.width,
+        initial, i0, ld_i, out, out0, ld, exact,
+    )  # fmt: skip
 
 
 @device
@@ -54,7 +51,7 @@ def transpose_weights(layers, unit, parameters, transposed):  # type: ignore[no-
             transposed[index(t0 + j * layer.transposed_width + i)] = parameters[index(w0 + i * layer.width + j)]
 
 
-@device
+@part
 def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, coefficients, c0):  # type: ignore[no-untyped-def]
     """One optimizer step of a block of parameters from its gradient (unit.rows, unit.columns) at g0, times ``scale``.
 

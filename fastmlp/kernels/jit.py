@@ -1,9 +1,10 @@
 """The one place that sets numba's options, each with its reason; numba itself is imported when a kernel is first used.
 
-Three decorators, by who calls the function:
+Four decorators, by who calls the function:
 
 - :func:`kernel`: called from Python; kept in the on-disk cache (:mod:`fastmlp.kernels.cache`).
-- :func:`device`: called from kernels only.
+- :func:`device`: called from kernels only; loops.
+- :func:`part`: called from kernels only; calls of device functions. Compiles faster (:mod:`fastmlp.kernels.pipeline`).
 - :func:`elementary`: called from kernels only, and exact in the order of its floating-point operations.
 
 Options shared by all
@@ -51,10 +52,11 @@ class Kernel(Generic[P, R]):
     importing numba. Inside compiled code it behaves as the numba dispatcher that it stands for.
     """
 
-    def __init__(self, function: Callable[P, R], *, cache: bool, **options: Any) -> None:
+    def __init__(self, function: Callable[P, R], *, cache: bool = False, part: bool = False, **options: Any) -> None:
         self.py_func = function
         self._options = _OPTIONS | options
         self._cache = cache
+        self._part = part
         self._dispatcher: Any = None
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
@@ -75,7 +77,12 @@ class Kernel(Generic[P, R]):
             return self.py_func
         while _before_first_compilation:
             _before_first_compilation.pop()()
-        dispatcher = numba.njit(**self._options)(self.py_func)
+        options = self._options
+        if self._part:
+            from fastmlp.kernels.pipeline import PartCompiler
+
+            options = options | {"pipeline_class": PartCompiler}
+        dispatcher = numba.njit(**options)(self.py_func)
         if self._cache:
             from fastmlp.kernels.cache import KernelCache
 
@@ -99,12 +106,17 @@ def kernel(function: Callable[P, R]) -> Kernel[P, R]:
 
 def device(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function that only kernels call."""
-    return Kernel(function, cache=False, fastmath=FASTMATH, **_NO_WRAPPERS)
+    return Kernel(function, fastmath=FASTMATH, **_NO_WRAPPERS)
+
+
+def part(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a function that only kernels call and that mostly calls device functions: optimised with the kernel, not by itself."""
+    return Kernel(function, part=True, fastmath=FASTMATH, **_NO_WRAPPERS)
 
 
 def elementary(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function that only kernels call and whose operations keep their order."""
-    return Kernel(function, cache=False, fastmath=_EXACT_ORDER, **_NO_WRAPPERS)
+    return Kernel(function, fastmath=_EXACT_ORDER, **_NO_WRAPPERS)
 
 
 def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[[Any], Any]) -> Callable[[Any], Any]:

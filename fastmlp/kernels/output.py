@@ -6,7 +6,7 @@ across samples, in whole vectors, whether there is one output or a thousand.
 
 from __future__ import annotations
 
-from fastmlp.kernels.jit import device
+from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate, activate_and_slope, logit_terms, loss_slope, loss_terms
 from fastmlp.kernels.simd import TRANSPOSE, index, transpose_block
 from fastmlp.kernels.elementary import exp, log
@@ -48,7 +48,7 @@ def normalize_columns(z, z0, outputs, ld, sums, s0):  # type: ignore[no-untyped-
             z[index(z0 + j * ld + i)] = exp(z[index(z0 + j * ld + i)]) * (one / sums[index(s0 + i)])
 
 
-@device
+@part
 def activate_output(layer, z, z0, ld, sums, s0):  # type: ignore[no-untyped-def]
     """z (fan_out, ld) = f(z) of the last layer."""
     if layer.by_row:
@@ -58,7 +58,7 @@ def activate_output(layer, z, z0, ld, sums, s0):  # type: ignore[no-untyped-def]
         activate(layer.activation, (z, z0, layer.fan_out * ld, layer.parameter))
 
 
-@device
+@part
 def softmax_cross_entropy(z, z0, y, y0, terms, t0, outputs, ld, sums, s0):  # type: ignore[no-untyped-def]
     """z (outputs, ld) = softmax; terms = y * (log(sum of exp) - logit), each from logits less their maximum.
 
@@ -91,7 +91,7 @@ def _softmax_delta(a, a0, slope, d0, outputs, ld, sums, s0):  # type: ignore[no-
             slope[index(d0) + q] = a[index(a0) + q] * (slope[index(d0) + q] - sums[index(s0 + i)])
 
 
-@device
+@part
 def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0, ld):  # type: ignore[no-untyped-def]
     """Loss terms at t0 and delta at d0 from logits at z0 and targets at y0; all (fan_out, ld) in ``scratch``, which may be overwritten.
 
@@ -156,7 +156,7 @@ def weigh_columns(scratch, d0, t0, w0, outputs, ld, rows, scale):  # type: ignor
     return total
 
 
-@device
+@part
 def scatter_deltas(scratch, d0, outputs, ld, rows, deltas, o0, width):  # type: ignore[no-untyped-def]
     """deltas (rows, width) = delta (outputs, ld) transposed; padding is zero."""
     zero = type(scratch[index(d0)])(0)

@@ -76,6 +76,10 @@ STEP_COLUMNS = SHRINK + 1
 SLACK_ROWS = 8
 """Rows that every buffer has beyond its end, for tiles that are rounded up."""
 
+# Numbers and truths for calls from one kernel to another: numba would compile the callee once more for every literal.
+ZERO, ONE = np.int64(0), np.int64(1)
+NO, YES = np.bool_(False), np.bool_(True)
+
 # Places in the array that threads share; 8 int64 make a cache line.
 ARRIVED, ABORT = 0, 8
 SYNC_LENGTH = 16
