@@ -156,6 +156,8 @@ class Engine:
 
     def threads_for(self, rows: int) -> int:
         """Threads for chunks of so many rows."""
+        if numba.config.DISABLE_JIT:  # the twins of the kernels' intrinsics know no barrier
+            return 1
         return choose_threads(self.flop_per_row * rows, -(-rows // PANEL_ROWS), self.n_threads)
 
     def bounds(self, n_threads: int) -> Array:

@@ -52,7 +52,7 @@ def detect_machine(triple: str, features: str) -> Machine:
     return Machine(16, 4, 3, "fma" in has, x86, arm)
 
 
-_TRIPLE, _CPU, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+_TRIPLE, CPU_NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 MACHINE = detect_machine(_TRIPLE, _FEATURES)
 TILE_ROWS = MACHINE.tile_rows
 TILE_VECTORS = MACHINE.tile_vectors

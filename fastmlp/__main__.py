@@ -1,0 +1,20 @@
+"""``python -m fastmlp`` and the ``fastmlp`` command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say what it needs."""
+    try:
+        import typer  # noqa: F401  # of the extra
+    except ImportError:
+        sys.exit("The fastmlp command needs a few more packages: pip install 'fastmlp[cli]'")
+    from fastmlp.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

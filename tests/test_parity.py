@@ -1,0 +1,112 @@
+"""MLP against ReferenceMLP, from the same weights and in the same order of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, ReferenceMLP
+from tests.test_gradients import targets_for
+
+TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
+RATES = {"sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 1e-3}
+
+
+def assert_same_training(sizes, activation, loss="squared_error", *, dtype, rows=100, batch_size=15, epochs=3, data=None, network=None, **fit):
+    rng = np.random.default_rng(sum(sizes))
+    x, y = data or (rng.normal(size=(rows, sizes[0])), targets_for(loss, rng, (rows, sizes[-1])))
+    nets = []
+    for kind in (MLP, ReferenceMLP):
+        net = kind(sizes, activation, loss, dtype=dtype, random_state=7, **(network or {}))
+        start = net.theta
+        nets.append(net.fit(x, y, epochs=epochs, batch_size=batch_size, **fit))
+    ours, theirs = (net.theta for net in nets)
+    assert not np.array_equal(ours, start)
+    tolerance = TOLERANCE[dtype]
+    scale = np.abs(theirs).max()
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale)
+    np.testing.assert_allclose(nets[0].loss_curve_, nets[1].loss_curve_, rtol=tolerance)
+    np.testing.assert_allclose(nets[0].predict(x), nets[1].predict(x), rtol=10 * tolerance, atol=10 * tolerance)
+
+
+dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
+
+
+@dtypes
+@pytest.mark.parametrize("batch_size", [1, 7, 15, 64, 150])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizers_and_batch_sizes(optimizer, batch_size, dtype):
+    assert_same_training(
+        (5, 9, 3), ("tanh", "sigmoid"), dtype=dtype, batch_size=batch_size, optimizer=optimizer, learning_rate=RATES[optimizer]
+    )
+
+
+@dtypes
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_depths(depth, dtype):
+    sizes = (6, *[11, 20, 3, 16, 33][: depth - 1], 4)
+    assert_same_training(sizes, ["silu"] * (depth - 1) + ["softmax"], "cross_entropy", dtype=dtype, learning_rate=0.2)
+
+
+@dtypes
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 97, 127, 128, 129, 130])
+def test_widths(width, dtype):
+    assert_same_training((width, width, width), ("relu", "identity"), dtype=dtype, rows=45, learning_rate=0.01)
+    assert_same_training((3, width, 2), "tanh", dtype=dtype, rows=45, optimizer="adam")
+
+
+@dtypes
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_and_losses(activation, loss, dtype):
+    # A logarithm of a prediction that is no probability has slopes of up to 1e7: any rounding grows by as much at each step.
+    steep = LOSSES[loss].targets != (-np.inf, np.inf) and activation not in ("sigmoid", "softmax", LOSSES[loss].canonical)
+    learning_rate = 1e-6 if steep else 0.01
+    hidden = "tanh" if ACTIVATIONS[activation].by_row else activation
+    assert_same_training((4, 6, 3), (hidden, activation), loss, dtype=dtype, rows=40, learning_rate=learning_rate)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"l2": 0.1},
+        {"weight_decay": 0.3},
+        {"max_grad_norm": 0.05},
+        {"max_grad_norm": 0.05, "l2": 0.1, "weight_decay": 0.3, "optimizer": "adam", "learning_rate": 1e-3},
+        {"sample_weight": np.arange(100.0) % 5},
+        {"optimizer": OPTIMIZERS["adam"](beta1=0.5, beta2=0.9, epsilon=1e-3)},
+        {"shuffle": False},
+        *({"schedule": schedule} for schedule in SCHEDULES),
+    ],
+    ids=lambda options: ",".join(f"{k}" if k == "sample_weight" else f"{k}={getattr(v, 'name', v)}" for k, v in options.items()),
+)
+def test_options_of_fit(options, dtype):
+    assert_same_training((5, 20, 2), ("tanh", "softmax"), "cross_entropy", dtype=dtype, **({"learning_rate": 0.05} | options))
+
+
+@dtypes
+def test_reduction_sum(dtype):
+    assert_same_training((5, 8, 2), "tanh", dtype=dtype, network={"reduction": "sum"}, learning_rate=0.005)
+
+
+@dtypes
+def test_batches_that_are_worked_on_in_several_chunks(dtype, monkeypatch):
+    """Wide layers and large batches exceed the workspace: the gradient is added up chunk by chunk."""
+    from fastmlp import engine
+
+    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
+    monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 48)
+    network = {"n_threads": 2}
+    assert_same_training((5, 40, 3), "tanh", dtype=dtype, rows=500, batch_size=200, optimizer="adam", network=network)
+    assert_same_training((5, 40, 3), "tanh", dtype=dtype, rows=500, batch_size=200, max_grad_norm=0.01, learning_rate=0.1)
+
+
+@dtypes
+def test_layers_wider_than_a_block_of_gradients(dtype):
+    assert_same_training((3, 1000, 2), ("relu", "identity"), dtype=dtype, rows=40, learning_rate=0.01)
+    assert_same_training((3, 500, 970), ("relu", "identity"), dtype=dtype, rows=40, learning_rate=0.001, optimizer="adam")
+
+
+def test_wide_network():
+    assert_same_training((300, 2048, 1024, 1), ("relu", "relu", "identity"), dtype="float32", rows=70, batch_size=50, epochs=1, learning_rate=1e-3)
