@@ -1,0 +1,131 @@
+"""The fast functions against NumPy in higher precision, over their range and at its edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import special
+
+from fastmlp import ACTIVATIONS
+from fastmlp.kernels import elementary
+from fastmlp.kernels.jit import kernel
+
+
+@kernel
+def exp_loop(x, out):
+    for i in range(len(x)):
+        out[i] = elementary.exp(x[i])
+
+
+@kernel
+def log_loop(x, out):
+    for i in range(len(x)):
+        out[i] = elementary.log(x[i])
+
+
+@kernel
+def tanh_loop(x, out):
+    for i in range(len(x)):
+        out[i] = elementary.tanh(x[i])
+
+
+@kernel
+def sigmoid_loop(x, out):
+    for i in range(len(x)):
+        out[i] = elementary.sigmoid(x[i])
+
+
+@kernel
+def softplus_loop(x, out):
+    for i in range(len(x)):
+        out[i] = elementary.softplus(x[i])
+
+
+@kernel
+def erf_loop(x, out):
+    for i in range(len(x)):
+        out[i] = elementary.erf(x[i])
+
+
+WIDE = np.longdouble
+EXACT = {
+    "exp": (exp_loop, np.exp),
+    "log": (log_loop, np.log),
+    "tanh": (tanh_loop, np.tanh),
+    "sigmoid": (sigmoid_loop, lambda x: np.exp(-np.logaddexp(WIDE(0), -x))),
+    "softplus": (softplus_loop, lambda x: np.logaddexp(WIDE(0), x)),
+    "erf": (erf_loop, lambda x: special.erf(x.astype(np.float64)).astype(WIDE)),
+}
+
+
+def grid(name, dtype):
+    """Dense over the range where the result is a normal number, and over all magnitudes down to tiny ones."""
+    info = np.finfo(dtype)
+    if name == "log":
+        return np.exp2(np.linspace(info.minexp, info.maxexp - 1e-3, 400_001)).astype(dtype)
+    high = {"exp": np.log(float(info.max)), "tanh": 25, "erf": 7}.get(name, -np.log(float(info.tiny)))
+    low = {"exp": np.log(float(info.tiny)), "sigmoid": np.log(float(info.tiny)), "softplus": np.log(float(info.tiny))}.get(name, -high)
+    small = np.geomspace(1e-30, 1, 20_001)
+    points = np.concatenate([np.linspace(low * 0.999, high * 0.999, 400_001), small, -small])
+    return points.astype(dtype)
+
+
+def evaluate(name, x):
+    out = np.empty_like(x)
+    EXACT[name][0](x, out)
+    return out
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float32_within_four_units_in_the_last_place(name):
+    x = grid(name, np.float32)
+    exact = EXACT[name][1](x.astype(np.float64).astype(WIDE))
+    error = np.abs(evaluate(name, x).astype(WIDE) - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    assert error.max() <= 4, f"{error.max()} ulp at {x[error.argmax()]}"
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="there is nothing wider than float64 to compare with here")
+def test_float64_within_1e_13(name):
+    x = grid(name, np.float64)
+    exact = EXACT[name][1](x.astype(WIDE))
+    nonzero = exact != 0
+    error = np.abs(evaluate(name, x)[nonzero] / exact[nonzero] - 1)
+    assert error.max() <= 1e-13, f"{error.max()} at {x[nonzero][error.argmax()]}"
+
+
+EDGES = {
+    "exp": {np.inf: np.inf, -np.inf: 0, 0.0: 1, 1e-310: 1, 1000: np.inf, -1000: 0},
+    "log": {np.inf: np.inf, 0.0: -np.inf, 1.0: 0, -1.0: np.nan},
+    "tanh": {np.inf: 1, -np.inf: -1, 0.0: 0, 1000: 1, -1000: -1},
+    "sigmoid": {np.inf: 1, -np.inf: 0, 0.0: 0.5, 1000: 1, -1000: 0},
+    "softplus": {np.inf: np.inf, -np.inf: 0, 1000: 1000, -1000: 0},
+    "erf": {np.inf: 1, -np.inf: -1, 0.0: 0},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", EXACT)
+def test_edges(name, dtype):
+    x = np.array([*EDGES[name], np.nan], dtype)
+    np.testing.assert_array_equal(evaluate(name, x), np.array([*EDGES[name].values(), np.nan], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_overflow_and_underflow_of_exp_are_where_they_belong(dtype):
+    info = np.finfo(dtype)
+    top = np.log(info.max)
+    below, above = np.nextafter(top, dtype(0)) - dtype(2e-5), top + dtype(2e-5)
+    result = evaluate("exp", np.array([below, above], dtype))
+    assert np.isfinite(result[0])
+    assert result[1] == np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_passes_nan_on(name, dtype):
+    from fastmlp import MLP
+
+    net = MLP((1, 3, 2), ["identity" if ACTIVATIONS[name].by_row else name, name], dtype=dtype, random_state=0)
+    net.w[0][0, 0] = np.nan
+    assert np.isnan(net.predict([[1.0]])).all()

@@ -1,0 +1,227 @@
+"""Invariants 2 and 9: the same bits for any number of threads; threads that are safe, polite and never a loss."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP
+from fastmlp import threads as threads_module
+from fastmlp.callbacks import Callback
+from fastmlp.kernels.team import Team
+from fastmlp.threads import available_threads, choose_threads
+
+CASES = {
+    "few rows": ((6, 5, 3), 15, "sgd", {}),
+    "adam": ((28, 64, 64, 2), 256, "adam", {}),
+    "clipped": ((28, 40, 2), 100, "momentum", {"max_grad_norm": 0.1, "l2": 0.01}),
+    "weighted": ((28, 130, 5), 64, "nadam", {"sample_weight": np.arange(600.0) % 7}),
+    "wide": ((28, 700, 6), 600, "rmsprop", {}),
+}
+
+
+def trained(case, n_threads, dtype):
+    sizes, batch_size, optimizer, options = CASES[case]
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(600, sizes[0])), rng.integers(0, sizes[-1], 600)
+    net = MLP(sizes, ["tanh"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", dtype=dtype, random_state=5, n_threads=n_threads)
+    net.fit(x, y, epochs=3, batch_size=batch_size, optimizer=optimizer, learning_rate=0.01, **options)
+    return net.theta, net.predict(x), np.array(net.loss_curve_), net.loss_and_grad(net.theta, x, y)[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits_for_any_number_of_threads(case, dtype):
+    expected = trained(case, 1, dtype)
+    for n_threads in (2, 3, 5):
+        for ours, theirs in zip(trained(case, n_threads, dtype), expected, strict=True):
+            assert np.array_equal(ours, theirs)  # equal, not close
+
+
+def test_same_bits_every_time():
+    for ours, theirs in zip(trained("adam", None, "float32"), trained("adam", None, "float32"), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_fits_beside_each_other_do_not_disturb_each_other():
+    expected = trained("clipped", 2, "float32")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for results in pool.map(lambda _: trained("clipped", 2, "float32"), range(8)):
+            for ours, theirs in zip(results, expected, strict=True):
+                assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_inside_joblib(backend):
+    from joblib import Parallel, delayed
+
+    expected = trained("adam", 2, "float32")
+    for results in Parallel(2, backend=backend)(delayed(trained)("adam", 2, "float32") for _ in range(3)):
+        assert np.array_equal(results[0], expected[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_after_a_fork():
+    expected = trained("few rows", 2, "float32")[0]  # this process has had a team of threads
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def child():
+        sender.send(trained("few rows", 2, "float32")[0])
+
+    with pytest.warns(DeprecationWarning, match="fork") if _warns_of_fork() else _nothing():
+        process = context.Process(target=child)
+        process.start()
+    assert receiver.poll(60)
+    assert np.array_equal(receiver.recv(), expected)
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def _warns_of_fork():
+    return sys.version_info >= (3, 12) and threading.active_count() > 1
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *args):
+        return None
+
+
+def test_threads_end_with_the_fit():
+    before = threading.active_count()
+    trained("adam", 5, "float32")
+    deadline = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+class TestChoice:
+    def test_small_networks_run_on_one_thread(self):
+        for sizes, batch in (((64, 15, 10), 15), ((2, 3, 2), 1), ((30, 30, 2), 32)):
+            assert MLP(sizes).engine.threads_for(batch) == 1
+
+    def test_large_ones_on_all(self, monkeypatch):
+        monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
+        for sizes, batch in (((784, 128, 64, 10), 128), ((28, 64, 64, 2), 256), ((1024, 2048, 2048, 10), 512)):
+            assert MLP(sizes).engine.threads_for(batch) == 2
+
+    def test_no_more_than_there_are_panels_to_share(self, monkeypatch):
+        monkeypatch.setattr(threads_module, "available_threads", lambda: 64)
+        assert MLP((4000, 4000)).engine.threads_for(40) == 3
+
+    def test_the_caller_decides(self):
+        assert choose_threads(1.0, 1, 7) == 7
+
+    def test_available_threads_obey_the_environment(self, monkeypatch):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+        assert available_threads() == 1
+        monkeypatch.setenv("NUMBA_NUM_THREADS", "nonsense")
+        assert available_threads() >= 1
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound on this system")
+    def test_available_threads_obey_the_affinity(self, monkeypatch):
+        monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+        allowed = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(allowed)})
+            assert available_threads() == 1
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+    @pytest.mark.parametrize(("text", "expected"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)])
+    def test_available_threads_obey_the_container(self, monkeypatch, tmp_path, text, expected):
+        monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+        monkeypatch.setattr(threads_module, "_CGROUP_LIMITS", ())
+        unlimited = available_threads()
+        limit = tmp_path / "cpu.max"
+        limit.write_text(text)
+        monkeypatch.setattr(threads_module, "_CGROUP_LIMITS", ((limit, None),))
+        assert available_threads() == min(unlimited, expected or unlimited)
+
+
+class TestTeam:
+    def test_an_error_in_one_thread_ends_the_others_and_is_raised(self):
+        seen = []
+
+        def kernel(thread, n_threads, sync, what):
+            seen.append((thread, n_threads, what))
+            if thread == 1:
+                raise ZeroDivisionError("planted")
+
+        with Team(3) as team:
+            with pytest.raises(ZeroDivisionError, match="planted"):
+                team.run(kernel, "x")
+            team._sync[:] = 0
+            seen.clear()
+            team.run(lambda thread, *rest: seen.append(thread))
+        assert sorted(seen) == [0, 1, 2]
+
+    def test_a_thread_that_never_comes_does_not_hang_those_that_wait(self):
+        """Thread 0 is interrupted before it enters the kernel; thread 1 waits at the barrier until it is told to give up."""
+        from fastmlp.kernels.jit import kernel
+        from fastmlp.kernels.team import barrier
+
+        @kernel
+        def wait(thread, n_threads, sync, out):
+            out[thread] = barrier(sync, n_threads, n_threads)
+
+        out = np.zeros(2, np.int64)
+        wait(0, 1, np.zeros(16, np.int64), out)  # compile
+
+        def interrupted(thread, n_threads, sync, out):
+            if thread == 0:
+                time.sleep(0.05)
+                raise KeyboardInterrupt
+            wait(thread, n_threads, sync, out)
+
+        with Team(2) as team, pytest.raises(KeyboardInterrupt):
+            team.run(interrupted, out)
+        assert out[1] == -1
+
+
+class Interrupt(Callback):
+    """Sends Ctrl-C a little after the training has begun."""
+
+    def on_train_begin(self, run):
+        self.sent = time.perf_counter() + 0.3
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers on this system")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(("sizes", "batch_size"), [((20, 300, 300, 2), 64), ((64, 15, 10), 15), ((20, 100, 2), 60_000)])
+def test_ctrl_c_stops_and_leaves_what_was_learned(sizes, batch_size, n_threads):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60_000, sizes[0])), rng.integers(0, sizes[-1], 60_000)
+    net = MLP(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", random_state=0, n_threads=n_threads)
+    before = net.theta
+    net.fit(x[:500], y[:500], epochs=1, batch_size=50)  # compiled
+    interrupt = Interrupt()
+
+    def on_alarm(number, frame):
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(x, y, epochs=100_000, batch_size=batch_size, learning_rate=1e-3, callbacks=[interrupt])
+        waited = time.perf_counter() - interrupt.sent
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert len(net.loss_curve_) < 100_000
+    assert waited < 0.5 * 20  # half a second is the promise; a test on a busy machine only rules out another order of magnitude
+    assert not np.array_equal(net.theta, before)
+    assert np.isfinite(net.predict(x[:10])).all()
+    net.fit(x, y, epochs=1, batch_size=1000)

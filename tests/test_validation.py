@@ -1,0 +1,191 @@
+"""Bad input: one clear error that names the argument, what was given and what is expected; and the network as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, OPTIMIZERS, SCHEDULES
+from fastmlp.schedules import Cosine, Exponential, InverseScaling, OneCycle, Step, WarmUp
+
+CONSTRUCTION = {
+    "sizes too short": (((3,), "relu"), {}, r"sizes must be two or more whole numbers.*\(64, 15, 10\); got \(3,\)"),
+    "sizes with zero": (((3, 0, 2), "relu"), {}, r"sizes must be .*got 0 in \(3, 0, 2\)"),
+    "sizes negative": (((3, -4, 2), "relu"), {}, r"got -4 in"),
+    "sizes with a fraction": (((3, 2.5, 2), "relu"), {}, r"got 2\.5 in"),
+    "sizes as text": (("64-15-10", "relu"), {}, r"got '64-15-10'"),
+    "sizes a number": ((5, "relu"), {}, "got 5"),
+    "unknown activation": (((3, 2), "rellu"), {}, "activation='rellu' is unknown. Did you mean 'relu'.*Known names: identity, sigmoid, tanh, relu"),
+    "unknown activation of a layer": (((3, 4, 2), ["relu", "sofmax"]), {}, r"activation\[1\]='sofmax' is unknown.*'softmax'"),
+    "too many activations": (((3, 2), ["relu", "tanh"]), {}, "one for each of the 1 layers of weights, got 2"),
+    "softmax inside": (((3, 4, 2), "softmax"), {}, "softmax is for the last layer only.*'relu', 'softmax'"),
+    "unknown loss": (((3, 2), "relu", "hinge"), {}, "loss='hinge' is unknown. Known names: squared_error"),
+    "dtype": (((3, 2),), {"dtype": "float16"}, "dtype must be 'float32' or 'float64', got 'float16'"),
+    "no dtype": (((3, 2),), {"dtype": None}, "dtype must be .*got None"),
+    "nonsense dtype": (((3, 2),), {"dtype": "flaot"}, "dtype must be .*got 'flaot'"),
+    "reduction": (((3, 2),), {"reduction": "median"}, "reduction must be one of 'mean', 'sum', got 'median'"),
+    "random_state": (((3, 2),), {"random_state": "seed"}, "random_state must be None, a whole number.*got 'seed'"),
+    "negative seed": (((3, 2),), {"random_state": -1}, "random_state must be"),
+    "n_threads": (((3, 2),), {"n_threads": 0}, "n_threads must be a whole number, at least 1, got 0"),
+    "initializer": (((3, 2),), {"initializer": "xaver"}, "initializer='xaver' is unknown. Did you mean 'xavier'"),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTION)
+def test_construction(kind, name):
+    positional, options, message = CONSTRUCTION[name]
+    with pytest.raises(ValueError, match=message):
+        kind(*positional, **options)
+
+
+@pytest.mark.parametrize("given", [3, None, np.tanh, ["relu", 3]])
+def test_an_activation_of_another_type(kind, given):
+    with pytest.raises(TypeError, match=r"activation.* must be the name of one of the known activation entries"):
+        kind((2, 3, 1), given)
+
+
+GOOD_X, GOOD_Y = np.ones((6, 3)), np.ones((6, 2))
+
+
+def with_bad(array, value):
+    changed = array.copy()
+    changed[4, 1] = value
+    return changed
+
+
+DATA = {
+    "features": (np.ones((6, 4)), GOOD_Y, r"x has 4 features, but the network takes 3"),
+    "one row of wrong length": (np.ones(4), np.ones(2), r"x must have the shape \(3,\) or \(n, 3\), got \(4,\)"),
+    "three dimensions": (np.ones((2, 3, 3)), GOOD_Y, r"got \(2, 3, 3\)"),
+    "a number": (5.0, GOOD_Y, r"x must have the shape .* got \(\)"),
+    "no rows": (np.ones((0, 3)), np.ones((0, 2)), r"at least one row, got an empty array of shape \(0, 3\)"),
+    "nothing": ([], [], "x must have the shape"),
+    "rows differ": (GOOD_X, np.ones((5, 2)), "y has 5 rows, but x has 6"),
+    "outputs differ": (GOOD_X, np.ones((6, 3)), r"y must have the shape \(6, 2\), got \(6, 3\); the network has 2 outputs"),
+    "y flat": (GOOD_X, np.ones(6), r"y must have the shape \(6, 2\), got \(6,\).*one-hot"),
+    "nan in x": (with_bad(GOOD_X, np.nan), GOOD_Y, "x must hold finite numbers.*got nan in row 4"),
+    "infinity in x": (with_bad(GOOD_X, -np.inf), GOOD_Y, "x must hold finite numbers.*got -inf in row 4"),
+    "nan in y": (GOOD_X, with_bad(GOOD_Y, np.nan), "y must hold finite numbers.*got nan in row 4"),
+    "too large for float32": (with_bad(GOOD_X, 1e300), GOOD_Y, "x must hold finite numbers in the range of float32, got inf in row 4"),
+    "objects": (GOOD_X.astype(object), GOOD_Y, "x must be an array of real numbers, got objects"),
+    "strings": (np.full((6, 3), "one"), GOOD_Y, "x must be an array of real numbers, got strings"),
+    "complex": (GOOD_X + 1j, GOOD_Y, "got complex numbers"),
+    "string targets": (GOOD_X, ["cat"] * 6, "y must be an array of real numbers, got strings"),
+    "ragged": ([[1, 2, 3], [1, 2]], GOOD_Y, "x must be an array of numbers, got rows of different lengths"),
+    "none": (None, GOOD_Y, "x must be an array of real numbers, got objects"),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "eval_loss", "backprop", "train_step", "loss_and_grad"])
+@pytest.mark.parametrize("name", DATA)
+def test_data(kind, name, method):
+    x, y, message = DATA[name]
+    net = kind((3, 2), random_state=0)
+    theta, state = net.theta, net._generator.bit_generator.state
+    calls = {
+        "fit": lambda: net.fit(x, y, epochs=1, batch_size=2),
+        "train_step": lambda: net.train_step(x, y, 0.1),
+        "loss_and_grad": lambda: net.loss_and_grad(theta, x, y),
+        "eval_loss": lambda: net.eval_loss(x, y),
+        "backprop": lambda: net.backprop(x, y),
+    }
+    with pytest.raises((ValueError, TypeError), match=message):
+        calls[method]()
+    assert np.array_equal(net.theta, theta)
+    assert net._generator.bit_generator.state == state
+    assert net.loss_curve_ == []
+    if not message.startswith("y"):
+        with pytest.raises((ValueError, TypeError), match=message):
+            net.predict(x)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "labels", "message"),
+    [
+        ("cross_entropy", 3, [0, 1, 3], "y has the class label 3 in row 2, but labels of this network are whole numbers from 0 to 2"),
+        ("cross_entropy", 3, [0, -1, 2], "class label -1 in row 1"),
+        ("binary_cross_entropy", 1, [0, 1, 2], "class label 2 in row 2, .* from 0 to 1"),
+        ("cross_entropy", 3, [0, 1], "y has 2 rows, but x has 3"),
+        ("cross_entropy", 3, [0.0, 1.0, 2.0], r"got \(3,\) of dtype float64; whole numbers from 0 to 2 are taken as class labels"),
+        ("binary_cross_entropy", 2, [[0, 1], [1, 2], [0, 0]], "y must be from 0 to 1 for the loss binary_cross_entropy, got 2"),
+        ("poisson", 1, [1, -2, 3], "y must be from 0 to inf for the loss poisson, got -2"),
+    ],
+)
+def test_targets_outside_their_range(kind, loss, outputs, labels, message):
+    net = kind((2, outputs), "sigmoid", loss)
+    with pytest.raises(ValueError, match=message):
+        net.fit(np.zeros((3, 2)), labels, epochs=1, batch_size=1)
+
+
+FIT = {
+    "epochs": [(0, "epochs must be a whole number, at least 1, got 0"), (2.5, "got 2.5"), (-1, "got -1"), (True, "got True"), ("3", "got '3'")],
+    "batch_size": [(0, "batch_size must be a whole number, at least 1"), (-5, "got -5"), (None, "got None")],
+    "learning_rate": [
+        (0, "learning_rate must be a finite number above 0, got 0"),
+        (-0.1, "got -0.1"),
+        (np.nan, "got nan"),
+        (np.inf, "got inf"),
+        ("fast", "got 'fast'"),
+    ],
+    "optimizer": [("adma", "optimizer='adma' is unknown. Did you mean 'adam'.*Known names: sgd, momentum")],
+    "schedule": [("cosin", "schedule='cosin' is unknown. Did you mean 'cosine'")],
+    "weight_decay": [(-1, "weight_decay must be a finite number at least 0, got -1")],
+    "l2": [(-1, "l2 must be"), (np.nan, "l2 must be")],
+    "max_grad_norm": [(0, "max_grad_norm must be a finite number above 0"), (-1, "max_grad_norm must be")],
+    "sample_weight": [
+        (np.ones(5), "sample_weight has 5 rows, but x has 6"),
+        (np.ones((6, 1)), r"sample_weight must have the shape \(6,\), got \(6, 1\)"),
+        (-np.ones(6), "sample_weight must not be negative, got -1 in row 0"),
+        (np.zeros(6), "sample_weight must not be zero for every sample"),
+        (np.full(6, np.nan), "sample_weight must hold finite numbers"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("option", "value", "message"), [(option, *case) for option, cases in FIT.items() for case in cases])
+def test_options_of_fit(kind, option, value, message):
+    net = kind((3, 2), random_state=0)
+    theta = net.theta
+    options = {"epochs": 1, "batch_size": 2} | {option: value}
+    with pytest.raises((ValueError, TypeError), match=message):
+        net.fit(GOOD_X, GOOD_Y, **options)
+    assert np.array_equal(net.theta, theta)
+
+
+@pytest.mark.parametrize("rate", [0, -1, np.nan, "x"])
+def test_train_step_needs_a_rate(kind, rate):
+    with pytest.raises(ValueError, match="learning_rate must be a finite number above 0"):
+        kind((3, 2)).train_step(GOOD_X, GOOD_Y, rate)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OPTIMIZERS["adam"](beta3=1), "adam has no option 'beta3'. Its options: beta1, beta2, epsilon"),
+        (lambda: OPTIMIZERS["sgd"](momentum=0.9), "sgd has no option 'momentum'. Its options: none"),
+        (lambda: OPTIMIZERS["adam"](beta1=1.0), "adam: beta1 must be at least 0 and below 1, got 1.0"),
+        (lambda: OPTIMIZERS["momentum"](momentum=-0.1), "momentum must be at least 0"),
+        (lambda: LOSSES["pinball"](1.0), "pinball: parameter must be above 0 and below 1, got 1.0"),
+        (lambda: LOSSES["huber"](0), "huber: parameter must be above 0"),
+        (lambda: ACTIVATIONS["leaky_relu"](np.nan), "leaky_relu: parameter must be a finite number, got nan"),
+        (lambda: Step(gamma=0), "step schedule: gamma must be above 0 and at most 1, got 0"),
+        (lambda: Step(epochs=0), "step schedule: epochs"),
+        (lambda: Exponential(1.5), "exponential schedule: gamma"),
+        (lambda: Cosine(2), "cosine schedule: final"),
+        (lambda: OneCycle(rise=0), "one_cycle schedule: rise"),
+        (lambda: WarmUp(fraction=2), "warm_up schedule: fraction"),
+        (lambda: InverseScaling(0), "inverse_scaling schedule: power"),
+    ],
+)
+def test_settings_of_table_entries(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_tables_list_what_they_hold():
+    for table in (ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, INITIALIZERS):
+        assert len(table) == len(list(table)) > 4
+        assert all(table[name].name == name for name in table)
+        assert "nothing" not in table
+        with pytest.raises(KeyError):
+            table["nothing"]
