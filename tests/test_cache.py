@@ -1,0 +1,165 @@
+"""Invariant 5: compiled kernels on disk are found again, never stale, and never a reason to fail.
+
+The tests compile small kernels of their own, in a copy of the package, because what is tested is the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+HELPER = "from fastmlp.kernels.jit import device\n\n@device\ndef helper(x):\n    return x + 1\n"
+PROBE = "from fastmlp.kernels.helper import helper\nfrom fastmlp.kernels.jit import kernel\n\n@kernel\ndef probe(x):\n    return helper(x)\n"
+RUN = (
+    "from fastmlp.kernels.probe import probe\n"
+    "print(probe(41.0), probe.dispatcher.stats.cache_hits.total() if hasattr(probe.dispatcher.stats.cache_hits, 'total')"
+    " else sum(probe.dispatcher.stats.cache_hits.values()))"
+)
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package with a kernel that calls a function in another file."""
+    copy = tmp_path / "site"
+    shutil.copytree(ROOT / "fastmlp", copy / "fastmlp", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "fastmlp/kernels/helper.py").write_text(HELPER)
+    (copy / "fastmlp/kernels/probe.py").write_text(PROBE)
+    return copy
+
+
+def start(package, cache, code=RUN, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"PYTHONPATH": str(package), "FASTMLP_CACHE_DIR": str(cache)} | environment,
+        cwd=package, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def run(package, cache, **environment):
+    """The result of the probe, how many kernels came from the disk, and what was said on stderr."""
+    process = start(package, cache, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    result, hits = out.split()
+    return float(result), int(hits), err
+
+
+def files(cache):
+    return sorted(path for path in Path(cache).rglob("*") if path.is_file())
+
+
+def test_is_found_again_and_says_so_only_when_it_compiles(package, tmp_path):
+    cache = tmp_path / "cache"
+    result, hits, said = run(package, cache)
+    assert (result, hits) == (42, 0)
+    assert said.startswith("fastmlp: compiling kernels")
+    assert str(cache) in said
+    assert len(files(cache)) == 1
+    assert run(package, cache) == (42, 1, "")
+
+
+def test_an_edit_of_a_file_that_is_only_called_recompiles(package, tmp_path):
+    cache = tmp_path / "cache"
+    run(package, cache)
+    helper = package / "fastmlp/kernels/helper.py"
+    before = helper.stat()
+    helper.write_text(HELPER.replace("x + 1", "x + 2"))
+    os.utime(helper, ns=(before.st_atime_ns, before.st_mtime_ns))  # the content counts, not the time
+    assert run(package, cache)[:2] == (43, 0)
+    helper.write_text(HELPER)
+    assert run(package, cache)[:2] == (42, 1)  # and the old content finds its old kernel
+
+
+@pytest.mark.parametrize("table", ["activations", "losses", "optimizers"])
+def test_an_edit_of_a_table_recompiles(package, tmp_path, table):
+    cache = tmp_path / "cache"
+    run(package, cache)
+    with (package / f"fastmlp/{table}.py").open("a") as file:
+        file.write("\n# changed\n")
+    assert run(package, cache)[:2] == (42, 0)
+
+
+def test_every_file_with_compiled_code_is_part_of_the_stamp():
+    from fastmlp.kernels.cache import compiled_sources
+
+    stamped = {path.resolve() for path in compiled_sources()}
+    makers = ("@device", "@elementary", "@part", "@kernel", "@intrinsic", "Kernel(")
+    for path in (ROOT / "fastmlp").rglob("*.py"):
+        if any(maker in path.read_text() for maker in makers):
+            assert path.resolve() in stamped, path
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "directory"])
+def test_a_damaged_file_costs_a_compilation_and_is_replaced(package, tmp_path, damage):
+    cache = tmp_path / "cache"
+    run(package, cache)
+    (path,) = files(cache)
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+        path.mkdir()
+    assert run(package, cache)[:2] == (42, 0)
+    if damage != "directory":
+        assert run(package, cache)[:2] == (42, 1)
+
+
+def test_a_directory_that_cannot_be_made_is_no_reason_to_fail(package, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert run(package, blocked / "cache")[:2] == (42, 0)
+    assert run(package, "/proc/nowhere")[:2] == (42, 0)
+
+
+def test_a_full_disk_is_no_reason_to_fail(package, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    (package / "sitecustomize.py").write_text(
+        "import os\nreal = os.fdopen\ndef fdopen(handle, *rest):\n"
+        "    os.dup2(os.open('/dev/full', os.O_WRONLY), handle)\n    return real(handle, *rest)\nos.fdopen = fdopen\n"
+    )
+    cache = tmp_path / "cache"
+    assert run(package, cache)[:2] == (42, 0)
+    assert files(cache) == []  # nothing half-written is left
+
+
+def test_several_processes_at_once(package, tmp_path):
+    cache = tmp_path / "cache"
+    processes = [start(package, cache) for _ in range(4)]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert float(out.split()[0]) == 42
+    assert len(files(cache)) == 1
+    assert run(package, cache)[:2] == (42, 1)
+
+
+def test_nothing_is_written_beside_the_code(package, tmp_path):
+    run(package, tmp_path / "cache", PYTHONDONTWRITEBYTECODE="1")
+    assert not [path for path in package.rglob("*") if path.suffix in (".nbi", ".nbc", ".kernel")]
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("FASTMLP_CACHE_DIR", "fastmlp"), ("NUMBA_CACHE_DIR", "fastmlp"), ("XDG_CACHE_HOME", "fastmlp")])
+def test_where_it_is(monkeypatch, tmp_path, variable, expected):
+    import platform
+
+    from fastmlp.kernels.cache import cache_directory
+
+    for other in ("FASTMLP_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert cache_directory() == tmp_path / expected

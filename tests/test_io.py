@@ -1,0 +1,118 @@
+"""Models as files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fastmlp import ACTIVATIONS, LOSSES, MLP
+from fastmlp.io import load, save
+
+
+@pytest.fixture
+def net():
+    net = MLP((5, 7, 3), [ACTIVATIONS["leaky_relu"](0.2), "sigmoid"], LOSSES["huber"](0.7), reduction="sum", random_state=0)
+    return net.fit(np.eye(5), np.ones((5, 3)), epochs=3, batch_size=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_goes_there_and_back(tmp_path, dtype):
+    net = MLP((5, 7, 3), [ACTIVATIONS["leaky_relu"](0.2), "softmax"], "cross_entropy", dtype=dtype, random_state=0)
+    save(net, tmp_path / "model.safetensors")
+    twin = load(tmp_path / "model.safetensors")
+    assert np.array_equal(twin.theta, net.theta)
+    assert twin.dtype == net.dtype
+    assert repr(twin) == repr(net)
+    x = np.random.default_rng(0).normal(size=(4, 5))
+    assert np.array_equal(twin.predict(x), net.predict(x))
+    assert twin.eval_loss(x, [0, 1, 2, 0]) == net.eval_loss(x, [0, 1, 2, 0])
+
+
+def test_weights_are_plain_arrays_under_readable_names(tmp_path, net):
+    save(net, tmp_path / "model.safetensors")
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert {name: array.shape for name, array in tensors.items()} == {
+        "layers.0.weight": (5, 7), "layers.0.bias": (1, 7), "layers.1.weight": (7, 3), "layers.1.bias": (1, 3),
+    }  # fmt: skip
+    assert np.array_equal(tensors["layers.0.weight"], net.w[0])
+
+
+def test_replaces_and_leaves_nothing_else(tmp_path, net):
+    path = tmp_path / "model.safetensors"
+    path.write_text("old")
+    save(net, path)
+    assert [one.name for one in tmp_path.iterdir()] == ["model.safetensors"]
+    assert np.array_equal(load(path).theta, net.theta)
+
+
+def test_a_file_that_cannot_be_written_keeps_the_old_one(tmp_path, net, monkeypatch):
+    import os
+
+    path = tmp_path / "model.safetensors"
+    save(net, path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(MLP((1, 1)), path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing\.safetensors"):
+        load(tmp_path / "nothing.safetensors")
+
+
+def with_description(net, path, **changes):
+    save(net, path)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()["fastmlp"])
+    save_file(load_file(path), path, {"fastmlp": json.dumps(description | changes)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "its format is 2, and this version reads up to 1; update fastmlp"),
+        ({"sizes": [5, 8, 3]}, r"w\[0\] has shape \(5, 8\), got an array of shape \(5, 7\)"),
+        ({"sizes": [5, 7, 3, 2]}, "not a usable fastmlp model"),
+        ({"activation": [["evil", 0], ["relu", 0]]}, "not a usable fastmlp model"),
+        ({"dtype": "object"}, "dtype must be 'float32' or 'float64'"),
+        ({"loss": None}, "not a usable fastmlp model"),
+    ],
+)
+def test_a_description_that_does_not_fit(tmp_path, net, changes, message):
+    path = tmp_path / "model.safetensors"
+    with_description(net, path, **changes)
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
+def test_a_damaged_or_foreign_file(tmp_path, net):
+    path = tmp_path / "model.safetensors"
+    save(net, path)
+    content = path.read_bytes()
+    for damaged in (b"", content[:40], content[:-8], b"\x80\x04\x95pickle", bytes(reversed(content))):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="not a usable fastmlp model"):
+            load(path)
+    save_file({"x": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="no description of a network"):
+        load(path)
+
+
+def test_a_missing_extra_is_named(monkeypatch, tmp_path, net):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ImportError, match=r"safetensors is needed .*pip install 'fastmlp\[cli\]'"):
+        save(net, tmp_path / "x.safetensors")

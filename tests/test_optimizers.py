@@ -1,0 +1,149 @@
+"""Each step formula against its textbook, written out again from the papers and from PyTorch's documentation, in plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, OPTIMIZERS
+
+STEPS, RATE = 50, 0.05
+
+
+def slope(t, w):
+    """A gradient that changes with the step and with the parameter."""
+    return math.sin(0.7 * t) + 0.3 * w
+
+
+def sgd(w):
+    for t in range(1, STEPS + 1):
+        w -= RATE * slope(t, w)
+    return w
+
+
+def momentum(w, mu=0.9):
+    buffer = 0.0
+    for t in range(1, STEPS + 1):
+        buffer = mu * buffer + slope(t, w)
+        w -= RATE * buffer
+    return w
+
+
+def nesterov(w, mu=0.9):
+    buffer = 0.0
+    for t in range(1, STEPS + 1):
+        g = slope(t, w)
+        buffer = mu * buffer + g
+        w -= RATE * (g + mu * buffer)
+    return w
+
+
+def rmsprop(w, alpha=0.99, eps=1e-8):
+    mean_square = 0.0
+    for t in range(1, STEPS + 1):
+        g = slope(t, w)
+        mean_square = alpha * mean_square + (1 - alpha) * g * g
+        w -= RATE * g / (math.sqrt(mean_square) + eps)
+    return w
+
+
+def adagrad(w, eps=1e-10):
+    total = 0.0
+    for t in range(1, STEPS + 1):
+        g = slope(t, w)
+        total += g * g
+        w -= RATE * g / (math.sqrt(total) + eps)
+    return w
+
+
+def adam(w, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.0):
+    m = v = 0.0
+    for t in range(1, STEPS + 1):
+        g = slope(t, w)
+        w *= 1 - RATE * decay
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
+        w -= RATE * m_hat / (math.sqrt(v_hat) + eps)
+    return w
+
+
+def adamw(w):
+    return adam(w, decay=0.01)
+
+
+def nadam(w, beta1=0.9, beta2=0.999, eps=1e-8, psi=0.004):
+    m = v = 0.0
+    product = 1.0
+    for t in range(1, STEPS + 1):
+        g = slope(t, w)
+        mu, mu_next = beta1 * (1 - 0.5 * 0.96 ** (t * psi)), beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+        product *= mu
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        m_hat = mu_next * m / (1 - product * mu_next) + (1 - mu) * g / (1 - product)
+        w -= RATE * m_hat / (math.sqrt(v / (1 - beta2**t)) + eps)
+    return w
+
+
+TEXTBOOK = {f.__name__: f for f in (sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam)}
+
+
+def test_every_optimizer_has_a_textbook():
+    assert set(TEXTBOOK) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_formula(name):
+    optimizer = OPTIMIZERS[name]
+    table = optimizer.coefficient_table(1, np.full(STEPS, RATE))
+    w, s1, s2 = 0.8, 0.0, 0.0
+    for t in range(1, STEPS + 1):
+        g = slope(t, w)
+        w *= 1 - RATE * optimizer.weight_decay
+        w, s1, s2 = optimizer.step.py_func(w, g, s1, s2, *table[t - 1])
+    assert w == pytest.approx(TEXTBOOK[name](0.8), rel=1e-12)
+    assert (s1 != 0) == (optimizer.n_states >= 1)
+    assert (s2 != 0) == (optimizer.n_states == 2)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_coefficients_do_not_depend_on_where_a_table_begins(name):
+    rates = np.linspace(0.1, 0.2, 60)
+    whole = OPTIMIZERS[name].coefficient_table(1, rates)
+    parts = [OPTIMIZERS[name].coefficient_table(1 + start, rates[start : start + 20]) for start in (0, 20, 40)]
+    assert np.array_equal(whole, np.concatenate(parts))
+    assert np.isfinite(OPTIMIZERS[name].coefficient_table(10**7, rates)).all()
+
+
+def test_pytorch_where_it_is_installed():
+    """The same 50 steps of torch.optim, from the same weights, on the same minibatches."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    rivals = {
+        "sgd": (torch.optim.SGD, {}),
+        "momentum": (torch.optim.SGD, {"momentum": 0.9}),
+        "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        "rmsprop": (torch.optim.RMSprop, {}),
+        "adagrad": (torch.optim.Adagrad, {}),
+        "adam": (torch.optim.Adam, {}),
+        "adamw": (torch.optim.AdamW, {}),
+        "nadam": (torch.optim.NAdam, {}),
+    }
+    for name, (rival, options) in rivals.items():
+        net = MLP((4, 6, 2), ("tanh", "identity"), dtype="float64", random_state=0)
+        weights = [torch.tensor(w.copy(), requires_grad=True) for w in net.w]
+        biases = [torch.tensor(b.copy(), requires_grad=True) for b in net.b]
+        groups = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+        torch_optimizer = rival(groups, lr=0.01, **options)
+        for i in range(50):
+            a = torch.tanh(torch.tensor(x[i : i + 1]) @ weights[0] + biases[0]) @ weights[1] + biases[1]
+            torch_optimizer.zero_grad()
+            (0.5 * (a - torch.tensor(y[i : i + 1])) ** 2).sum().backward()
+            torch_optimizer.step()
+        net.fit(x, y, epochs=1, batch_size=1, learning_rate=0.01, optimizer=name, shuffle=False)
+        for ours, theirs in zip([*net.w, *net.b], [*weights, *biases], strict=True):
+            np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-9, err_msg=name)

@@ -1,0 +1,72 @@
+"""Learning-rate schedules at the points that define them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastmlp import SCHEDULES
+from fastmlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Step, WarmUp
+
+
+def factors(schedule, total=100, per_epoch=10):
+    return schedule.factor(np.arange(total, dtype=float), total, per_epoch)
+
+
+def test_constant():
+    assert (factors(Constant()) == 1).all()
+
+
+def test_step():
+    f = factors(Step(epochs=3, gamma=0.5))
+    assert (f[:30] == 1).all()
+    assert (f[30:60] == 0.5).all()
+    assert f[99] == 0.125
+
+
+def test_exponential():
+    f = factors(Exponential(0.9))
+    assert f[0] == 1
+    assert f[10] == pytest.approx(0.9)
+    assert f[95] == pytest.approx(0.9**9.5)
+
+
+def test_cosine():
+    f = factors(Cosine(final=0.1))
+    assert f[0] == 1
+    assert f[50] == pytest.approx(0.55)
+    assert 0.1 < f[99] < 0.101
+    assert (np.diff(f) < 0).all()
+
+
+def test_one_cycle():
+    f = factors(OneCycle(rise=0.3, start=0.1, final=0.001))
+    assert f[0] == pytest.approx(0.1)
+    assert f[30] == pytest.approx(1)
+    assert f.argmax() == 30
+    assert f[99] < 0.002
+    assert (np.diff(f[:30]) > 0).all()
+    assert (np.diff(f[31:]) < 0).all()
+
+
+def test_warm_up():
+    f = factors(WarmUp(0.2))
+    np.testing.assert_allclose(f[:20], np.arange(1, 21) / 20)
+    assert (f[20:] == 1).all()
+    np.testing.assert_allclose(factors(WarmUp(0.2, Cosine()))[40:], factors(Cosine())[40:])
+
+
+def test_inverse_scaling():
+    f = factors(InverseScaling(0.5))
+    assert f[0] == 1
+    assert f[30] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_any_part_is_part_of_the_whole(name):
+    schedule = SCHEDULES[name]
+    steps = np.arange(40, 60, dtype=float)
+    assert np.array_equal(schedule.factor(steps, 100, 10), factors(schedule)[40:60])
+    assert np.isfinite(schedule.factor(np.arange(3.0), 1, 1)).all()
+    assert (factors(schedule) >= 0).all()
+    assert (factors(schedule) <= 1).all()
