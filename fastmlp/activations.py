@@ -1,9 +1,10 @@
 """Activation functions: one table, each with its formula, its derivative and the compiled pair beside it.
 
-To add one, write an :class:`Activation` into :data:`ACTIVATIONS`; validation, the reference, the kernels, the tests and the documentation
-read the table. ``value`` and ``derivative`` work on NumPy arrays and are what :class:`~fastmlp.ReferenceMLP` computes; ``compiled_value``
-and ``compiled_derivative`` work on one number in the network's dtype and are what the kernels loop over. Both derivatives are given z and
-a = f(z), and use whichever is cheaper. ``parameter`` is the slope or scale of those that have one.
+To add one, write an :class:`Activation` into :data:`ACTIVATIONS`; validation, the reference, the kernels, the tests and
+the documentation read the table. ``value`` and ``derivative`` work on NumPy arrays and are what
+:class:`~fastmlp.ReferenceMLP` computes; ``compiled_value`` and ``compiled_derivative`` work on one number in the
+network's dtype and are what the kernels loop over. Both derivatives are given z and a = f(z), and use whichever is
+cheaper. ``parameter`` is the slope or scale of those that have one.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ class Activation:
     value : callable
         ``value(z, parameter)``: f on an array.
     derivative : callable
-        ``derivative(z, a, parameter)``: f' on arrays, where a = f(z). For ``softmax``, whose outputs depend on the whole row, this is
-        the derivative of each output by its own logit; the products with the rest are done by whoever knows the row.
+        ``derivative(z, a, parameter)``: f' on arrays, where a = f(z). For ``softmax``, whose outputs depend on the
+        whole row, this is the derivative of each output by its own logit; the products with the rest are done by
+        whoever knows the row.
     compiled_value, compiled_derivative : Kernel
         The same two for one number, compiled.
     initializer : str
@@ -68,63 +70,63 @@ class Activation:
 
 
 @device
-def _identity(z, parameter):  # type: ignore[no-untyped-def]
+def _identity(z, parameter):
     return z
 
 
 @device
-def _d_identity(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_identity(z, a, parameter):
     return type(z)(1)
 
 
 @device
-def _sigmoid(z, parameter):  # type: ignore[no-untyped-def]
+def _sigmoid(z, parameter):
     return elementary.sigmoid(z)
 
 
 @device
-def _d_sigmoid(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_sigmoid(z, a, parameter):
     return a * (type(z)(1) - a)
 
 
 @device
-def _tanh(z, parameter):  # type: ignore[no-untyped-def]
+def _tanh(z, parameter):
     return elementary.tanh(z)
 
 
 @device
-def _d_tanh(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_tanh(z, a, parameter):
     return type(z)(1) - a * a
 
 
 @device
-def _relu(z, parameter):  # type: ignore[no-untyped-def]
+def _relu(z, parameter):
     return type(z)(0) if z < type(z)(0) else z  # in this order, nan stays nan
 
 
 @device
-def _d_relu(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_relu(z, a, parameter):
     return type(z)(1) if z > type(z)(0) else type(z)(0)
 
 
 @device
-def _leaky_relu(z, parameter):  # type: ignore[no-untyped-def]
+def _leaky_relu(z, parameter):
     return parameter * z if z < type(z)(0) else z
 
 
 @device
-def _d_leaky_relu(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_leaky_relu(z, a, parameter):
     return type(z)(1) if z > type(z)(0) else parameter
 
 
 @device
-def _elu(z, parameter):  # type: ignore[no-untyped-def]
+def _elu(z, parameter):
     below = parameter * (elementary.exp(z) - type(z)(1))
     return below if z < type(z)(0) else z
 
 
 @device
-def _d_elu(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_elu(z, a, parameter):
     return type(z)(1) if z > type(z)(0) else a + parameter
 
 
@@ -133,23 +135,23 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
 @device
-def _selu(z, parameter):  # type: ignore[no-untyped-def]
+def _selu(z, parameter):
     below = type(z)(SELU_SCALE * SELU_ALPHA) * (elementary.exp(z) - type(z)(1))
     return below if z < type(z)(0) else type(z)(SELU_SCALE) * z
 
 
 @device
-def _d_selu(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_selu(z, a, parameter):
     return type(z)(SELU_SCALE) if z > type(z)(0) else a + type(z)(SELU_SCALE * SELU_ALPHA)
 
 
 @device
-def _softplus(z, parameter):  # type: ignore[no-untyped-def]
+def _softplus(z, parameter):
     return elementary.softplus(z)
 
 
 @device
-def _d_softplus(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_softplus(z, a, parameter):
     return elementary.sigmoid(z)
 
 
@@ -158,46 +160,46 @@ _INVERSE_SQRT_2_PI = 1 / math.sqrt(2 * math.pi)
 
 
 @device
-def _gelu(z, parameter):  # type: ignore[no-untyped-def]
+def _gelu(z, parameter):
     return type(z)(0.5) * z * (type(z)(1) + elementary.erf(z * type(z)(_INVERSE_SQRT_2)))
 
 
 @device
-def _d_gelu(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_gelu(z, a, parameter):
     distribution = type(z)(0.5) * (type(z)(1) + elementary.erf(z * type(z)(_INVERSE_SQRT_2)))
     density = type(z)(_INVERSE_SQRT_2_PI) * elementary.exp(type(z)(-0.5) * z * z)
     return distribution + z * density
 
 
 @device
-def _silu(z, parameter):  # type: ignore[no-untyped-def]
+def _silu(z, parameter):
     return z * elementary.sigmoid(z)
 
 
 @device
-def _d_silu(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_silu(z, a, parameter):
     s = elementary.sigmoid(z)
     return s * (type(z)(1) + z * (type(z)(1) - s))
 
 
 @device
-def _mish(z, parameter):  # type: ignore[no-untyped-def]
+def _mish(z, parameter):
     return z * elementary.tanh(elementary.softplus(z))
 
 
 @device
-def _d_mish(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_mish(z, a, parameter):
     t = elementary.tanh(elementary.softplus(z))
     return t + z * elementary.sigmoid(z) * (type(z)(1) - t * t)
 
 
 @device
-def _exponential(z, parameter):  # type: ignore[no-untyped-def]
+def _exponential(z, parameter):
     return elementary.exp(z)
 
 
 @device
-def _d_exponential(z, a, parameter):  # type: ignore[no-untyped-def]
+def _d_exponential(z, a, parameter):
     return a
 
 
@@ -226,7 +228,8 @@ def _normal_distribution(z: Array) -> Array:
 
 def _d_gelu_array(z: Array, a: Array, parameter: float) -> Array:
     density: Array = _INVERSE_SQRT_2_PI * np.exp(-0.5 * z * z)
-    return _normal_distribution(z) + z * density
+    derivative: Array = _normal_distribution(z) + z * density
+    return derivative
 
 
 def _d_silu_array(z: Array, a: Array, parameter: float) -> Array:
@@ -309,9 +312,7 @@ ACTIVATIONS: Table[Activation] = Table(
             _d_gelu,
             initializer="he",
         ),
-        Activation(
-            "silu", "z * sigmoid(z)", lambda z, p: z * _sigmoid_array(z), _d_silu_array, _silu, _d_silu, initializer="he"
-        ),
+        Activation("silu", "z * sigmoid(z)", lambda z, p: z * _sigmoid_array(z), _d_silu_array, _silu, _d_silu, initializer="he"),
         Activation(
             "mish",
             "z * tanh(softplus(z))",

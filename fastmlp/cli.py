@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Multilayer perceptrons that train fast on a CPU.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help="Multilayer perceptrons that train fast on a CPU.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 

@@ -100,9 +100,7 @@ def train(kind: type[Network], variant: Variant, digits: Digits, description: st
     targets = digits.targets(variant)
     callbacks = [Progress(description)] if progress else []
     start = time.perf_counter()
-    network.fit(
-        digits.x, targets, epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=variant.learning_rate, callbacks=callbacks
-    )
+    network.fit(digits.x, targets, epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=variant.learning_rate, callbacks=callbacks)
     return network, time.perf_counter() - start
 
 
@@ -163,7 +161,8 @@ def demonstrate(folder: Path, say: Callable[[str], None], *, progress: bool) -> 
         say(f"\n{variant.loss} with {' and '.join(variant.activation)}, learning rate {variant.learning_rate:g}\n")
         say(outcome.report)
         say(
-            f"  fastmlp          {outcome.seconds:8.3f} s   loss {outcome.loss:.6f}   accuracy on the test images {outcome.accuracy:.3f}\n"
+            f"  fastmlp          {outcome.seconds:8.3f} s   loss {outcome.loss:.6f}   "
+            f"accuracy on the test images {outcome.accuracy:.3f}\n"
             f"  NumPy reference  {outcome.reference_seconds:8.3f} s   loss {outcome.reference_loss:.6f}   "
             "same initial weights, same order of rows\n"
             f"  {outcome.reference_seconds / outcome.seconds:.1f} times as fast; "

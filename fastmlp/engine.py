@@ -1,6 +1,7 @@
 """Between the network and its kernels: lays out buffers, fills the records that steer the kernels, and calls them.
 
-No mathematics here. A call of a kernel is cut to about a tenth of a second, so that Ctrl-C, progress bars and callbacks get their turn.
+No mathematics here. A call of a kernel is cut to about a tenth of a second, so that Ctrl-C, progress bars and callbacks
+get their turn.
 """
 
 from __future__ import annotations
@@ -108,11 +109,10 @@ class Engine:
         """Blocks of weights, layer by layer, each column of blocks from top to bottom; then the layer's bias."""
         units: list[tuple[int, ...]] = []
         for layer, (fan_in, width) in enumerate(zip(self.sizes, self.widths[1:], strict=False)):
+            blocks = [(row, min(plan.GRADIENT_ROWS, fan_in - row)) for row in range(0, fan_in, plan.GRADIENT_ROWS)]
             for column in range(0, width, plan.GRADIENT_COLUMNS):
                 columns = min(plan.GRADIENT_COLUMNS, width - column)
-                for row in range(0, fan_in, plan.GRADIENT_ROWS):
-                    units.append((layer, row, min(plan.GRADIENT_ROWS, fan_in - row), column, columns))
-                units.append((layer, fan_in, 1, column, columns))
+                units += [(layer, row, rows, column, columns) for row, rows in [*blocks, (fan_in, 1)]]
         return np.array(units, plan.UNIT)
 
     def make_layers(self, rows: int) -> tuple[Array, int, int]:
@@ -268,7 +268,7 @@ class Session:
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * self._n_threads)
 
     def run(self, order: Array | None, coefficients: Array) -> Iterator[int]:
-        """Go through all rows once, a row of coefficients for each batch; yields the number of rows done, several times a second."""
+        """Go through all rows once, with a row of coefficients for each batch; yields the rows done, several times a second."""
         space, job = self._space, self._job
         job["shuffled"] = order is not None
         self.sums[:] = 0
@@ -304,6 +304,7 @@ class CompiledTrainer(Trainer):
         )  # fmt: skip
 
     def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
+        """Train on all rows once."""
         coefficients = np.empty((len(rates), plan.STEP_COLUMNS))
         coefficients[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + 1, rates)
         coefficients[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay

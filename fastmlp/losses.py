@@ -1,11 +1,12 @@
 """Loss functions: one table, each with its formula, its derivative and the compiled pair beside it.
 
-A loss is defined for one sample, as a sum over its outputs; an objective is the weighted mean of it over samples (or the sum). To add one,
-write a :class:`Loss` into :data:`LOSSES`. ``a`` is the prediction (what the output activation gave), ``y`` the target.
+A loss is defined for one sample, as a sum over its outputs; an objective is the weighted mean of it over samples (or
+the sum). To add one, write a :class:`Loss` into :data:`LOSSES`. ``a`` is the prediction (what the output activation
+gave), ``y`` the target.
 
-Some pairs of a loss and an output activation belong together (the loss's *canonical* activation): the derivative by the logits is then
-simply ``a - y``, and the value can be computed from the logits without overflow or cancellation. Those pairs are always computed that way;
-every other combination takes the general path through dLoss/da * f'(z).
+Some pairs of a loss and an output activation belong together (the loss's *canonical* activation): the derivative by the
+logits is then simply ``a - y``, and the value can be computed from the logits without overflow or cancellation. Those
+pairs are always computed that way; every other combination takes the general path through dLoss/da * f'(z).
 """
 
 from __future__ import annotations
@@ -78,64 +79,65 @@ class Loss:
 
 
 SMALLEST_PROBABILITY = 1e-7
-"""Predictions are clipped to at least this (and to at most one minus it, where they are probabilities) before a logarithm. A clipped
-prediction has no influence on the loss, so its derivative is 0. The canonical pairs need no clipping."""
+"""Predictions are clipped to at least this (and to at most one minus it, where they are probabilities) before a
+logarithm. A clipped prediction has no influence on the loss, so its derivative is 0. The canonical pairs need no
+clipping."""
 
 
 # --- the compiled pairs, in the order of the table -----------------------------------------------------------------------------
 
 
 @device
-def _squared_error(a, y, parameter):  # type: ignore[no-untyped-def]
+def _squared_error(a, y, parameter):
     return type(a)(0.5) * (a - y) * (a - y)
 
 
 @device
-def _d_squared_error(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_squared_error(a, y, parameter):
     return a - y
 
 
 @device
-def _absolute_error(a, y, parameter):  # type: ignore[no-untyped-def]
+def _absolute_error(a, y, parameter):
     return abs(a - y)
 
 
 @device
-def _d_absolute_error(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_absolute_error(a, y, parameter):
     e = a - y
     sign = type(a)(1) if e > type(a)(0) else type(a)(-1)
     return type(a)(0) if e == type(a)(0) else sign
 
 
 @device
-def _huber(a, y, parameter):  # type: ignore[no-untyped-def]
+def _huber(a, y, parameter):
     e = abs(a - y)
     outside = parameter * (e - type(a)(0.5) * parameter)
     return outside if e > parameter else type(a)(0.5) * e * e
 
 
 @device
-def _d_huber(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_huber(a, y, parameter):
     e = a - y
     e = parameter if e > parameter else e
     return -parameter if e < -parameter else e
 
 
 @device
-def _pinball(a, y, parameter):  # type: ignore[no-untyped-def]
+def _pinball(a, y, parameter):
     e = y - a
     return (parameter - type(a)(1)) * e if e < type(a)(0) else parameter * e
 
 
 @device
-def _d_pinball(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_pinball(a, y, parameter):
     e = y - a
     slope = type(a)(1) - parameter if e < type(a)(0) else -parameter
     return type(a)(0) if e == type(a)(0) else slope
 
 
 @device
-def _clip(a, highest):  # type: ignore[no-untyped-def]
+def _clip(a, highest):
     """a, at least SMALLEST_PROBABILITY and at most ``highest``; nan stays nan."""
     lowest = type(a)(SMALLEST_PROBABILITY)
     a = lowest if a < lowest else a
@@ -143,14 +145,14 @@ def _clip(a, highest):  # type: ignore[no-untyped-def]
 
 
 @device
-def _binary_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+def _binary_cross_entropy(a, y, parameter):
     one = type(a)(1)
     p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
     return -(y * elementary.log(p) + (one - y) * elementary.log(one - p))
 
 
 @device
-def _d_binary_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_binary_cross_entropy(a, y, parameter):
     one = type(a)(1)
     p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
     slope = (p - y) / (p * (one - p))
@@ -158,35 +160,35 @@ def _d_binary_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
 
 
 @device
-def _binary_cross_entropy_logits(z, y):  # type: ignore[no-untyped-def]
+def _binary_cross_entropy_logits(z, y):
     return elementary.softplus(z) - z * y
 
 
 @device
-def _cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+def _cross_entropy(a, y, parameter):
     return -y * elementary.log(_clip(a, type(a)(1)))
 
 
 @device
-def _d_cross_entropy(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_cross_entropy(a, y, parameter):
     p = _clip(a, type(a)(1))
     return -y / p if p == a else a - a
 
 
 @device
-def _poisson(a, y, parameter):  # type: ignore[no-untyped-def]
+def _poisson(a, y, parameter):
     rate = _clip(a, type(a)(np.inf))
     return rate - y * elementary.log(rate)
 
 
 @device
-def _d_poisson(a, y, parameter):  # type: ignore[no-untyped-def]
+def _d_poisson(a, y, parameter):
     rate = _clip(a, type(a)(np.inf))
     return type(a)(1) - y / rate if rate == a else a - a
 
 
 @device
-def _poisson_logits(z, y):  # type: ignore[no-untyped-def]
+def _poisson_logits(z, y):
     return elementary.exp(z) - z * y
 
 

@@ -34,8 +34,8 @@ class MLP(Network):
     random_state : int, numpy.random.Generator or None, default None
         For the initial weights and the order of rows.
     n_threads : int or None, default None
-        Threads for training and prediction; None lets the amount of work decide, within what the process may use. The results are the
-        same to the bit for any number.
+        Threads for training and prediction; None lets the amount of work decide, within what the process may use. The
+        results are the same to the bit for any number.
     initializer : str, Initializer or None, default None
         Distribution of the initial weights; None takes what suits each layer's activation. See :data:`fastmlp.INITIALIZERS`.
 
@@ -77,9 +77,7 @@ class MLP(Network):
         if "_engine" not in self.__dict__:
             from fastmlp.engine import Engine
 
-            self._engine = Engine(
-                self.sizes, self.dtype, self._activations, self._loss, self.reduction == "mean", self.n_threads
-            )
+            self._engine = Engine(self.sizes, self.dtype, self._activations, self._loss, self.reduction == "mean", self.n_threads)
         return self._engine
 
     def _outputs(self, x: Array) -> Array:

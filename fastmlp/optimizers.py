@@ -1,8 +1,8 @@
 """Optimizers: one table; each is a pure step over a parameter, its gradient and at most two numbers of state.
 
-The same formula runs on whole arrays in :class:`~fastmlp.ReferenceMLP` and, compiled, on one element after another in the kernels. What
-depends only on the number of the step (the learning rate, bias corrections) is computed ahead, in float64, by ``coefficients``. To add one,
-write an :class:`Optimizer` into :data:`OPTIMIZERS`.
+The same formula runs on whole arrays in :class:`~fastmlp.ReferenceMLP` and, compiled, on one element after another in
+the kernels. What depends only on the number of the step (the learning rate, bias corrections) is computed ahead, in
+float64, by ``coefficients``. To add one, write an :class:`Optimizer` into :data:`OPTIMIZERS`.
 
 Weight decay, the L2 penalty and clipping are the same for all of them, and not part of these formulas.
 """
@@ -81,43 +81,43 @@ _BELOW_ONE = ("momentum", "beta1", "beta2", "rho")
 
 
 @device
-def _sgd(w, g, s1, s2, rate, c1, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+def _sgd(w, g, s1, s2, rate, c1, c2, c3, c4, c5, c6, c7):
     return w - rate * g, s1, s2
 
 
 @device
-def _momentum(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+def _momentum(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):
     velocity = momentum * velocity + g
     return w - rate * velocity, velocity, s2
 
 
 @device
-def _nesterov(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+def _nesterov(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):
     velocity = momentum * velocity + g
     return w - rate * (g + momentum * velocity), velocity, s2
 
 
 @device
-def _rmsprop(w, g, square, s2, rate, rho, one_minus_rho, epsilon, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+def _rmsprop(w, g, square, s2, rate, rho, one_minus_rho, epsilon, c4, c5, c6, c7):
     square = rho * square + one_minus_rho * (g * g)
     return w - rate * g / (np.sqrt(square) + epsilon), square, s2
 
 
 @device
-def _adagrad(w, g, total, s2, rate, epsilon, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+def _adagrad(w, g, total, s2, rate, epsilon, c2, c3, c4, c5, c6, c7):
     total = total + g * g
     return w - rate * g / (np.sqrt(total) + epsilon), total, s2
 
 
 @device
-def _adam(w, g, m, v, rate, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon, c7):  # type: ignore[no-untyped-def]
+def _adam(w, g, m, v, rate, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon, c7):
     m = beta1 * m + one_minus_beta1 * g
     v = beta2 * v + one_minus_beta2 * (g * g)
     return w - rate * m / (np.sqrt(v) * root_scale + epsilon), m, v
 
 
 @device
-def _nadam(w, g, m, v, rate_g, rate_m, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon):  # type: ignore[no-untyped-def]
+def _nadam(w, g, m, v, rate_g, rate_m, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon):
     m = beta1 * m + one_minus_beta1 * g
     v = beta2 * v + one_minus_beta2 * (g * g)
     return w - (rate_g * g + rate_m * m) / (np.sqrt(v) * root_scale + epsilon), m, v

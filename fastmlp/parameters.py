@@ -1,8 +1,9 @@
 """Sizes to one flat buffer: where each layer's weights and biases stand in it, the arrays that people see, and the initialisers.
 
-A buffer holds the layers in order, each as its weights, row by row (one row per input), and then its bias as one more row. Rows may be
-padded: the compiled engine pads them to 64 bytes, so that every row starts on a cache line and a vector register never straddles two
-rows. Padding is zero and stays zero. An optimizer's state and the gradient have the same layout.
+A buffer holds the layers in order, each as its weights, row by row (one row per input), and then its bias as one more
+row. Rows may be padded: the compiled engine pads them to 64 bytes, so that every row starts on a cache line and a
+vector register never straddles two rows. Padding is zero and stays zero. An optimizer's state and the gradient have the
+same layout.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class ParameterList(list[Array]):
 
     append = extend = insert = remove = pop = clear = sort = reverse = __delitem__ = __imul__ = _fixed
 
-    def __iadd__(self, other: Any) -> Any:  # type: ignore[override,misc]
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[misc]
         return self._fixed()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:

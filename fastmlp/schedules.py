@@ -1,7 +1,8 @@
 """Learning-rate schedules: what the rate is multiplied by at each step. One table, by name, and the classes for other settings.
 
-A schedule sees the number of the step (from 0), how many steps the whole training has and how many an epoch has; it knows nothing of
-optimizers. To add one, write a class with a ``factor`` and put an instance of it into :data:`SCHEDULES`.
+A schedule sees the number of the step (from 0), how many steps the whole training has and how many an epoch has; it
+knows nothing of optimizers. To add one, write a class with a ``factor`` and put an instance of it into
+:data:`SCHEDULES`.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up from ``start`` to 1 in the first ``rise`` of the training, then down to ``final``, both as cosines (Smith and Topin, 2018)."""
+    """Up from ``start`` to 1 in the first ``rise`` of the training, then down to ``final``, as cosines (Smith and Topin, 2018)."""
 
     rise: float = 0.3
     start: float = 0.04

@@ -13,7 +13,7 @@ _CGROUP_LIMITS = (
 )
 
 _FLOP_PER_THREAD = 1.0e6
-"""Least work between two barriers that another thread is worth waking for: some ten microseconds, ten times what a barrier costs."""
+"""Least work between two barriers that is worth another thread: some ten microseconds, ten times what a barrier costs."""
 
 
 def _cgroup_limit() -> float:
@@ -29,7 +29,7 @@ def _cgroup_limit() -> float:
 
 
 def available_threads() -> int:
-    """Threads that may run at once: the processors this process is bound to, within its container's share and ``NUMBA_NUM_THREADS``."""
+    """Threads that may run at once: the processors this process may use, within its container's share and ``NUMBA_NUM_THREADS``."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _cgroup_limit()
     if limit < count:
@@ -40,7 +40,7 @@ def available_threads() -> int:
 
 
 def choose_threads(flop: float, shares: int, limit: int | None) -> int:
-    """Threads for ``flop`` floating-point operations between two barriers, in ``shares`` parts; ``limit`` is the caller's wish, if any."""
+    """Threads for ``flop`` floating-point operations between two barriers, in ``shares`` parts; the caller's ``limit`` if given."""
     if limit is not None:
         return limit
     return int(max(1, min(available_threads(), shares, flop // _FLOP_PER_THREAD)))

@@ -74,14 +74,15 @@ def check_activations(activation: Any, n_layers: int) -> list[Activation]:
     else:
         if len(activation) != n_layers:
             raise ValueError(
-                f"activation must be one name or one for each of the {n_layers} layers of weights, got {len(activation)}: {activation!r}."
+                f"activation must be one name or one for each of the {n_layers} layers of weights, "
+                f"got {len(activation)}: {activation!r}."
             )
         chosen = [ACTIVATIONS.find(one, f"activation[{layer}]") for layer, one in enumerate(activation)]
     for layer, one in enumerate(chosen[:-1]):
         if one.by_row:
             raise ValueError(
                 f"activation: {one.name} is for the last layer only, got it for layer {layer} of {n_layers}; "
-                f'give one name for each layer, such as {["relu"] * (n_layers - 1) + [one.name]!r}.'
+                f"give one name for each layer, such as {['relu'] * (n_layers - 1) + [one.name]!r}."
             )
     return chosen
 
@@ -89,19 +90,20 @@ def check_activations(activation: Any, n_layers: int) -> list[Activation]:
 def check_dtype(dtype: Any) -> np.dtype[Any]:
     """float32 or float64."""
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         found = np.dtype(object)
     if dtype is None or found not in (np.dtype("float32"), np.dtype("float64")):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}.")
-    return found.newbyteorder("=")
+    native: np.dtype[Any] = found.newbyteorder("=")
+    return native
 
 
 def check_generator(random_state: Any) -> np.random.Generator:
     """A random generator from None, a seed or a generator."""
     if random_state is None or isinstance(random_state, np.random.Generator | np.random.SeedSequence):
         return np.random.default_rng(random_state)
-    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool) and random_state >= 0:
+    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool) and int(random_state) >= 0:
         return np.random.default_rng(int(random_state))
     raise ValueError(f"random_state must be None, a whole number from 0 up or a numpy Generator, got {random_state!r}.")
 
@@ -166,7 +168,8 @@ def check_x(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") ->
         array = array.reshape(1, -1)
     if array.ndim != 2:
         raise ValueError(
-            f"{argument} must have the shape ({features},) or (n, {features}), got {array.shape}; the network takes {features} features."
+            f"{argument} must have the shape ({features},) or (n, {features}), got {array.shape}; "
+            f"the network takes {features} features."
         )
     if array.shape[0] == 0:
         raise ValueError(f"{argument} must have at least one row, got an empty array of shape {array.shape}.")
@@ -187,8 +190,8 @@ def _check_labels(labels: Array, outputs: int) -> Array:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"y has the class label {labels[row]} in row {row}, but labels of this network are whole numbers from 0 to {classes - 1}; "
-            "encode them first (sklearn.preprocessing.LabelEncoder)."
+            f"y has the class label {labels[row]} in row {row}, but labels of this network are whole numbers "
+            f"from 0 to {classes - 1}; encode them first (sklearn.preprocessing.LabelEncoder)."
         )
     return np.ascontiguousarray(labels, dtype=np.int64)
 
@@ -202,9 +205,7 @@ def _check_target_range(y: Array, loss: Loss) -> None:
         raise ValueError(f"y must be from {low:g} to {high:g} for the loss {loss.name}, got {outside:g}.")
 
 
-def check_data(
-    x: Any, y: Any, sample_weight: Any, features: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
-) -> Data:
+def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, loss: Loss, dtype: np.dtype[Any]) -> Data:
     """Samples with their targets and weights."""
     samples = check_x(x, features, dtype)
     rows = len(samples)

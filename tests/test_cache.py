@@ -16,7 +16,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 HELPER = "from fastmlp.kernels.jit import device\n\n@device\ndef helper(x):\n    return x + 1\n"
-PROBE = "from fastmlp.kernels.helper import helper\nfrom fastmlp.kernels.jit import kernel\n\n@kernel\ndef probe(x):\n    return helper(x)\n"
+PROBE = """
+from fastmlp.kernels.helper import helper
+from fastmlp.kernels.jit import kernel
+
+@kernel
+def probe(x):
+    return helper(x)
+"""
 RUN = (
     "from fastmlp.kernels.probe import probe\n"
     "print(probe(41.0), probe.dispatcher.stats.cache_hits.total() if hasattr(probe.dispatcher.stats.cache_hits, 'total')"
@@ -152,7 +159,9 @@ def test_nothing_is_written_beside_the_code(package, tmp_path):
     assert not [path for path in package.rglob("*") if path.suffix in (".nbi", ".nbc", ".kernel")]
 
 
-@pytest.mark.parametrize(("variable", "expected"), [("FASTMLP_CACHE_DIR", "fastmlp"), ("NUMBA_CACHE_DIR", "fastmlp"), ("XDG_CACHE_HOME", "fastmlp")])
+@pytest.mark.parametrize(
+    ("variable", "expected"), [("FASTMLP_CACHE_DIR", "fastmlp"), ("NUMBA_CACHE_DIR", "fastmlp"), ("XDG_CACHE_HOME", "fastmlp")]
+)
 def test_where_it_is(monkeypatch, tmp_path, variable, expected):
     import platform
 

@@ -64,7 +64,7 @@ def grid(name, dtype):
     if name == "log":
         return np.exp2(np.linspace(info.minexp, info.maxexp - 1e-3, 400_001)).astype(dtype)
     high = {"exp": np.log(float(info.max)), "tanh": 25, "erf": 7}.get(name, -np.log(float(info.tiny)))
-    low = {"exp": np.log(float(info.tiny)), "sigmoid": np.log(float(info.tiny)), "softplus": np.log(float(info.tiny))}.get(name, -high)
+    low = np.log(float(info.tiny)) if name in ("exp", "sigmoid", "softplus") else -high
     small = np.geomspace(1e-30, 1, 20_001)
     points = np.concatenate([np.linspace(low * 0.999, high * 0.999, 400_001), small, -small])
     return points.astype(dtype)

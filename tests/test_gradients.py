@@ -61,7 +61,10 @@ def test_the_check_would_see_a_wrong_derivative(monkeypatch):
         test_gradient_is_the_slope_of_the_loss(ReferenceMLP, "tanh", "squared_error", 2)
 
 
-@pytest.mark.parametrize("pair", [("softmax", "cross_entropy"), ("sigmoid", "binary_cross_entropy"), ("exponential", "poisson"), ("identity", "squared_error")])
+@pytest.mark.parametrize(
+    "pair",
+    [("softmax", "cross_entropy"), ("sigmoid", "binary_cross_entropy"), ("exponential", "poisson"), ("identity", "squared_error")],
+)
 def test_canonical_pairs_equal_the_general_path(pair):
     """The fused delta a - y is dLoss/da * f'(z), where neither clips."""
     activation, loss = pair

@@ -158,7 +158,9 @@ class TestDtypes:
         net.fit(x, np.ones(4), epochs=1, batch_size=2)
         w_grad, b_grad = net.backprop(x, np.ones(4))
         _, gradient, _ = net.loss_and_grad(net.theta, x, np.ones(4))
-        assert {array.dtype for array in [*net.w, *net.b, *w_grad, *b_grad, gradient, net.theta, net.predict(x)]} == {np.dtype(dtype)}
+        assert {array.dtype for array in [*net.w, *net.b, *w_grad, *b_grad, gradient, net.theta, net.predict(x)]} == {
+            np.dtype(dtype)
+        }
 
     @pytest.mark.parametrize("entry", [*ACTIVATIONS.values(), *LOSSES.values()], ids=lambda entry: entry.name)
     def test_no_formula_widens_float32(self, entry):
@@ -185,7 +187,7 @@ class TestFloatingPoint:
     """Invariant 7."""
 
     def test_fastmath_never_assumes_finite_numbers(self):
-        assert jit.FASTMATH == {"nsz", "arcp", "contract", "afn", "reassoc"}
+        assert {"nsz", "arcp", "contract", "afn", "reassoc"} == jit.FASTMATH
         for one in (jit._EXACT_ORDER, jit.FASTMATH):
             assert not {"nnan", "ninf", "fast"} & one
 

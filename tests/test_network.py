@@ -180,7 +180,9 @@ class TestLoss:
         expected = net.backprop(np.repeat(x, weight, axis=0), np.repeat(y, weight, axis=0))
         np.testing.assert_allclose(ours[0][0], expected[0][0], atol=1e-14)
 
-    @pytest.mark.parametrize(("loss", "output"), [("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "sigmoid")])
+    @pytest.mark.parametrize(
+        ("loss", "output"), [("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "sigmoid")]
+    )
     def test_labels_and_one_hot_targets_are_the_same(self, kind, data, rng, loss, output):
         net = make(kind, (3, 4, 5), ("tanh", output), loss)
         labels = rng.integers(0, 5, 30)
@@ -419,5 +421,7 @@ class TestCallbacks:
         assert "epoch" not in capsys.readouterr().err
 
     def test_must_be_callbacks(self, kind, data):
-        with pytest.raises(TypeError, match=r"callbacks must be instances of fastmlp\.callbacks\.Callback, got <built-in function print>"):
+        with pytest.raises(
+            TypeError, match=r"callbacks must be instances of fastmlp\.callbacks\.Callback, got <built-in function print>"
+        ):
             make(kind).fit(*data, epochs=1, batch_size=1, callbacks=[print])

@@ -9,10 +9,21 @@ from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, ReferenceML
 from tests.test_gradients import targets_for
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
-RATES = {"sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 1e-3}
+RATES = {
+    "sgd": 0.1,
+    "momentum": 0.02,
+    "nesterov": 0.02,
+    "rmsprop": 1e-3,
+    "adagrad": 1e-2,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "nadam": 1e-3,
+}
 
 
-def assert_same_training(sizes, activation, loss="squared_error", *, dtype, rows=100, batch_size=15, epochs=3, data=None, network=None, **fit):
+def assert_same_training(
+    sizes, activation, loss="squared_error", *, dtype, rows=100, batch_size=15, epochs=3, data=None, network=None, **fit
+):
     rng = np.random.default_rng(sum(sizes))
     x, y = data or (rng.normal(size=(rows, sizes[0])), targets_for(loss, rng, (rows, sizes[-1])))
     nets = []
@@ -109,4 +120,6 @@ def test_layers_wider_than_a_block_of_gradients(dtype):
 
 
 def test_wide_network():
-    assert_same_training((300, 2048, 1024, 1), ("relu", "relu", "identity"), dtype="float32", rows=70, batch_size=50, epochs=1, learning_rate=1e-3)
+    assert_same_training(
+        (300, 2048, 1024, 1), ("relu", "relu", "identity"), dtype="float32", rows=70, batch_size=50, epochs=1, learning_rate=1e-3
+    )

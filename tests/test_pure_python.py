@@ -1,7 +1,8 @@
 """The kernels as plain Python, with ``NUMBA_DISABLE_JIT=1``: what a debugger or a coverage tool can step through.
 
-Everything runs so but two things. The team of threads: a barrier needs atomic instructions, which Python does not have, so one thread is
-used whatever was asked for. And flushing denormals to zero: Python has no access to the processor's floating-point mode.
+Everything runs so but two things. The team of threads: a barrier needs atomic instructions, which Python does not have,
+so one thread is used whatever was asked for. And flushing denormals to zero: Python has no access to the processor's
+floating-point mode.
 """
 
 from __future__ import annotations
@@ -19,17 +20,16 @@ def test_kernels_run_as_plain_python_and_agree_with_the_reference():
         rng = np.random.default_rng(0)
         count = 0
         for dtype in ("float32", "float64"):
-            tolerance = 1e-4 if dtype == "float32" else 1e-9
-            cases = [(name, "huber", "sgd") for name in ACTIVATIONS] + [("tanh", name, "adam") for name in LOSSES]
-            cases += [("sigmoid", "squared_error", name) for name in OPTIMIZERS]
-            cases += [("softmax", "cross_entropy", "sgd"), ("sigmoid", "binary_cross_entropy", "sgd"), ("exponential", "poisson", "sgd")]
-            for output, loss, optimizer in cases:
+            tolerance = 1e-4 if dtype == "float32" else 1e-9 cases = [(name, "huber", "sgd") for name in ACTIVATIONS] +
+            [("tanh", name, "adam") for name in LOSSES] cases += [("sigmoid", "squared_error", name) for name in
+            OPTIMIZERS] cases += [("softmax", "cross_entropy", "sgd"), ("sigmoid", "binary_cross_entropy", "sgd"),
+            ("exponential", "poisson", "sgd")] for output, loss, optimizer in cases:
                 x, y, weight = rng.normal(size=(7, 3)), rng.random((7, 2)), rng.random(7)
                 nets = []
                 for kind in (MLP, ReferenceMLP):
-                    net = kind((3, 9, 2), ("tanh", output), loss, dtype=dtype, random_state=1, n_threads=3)
-                    net.fit(x, y, epochs=1, batch_size=4, optimizer=optimizer, learning_rate=1e-3, sample_weight=weight, max_grad_norm=0.5)
-                    nets.append(net)
+                    net = kind((3, 9, 2), ("tanh", output), loss, dtype=dtype, random_state=1, n_threads=3) net.fit(x,
+                    y, epochs=1, batch_size=4, optimizer=optimizer, learning_rate=1e-3, sample_weight=weight,
+                    max_grad_norm=0.5) nets.append(net)
                 np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=tolerance, atol=tolerance)
                 np.testing.assert_allclose(nets[0].predict(x), nets[1].predict(x), rtol=tolerance, atol=tolerance)
                 np.testing.assert_allclose(nets[0].eval_loss(x, y), nets[1].eval_loss(x, y), rtol=tolerance)

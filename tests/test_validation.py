@@ -15,7 +15,11 @@ CONSTRUCTION = {
     "sizes with a fraction": (((3, 2.5, 2), "relu"), {}, r"got 2\.5 in"),
     "sizes as text": (("64-15-10", "relu"), {}, r"got '64-15-10'"),
     "sizes a number": ((5, "relu"), {}, "got 5"),
-    "unknown activation": (((3, 2), "rellu"), {}, "activation='rellu' is unknown. Did you mean 'relu'.*Known names: identity, sigmoid, tanh, relu"),
+    "unknown activation": (
+        ((3, 2), "rellu"),
+        {},
+        "activation='rellu' is unknown. Did you mean 'relu'.*Known names: identity, sigmoid, tanh, relu",
+    ),
     "unknown activation of a layer": (((3, 4, 2), ["relu", "sofmax"]), {}, r"activation\[1\]='sofmax' is unknown.*'softmax'"),
     "too many activations": (((3, 2), ["relu", "tanh"]), {}, "one for each of the 1 layers of weights, got 2"),
     "softmax inside": (((3, 4, 2), "softmax"), {}, "softmax is for the last layer only.*'relu', 'softmax'"),
@@ -66,7 +70,11 @@ DATA = {
     "nan in x": (with_bad(GOOD_X, np.nan), GOOD_Y, "x must hold finite numbers.*got nan in row 4"),
     "infinity in x": (with_bad(GOOD_X, -np.inf), GOOD_Y, "x must hold finite numbers.*got -inf in row 4"),
     "nan in y": (GOOD_X, with_bad(GOOD_Y, np.nan), "y must hold finite numbers.*got nan in row 4"),
-    "too large for float32": (with_bad(GOOD_X, 1e300), GOOD_Y, "x must hold finite numbers in the range of float32, got inf in row 4"),
+    "too large for float32": (
+        with_bad(GOOD_X, 1e300),
+        GOOD_Y,
+        "x must hold finite numbers in the range of float32, got inf in row 4",
+    ),
     "objects": (GOOD_X.astype(object), GOOD_Y, "x must be an array of real numbers, got objects"),
     "strings": (np.full((6, 3), "one"), GOOD_Y, "x must be an array of real numbers, got strings"),
     "complex": (GOOD_X + 1j, GOOD_Y, "got complex numbers"),
@@ -102,7 +110,12 @@ def test_data(kind, name, method):
 @pytest.mark.parametrize(
     ("loss", "outputs", "labels", "message"),
     [
-        ("cross_entropy", 3, [0, 1, 3], "y has the class label 3 in row 2, but labels of this network are whole numbers from 0 to 2"),
+        (
+            "cross_entropy",
+            3,
+            [0, 1, 3],
+            "y has the class label 3 in row 2, but labels of this network are whole numbers from 0 to 2",
+        ),
         ("cross_entropy", 3, [0, -1, 2], "class label -1 in row 1"),
         ("binary_cross_entropy", 1, [0, 1, 2], "class label 2 in row 2, .* from 0 to 1"),
         ("cross_entropy", 3, [0, 1], "y has 2 rows, but x has 3"),
@@ -118,7 +131,13 @@ def test_targets_outside_their_range(kind, loss, outputs, labels, message):
 
 
 FIT = {
-    "epochs": [(0, "epochs must be a whole number, at least 1, got 0"), (2.5, "got 2.5"), (-1, "got -1"), (True, "got True"), ("3", "got '3'")],
+    "epochs": [
+        (0, "epochs must be a whole number, at least 1, got 0"),
+        (2.5, "got 2.5"),
+        (-1, "got -1"),
+        (True, "got True"),
+        ("3", "got '3'"),
+    ],
     "batch_size": [(0, "batch_size must be a whole number, at least 1"), (-5, "got -5"), (None, "got None")],
     "learning_rate": [
         (0, "learning_rate must be a finite number above 0, got 0"),

@@ -39,7 +39,7 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
         Where the file cannot be written; what was there before stays.
     """
     numpy_format = require("safetensors.numpy", "cli")
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for layer, arrays in enumerate(zip(network.w, network.b, strict=True)):
         tensors.update(zip(_names(layer), (array.copy() for array in arrays), strict=True))
     description = {

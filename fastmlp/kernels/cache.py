@@ -68,7 +68,7 @@ def _announce_compilation(directory: str) -> None:
     print(f"fastmlp: compiling kernels for this processor (once; kept in {directory})", file=sys.stderr, flush=True)
 
 
-class KernelCache(caching._Cache):  # type: ignore[misc]  # numba has no types
+class KernelCache(caching._Cache):
     """The cache of one kernel, in the place of numba's own."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -77,6 +77,7 @@ class KernelCache(caching._Cache):  # type: ignore[misc]  # numba has no types
 
     @property
     def cache_path(self) -> str:
+        """The directory, for numba's own messages; empty where there can be none."""
         try:
             return str(cache_directory())
         except RuntimeError:  # no home directory can be determined

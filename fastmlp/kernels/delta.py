@@ -9,11 +9,11 @@ from fastmlp.kernels.simd import index
 
 
 @part
-def delta_panel(layers, n_layers, first, rows, transposed, constants, deltas, scratch, p0):  # type: ignore[no-untyped-def]
+def delta_panel(layers, n_layers, first, rows, transposed, constants, deltas, scratch, p0):
     """Deltas of all layers but the last, for rows first .. first + rows of the workspace.
 
-    ``deltas`` holds d_L and f'_l(z_l) before, d_l after. ``scratch`` at p0 has room for the panel at the widest layer; ``constants``
-    begins with a row of zeros as wide.
+    ``deltas`` holds d_L and f'_l(z_l) before, d_l after. ``scratch`` at p0 has room for the panel at the widest layer;
+    ``constants`` begins with a row of zeros as wide.
     """
     for number in range(n_layers - 1, 0, -1):
         layer = layers[number]

@@ -18,37 +18,26 @@ import numpy as np
 from fastmlp.kernels.jit import elementary, per_dtype
 
 _F4, _F8 = np.float32, np.float64
-_LOG2_E = (_F4(1 / math.log(2)), _F8(1 / math.log(2)))
+
+_LOG2_E_32, _LOG2_E_64 = _F4(1 / math.log(2)), _F8(1 / math.log(2))
+_LN2_32, _LN2_64 = _F4(math.log(2)), _F8(math.log(2))
 # ln 2 in two parts; n times the first is exact for every n that occurs.
-_LN2_HIGH = (_F4(float.fromhex("0x1.62e4p-1")), _F8(float.fromhex("0x1.62e42feep-1")))
-_LN2_LOW = (_F4(float.fromhex("0x1.7f7d1cf79abcap-20")), _F8(float.fromhex("0x1.a39ef35793c76p-33")))
-_LN2 = (_F4(math.log(2)), _F8(math.log(2)))
+_HIGH_32, _HIGH_64 = _F4(float.fromhex("0x1.62e4p-1")), _F8(float.fromhex("0x1.62e42feep-1"))
+_LOW_32, _LOW_64 = _F4(float.fromhex("0x1.7f7d1cf79abcap-20")), _F8(float.fromhex("0x1.a39ef35793c76p-33"))
 
 # Adding 1.5 * 2^(mantissa bits) rounds to an integer and leaves it in the low bits of the sum.
-_ROUND = (_F4(1.5 * 2**23), _F8(1.5 * 2**52))
-_ROUND_BITS = (np.int32(_ROUND[0].view(np.int32)), np.int64(_ROUND[1].view(np.int64)))
+_ROUND_32, _ROUND_64 = _F4(1.5 * 2**23), _F8(1.5 * 2**52)
+_ROUND_BITS_32, _ROUND_BITS_64 = np.int32(_ROUND_32.view(np.int32)), np.int64(_ROUND_64.view(np.int64))
 
-_EXP_HIGHEST, _EXP_LOWEST = (_F4(89.5), _F8(710.5)), (_F4(-105.0), _F8(-750.0))
-_TANH_HIGHEST = (_F4(20.0), _F8(45.0))  # of 2 |x|: tanh is 1 to the last bit beyond
+_EXP_HIGHEST_32, _EXP_HIGHEST_64 = _F4(89.5), _F8(710.5)  # beyond: infinity
+_EXP_LOWEST_32, _EXP_LOWEST_64 = _F4(-105.0), _F8(-750.0)  # beyond: zero
+_TANH_HIGHEST_32, _TANH_HIGHEST_64 = _F4(20.0), _F8(45.0)  # of 2 |x|; beyond, tanh is 1 to the last bit
 
-_EXP_SERIES_32 = tuple(_F4(1 / math.factorial(k)) for k in range(9))
-_EXP_SERIES_64 = tuple(_F8(1 / math.factorial(k)) for k in range(15))
-_ARTANH_SERIES_32 = tuple(_F4(1 / (2 * k + 1)) for k in range(7))
-_ARTANH_SERIES_64 = tuple(_F8(1 / (2 * k + 1)) for k in range(13))
-(_, _, _A2, _A3, _A4, _A5, _A6, _A7, _) = _EXP_SERIES_32
-(_, _, _B2, _B3, _B4, _B5, _B6, _B7, _B8, _B9, _B10, _B11, _B12, _B13, _) = _EXP_SERIES_64
-(_, _G1, _G2, _G3, _G4, _G5, _) = _ARTANH_SERIES_32
-(_, _H1, _H2, _H3, _H4, _H5, _H6, _H7, _H8, _H9, _H10, _H11, _) = _ARTANH_SERIES_64
-
-_ROUND_32, _ROUND_64 = _ROUND
-_ROUND_BITS_32, _ROUND_BITS_64 = _ROUND_BITS
-_LOG2_E_32, _LOG2_E_64 = _LOG2_E
-_LN2_32, _LN2_64 = _LN2
-_HIGH_32, _HIGH_64 = _LN2_HIGH
-_LOW_32, _LOW_64 = _LN2_LOW
-_EXP_HIGHEST_32, _EXP_HIGHEST_64 = _EXP_HIGHEST
-_EXP_LOWEST_32, _EXP_LOWEST_64 = _EXP_LOWEST
-_TANH_HIGHEST_32, _TANH_HIGHEST_64 = _TANH_HIGHEST
+# The series of exp, 1 / k!, and of artanh, 1 / (2 k + 1), as far as the dtype can tell.
+_A2, _A3, _A4, _A5, _A6, _A7 = (_F4(1 / math.factorial(k)) for k in range(2, 8))
+_B2, _B3, _B4, _B5, _B6, _B7, _B8, _B9, _B10, _B11, _B12, _B13 = (_F8(1 / math.factorial(k)) for k in range(2, 14))
+_G1, _G2, _G3, _G4, _G5 = (_F4(1 / (2 * k + 1)) for k in range(1, 6))
+_H1, _H2, _H3, _H4, _H5, _H6, _H7, _H8, _H9, _H10, _H11 = (_F8(1 / (2 * k + 1)) for k in range(1, 12))
 
 _ONE_32, _ONE_64 = _F4(1), _F8(1)
 _TWO_32, _TWO_64 = _F4(2), _F8(2)
@@ -64,20 +53,20 @@ _SQRT_HALF_BITS_64 = np.int64(_F8(math.sqrt(0.5)).view(np.int64))
 
 
 @elementary
-def _exp_minus_one_series_32(r):  # type: ignore[no-untyped-def]
+def _exp_minus_one_series_32(r):
     """exp(r) - 1 for |r| <= ln(2) / 2, to the last bits even where r is tiny."""
     return r + r * r * (_A2 + r * (_A3 + r * (_A4 + r * (_A5 + r * (_A6 + r * _A7)))))
 
 
 @elementary
-def _exp_minus_one_series_64(r):  # type: ignore[no-untyped-def]
+def _exp_minus_one_series_64(r):
     """exp(r) - 1 for |r| <= ln(2) / 2, to the last bits even where r is tiny."""
     high = _B7 + r * (_B8 + r * (_B9 + r * (_B10 + r * (_B11 + r * (_B12 + r * _B13)))))
     return r + r * r * (_B2 + r * (_B3 + r * (_B4 + r * (_B5 + r * (_B6 + r * high)))))
 
 
 @elementary
-def _exp_32(x):  # type: ignore[no-untyped-def]
+def _exp_32(x):
     x = _EXP_HIGHEST_32 if x > _EXP_HIGHEST_32 else x
     x = _EXP_LOWEST_32 if x < _EXP_LOWEST_32 else x
     shifted = x * _LOG2_E_32 + _ROUND_32
@@ -91,7 +80,7 @@ def _exp_32(x):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _exp_64(x):  # type: ignore[no-untyped-def]
+def _exp_64(x):
     x = _EXP_HIGHEST_64 if x > _EXP_HIGHEST_64 else x
     x = _EXP_LOWEST_64 if x < _EXP_LOWEST_64 else x
     shifted = x * _LOG2_E_64 + _ROUND_64
@@ -105,7 +94,7 @@ def _exp_64(x):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _tanh_32(x):  # type: ignore[no-untyped-def]
+def _tanh_32(x):
     # tanh|x| = m / (m + 2) with m = exp(2|x|) - 1 = 2^n (exp(r) - 1) + (2^n - 1): no cancellation near 0.
     t = _TWO_32 * (-x if x < _ZERO_32 else x)
     t = _TANH_HIGHEST_32 if t > _TANH_HIGHEST_32 else t
@@ -120,7 +109,7 @@ def _tanh_32(x):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _tanh_64(x):  # type: ignore[no-untyped-def]
+def _tanh_64(x):
     t = _TWO_64 * (-x if x < _ZERO_64 else x)
     t = _TANH_HIGHEST_64 if t > _TANH_HIGHEST_64 else t
     shifted = t * _LOG2_E_64 + _ROUND_64
@@ -134,14 +123,14 @@ def _tanh_64(x):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _twice_artanh_32(s):  # type: ignore[no-untyped-def]
+def _twice_artanh_32(s):
     """2 artanh(s) for |s| <= 0.172."""
     z = s * s
     return _TWO_32 * s + _TWO_32 * s * z * (_G1 + z * (_G2 + z * (_G3 + z * (_G4 + z * _G5))))
 
 
 @elementary
-def _twice_artanh_64(s):  # type: ignore[no-untyped-def]
+def _twice_artanh_64(s):
     """2 artanh(s) for |s| <= 0.172."""
     z = s * s
     high = _H6 + z * (_H7 + z * (_H8 + z * (_H9 + z * (_H10 + z * _H11))))
@@ -149,7 +138,7 @@ def _twice_artanh_64(s):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _log_32(x):  # type: ignore[no-untyped-def]
+def _log_32(x):
     tiny = x < _TINY_32
     scaled = x * (_SCALE_32 if tiny else _ONE_32)
     bits = np.float32(scaled).view(np.int32)
@@ -164,7 +153,7 @@ def _log_32(x):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _log_64(x):  # type: ignore[no-untyped-def]
+def _log_64(x):
     tiny = x < _TINY_64
     scaled = x * (_SCALE_64 if tiny else _ONE_64)
     bits = np.float64(scaled).view(np.int64)
@@ -179,7 +168,7 @@ def _log_64(x):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _log1p_32(u):  # type: ignore[no-untyped-def]
+def _log1p_32(u):
     """log(1 + u) for u in [0, 1], to the last bits even where u is tiny."""
     upper = _ONE_32 + u > _SQRT2_32  # then log(1 + u) = ln 2 + log((1 + u) / 2)
     s = (u - _ONE_32) / (u + _TWO_32 + _ONE_32) if upper else u / (u + _TWO_32)
@@ -187,7 +176,7 @@ def _log1p_32(u):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _log1p_64(u):  # type: ignore[no-untyped-def]
+def _log1p_64(u):
     """log(1 + u) for u in [0, 1], to the last bits even where u is tiny."""
     upper = _ONE_64 + u > _SQRT2_64
     s = (u - _ONE_64) / (u + _TWO_64 + _ONE_64) if upper else u / (u + _TWO_64)
@@ -195,34 +184,34 @@ def _log1p_64(u):  # type: ignore[no-untyped-def]
 
 
 @elementary
-def _sigmoid_32(x):  # type: ignore[no-untyped-def]
+def _sigmoid_32(x):
     return _ONE_32 / (_ONE_32 + _exp_32(-x))
 
 
 @elementary
-def _sigmoid_64(x):  # type: ignore[no-untyped-def]
+def _sigmoid_64(x):
     return _ONE_64 / (_ONE_64 + _exp_64(-x))
 
 
 @elementary
-def _softplus_32(x):  # type: ignore[no-untyped-def]
+def _softplus_32(x):
     positive = _ZERO_32 if x < _ZERO_32 else x
     return positive + _log1p_32(_exp_32(x if x < _ZERO_32 else -x))
 
 
 @elementary
-def _softplus_64(x):  # type: ignore[no-untyped-def]
+def _softplus_64(x):
     positive = _ZERO_64 if x < _ZERO_64 else x
     return positive + _log1p_64(_exp_64(x if x < _ZERO_64 else -x))
 
 
 @elementary
-def _erf_32(x):  # type: ignore[no-untyped-def]
+def _erf_32(x):
     return np.float32(math.erf(x))  # the C library's, one element at a time
 
 
 @elementary
-def _erf_64(x):  # type: ignore[no-untyped-def]
+def _erf_64(x):
     return np.float64(math.erf(x))
 
 

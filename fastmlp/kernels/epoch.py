@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import forward_panel, gather_row
 from fastmlp.kernels.gradient import gradient_block, squared_norm, transpose_weights, update_block
-from fastmlp.kernels.jit import device, part, kernel
+from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.output import (
     gather_targets,
     output_loss_and_delta,
@@ -19,13 +19,13 @@ from fastmlp.kernels.team import barrier
 
 
 @device
-def _sample(job, order, position):  # type: ignore[no-untyped-def]
+def _sample(job, order, position):
     """The row of the data that stands at a position of the epoch."""
     return order[index(position)] if job.shuffled else position
 
 
 @device
-def _batch_weight(job, weights, order, first, rows):  # type: ignore[no-untyped-def]
+def _batch_weight(job, weights, order, first, rows):
     """Sum of the sample weights of positions first .. first + rows."""
     if not job.weighted:
         return float(rows)
@@ -36,7 +36,7 @@ def _batch_weight(job, weights, order, first, rows):  # type: ignore[no-untyped-
 
 
 @device
-def _clip_factor(block_norms, n_units, max_norm):  # type: ignore[no-untyped-def]
+def _clip_factor(block_norms, n_units, max_norm):
     """What to multiply all gradients by, so that their norm is at most max_norm; block_norms (n_units,): sums of squares."""
     total = 0.0
     for u in range(n_units):
@@ -47,7 +47,7 @@ def _clip_factor(block_norms, n_units, max_norm):  # type: ignore[no-untyped-def
 
 @part
 def _panel(job, layers, x, y, labels, weights, order, position, first, rows, scale, parameters, transposed, constants,
-           activations, deltas, scratch, p0):  # fmt: skip  # type: ignore[no-untyped-def]
+           activations, deltas, scratch, p0):  # fmt: skip
     """All that is local to rows first .. first + rows of the workspace; returns their weighted loss.
 
     ``position`` is that of the first of them in the epoch; ``p0`` is where this thread's scratch memory begins: room for the
@@ -79,16 +79,18 @@ def _panel(job, layers, x, y, labels, weights, order, position, first, rows, sca
 @kernel
 def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, labels, weights, order, parameters, transposed,
                refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, block_norms,
-               coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip  # type: ignore[no-untyped-def]
+               coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch, run by ``n_threads`` threads at once.
 
-    A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. Thread ``thread`` computes its
-    share of the panels of rows, then (behind a barrier) the gradient of units bounds[thread] .. bounds[thread + 1]. Who computes what
-    changes nothing in the result: panels and units are the same for any number of threads, and sums over them are made in order.
+    A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. Thread ``thread``
+    computes its share of the panels of rows, then (behind a barrier) the gradient of units bounds[thread] ..
+    bounds[thread + 1]. Who computes what changes nothing in the result: panels and units are the same for any number of
+    threads, and sums over them are made in order.
 
-    x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read only; those that
-    the job does not use have any length. parameters, state1, state2, gradient: laid out as ``layers`` says. constants: a row of zeros,
-    then a one. coefficients (batches, STEP_COLUMNS): of batch first_batch and those after it. sums: the weighted loss and the weight are added to it.
+    x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read
+    only; those that the job does not use have any length. parameters, state1, state2, gradient: laid out as ``layers``
+    says. constants: a row of zeros, then a one. coefficients (batches, STEP_COLUMNS): of batch first_batch and those
+    after it. sums: the weighted loss and the weight are added to it.
     """
     mode = flush_denormals()
     job = jobs[0]
@@ -159,9 +161,7 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                         if clips:
                             block_norms[index(u)] = squared_norm(unit, out, out0, ld)
                     if steps_now and (turn == 1 or not clips):
-                        update_block(
-                            job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0
-                        )
+                        update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
                         transpose_weights(layers, unit, parameters, transposed)
         target = barrier(sync, n_threads, target)
     restore_denormals(mode)

@@ -10,7 +10,7 @@ from fastmlp.kernels.simd import index
 
 
 @device
-def gather_row(x, features, row, out, out0):  # type: ignore[no-untyped-def]
+def gather_row(x, features, row, out, out0):
     """out[features] at out0 = row ``row`` of x (any number of rows, features)."""
     x0 = row * features
     for k in range(features):
@@ -18,7 +18,7 @@ def gather_row(x, features, row, out, out0):  # type: ignore[no-untyped-def]
 
 
 @part
-def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outputs, o0):  # type: ignore[no-untyped-def]
+def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outputs, o0):
     """outputs (rows, width) at o0 = inputs (rows, fan_in) at i0, times the layer's weights, plus its bias."""
     layer = layers[layer_number]
     product(
@@ -28,7 +28,7 @@ def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outp
 
 
 @part
-def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas):  # type: ignore[no-untyped-def]
+def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas):
     """All layers for rows first .. first + rows of the workspace, whose inputs have been gathered.
 
     Leaves a_l of each hidden layer in ``activations`` and f'_l(z_l) in ``deltas``; of the last layer, only its logits.
@@ -42,13 +42,11 @@ def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas
         )  # fmt: skip
         if number < n_layers - 1:
             d0 = layer.deltas + first * layer.width
-            activate_and_slope(
-                layer.activation, (activations, o0, deltas, d0, rows * layer.width, layer.parameter)
-            )
+            activate_and_slope(layer.activation, (activations, o0, deltas, d0, rows * layer.width, layer.parameter))
 
 
 @part
-def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0):  # type: ignore[no-untyped-def]
+def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0):
     """outputs = f(inputs W + b) of one layer that is not the last; nothing is kept for a gradient."""
     layer = layers[number]
     affine(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0)

@@ -10,10 +10,11 @@ from fastmlp.kernels.simd import TRANSPOSE, index, transpose_block
 
 
 @part
-def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constants, out, out0, ld, exact):  # type: ignore[no-untyped-def]
-    """out (unit.rows, unit.columns) = gradient of a block over ``rows`` rows of the workspace, added to out unless it is the first chunk.
+def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constants, out, out0, ld, exact):
+    """out (unit.rows, unit.columns) = gradient of a block over ``rows`` rows of the workspace.
 
-    The bias is a weight whose input is always 1. With ``exact``, nothing beyond the block is written.
+    It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
+    always 1. With ``exact``, nothing beyond the block is written.
     """
     layer = layers[unit.layer]
     inputs, a0, a_row, a_column = activations, layer.inputs + unit.row, ONE, layer.input_width
@@ -29,7 +30,7 @@ def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constan
 
 
 @device
-def transpose_weights(layers, unit, parameters, transposed):  # type: ignore[no-untyped-def]
+def transpose_weights(layers, unit, parameters, transposed):
     """Bring the transposed copy of a block of weights up to date; the first layer and biases have none."""
     layer = layers[unit.layer]
     if unit.layer == 0 or unit.row == layer.fan_in:
@@ -52,7 +53,7 @@ def transpose_weights(layers, unit, parameters, transposed):  # type: ignore[no-
 
 
 @part
-def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, coefficients, c0):  # type: ignore[no-untyped-def]
+def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, coefficients, c0):
     """One optimizer step of a block of parameters from its gradient (unit.rows, unit.columns) at g0, times ``scale``.
 
     ``coefficients`` at c0: those of the step formula, then the factor that weight decay multiplies weights with.
@@ -84,7 +85,7 @@ def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2
 
 
 @device
-def squared_norm(unit, gradient, g0, ld):  # type: ignore[no-untyped-def]
+def squared_norm(unit, gradient, g0, ld):
     """Sum of squares of a block of gradients, in float64."""
     total = 0.0
     for i in range(unit.rows):

@@ -91,7 +91,7 @@ class Kernel(Generic[P, R]):
 
     @property
     def _numba_type_(self) -> Any:
-        # numba asks a global for this attribute when compiled code names it.
+        """The type of the dispatcher; numba asks a global for it when compiled code names that global."""
         return self.dispatcher._numba_type_
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -110,7 +110,7 @@ def device(function: Callable[P, R]) -> Kernel[P, R]:
 
 
 def part(function: Callable[P, R]) -> Kernel[P, R]:
-    """Compile a function that only kernels call and that mostly calls device functions: optimised with the kernel, not by itself."""
+    """Compile a function that only kernels call and that mostly calls device functions: optimised with the kernel."""
     return Kernel(function, part=True, fastmath=FASTMATH, **_NO_WRAPPERS)
 
 
@@ -132,7 +132,7 @@ def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[
         from numba import types
         from numba.extending import overload
 
-        def choose(x):  # type: ignore[no-untyped-def]  # numba compares its signature with that of what it returns
+        def choose(x):  # numba compares its signature with that of what it returns
             chosen = {types.float32: float32, types.float64: float64}.get(x)
             return chosen and chosen.py_func
 

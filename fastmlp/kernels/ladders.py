@@ -1,7 +1,8 @@
 """Loops over flat arrays, made from the tables: one for each activation, loss and optimizer, and one ladder over each table.
 
-The code of an entry is tested once, outside the loop; inside stands the entry's formula for one number, which the compiler turns into vector
-instructions. The functions made here are closures; that costs nothing, because only the kernels that call them are kept on disk.
+The code of an entry is tested once, outside the loop; inside stands the entry's formula for one number, which the
+compiler turns into vector instructions. The functions made here are closures; that costs nothing, because only the
+kernels that call them are kept on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def ladder(functions: Sequence[Kernel[..., Any]]) -> Callable[..., Any]:
         return lambda code, arguments: functions[code](*arguments)
 
     @intrinsic
-    def climb(typingctx, code, arguments):  # type: ignore[no-untyped-def]
+    def climb(typingctx, code, arguments):
         signatures = [typingctx.resolve_function_type(f._numba_type_, tuple(arguments), {}) for f in functions]
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -44,12 +45,13 @@ def ladder(functions: Sequence[Kernel[..., Any]]) -> Callable[..., Any]:
 
         return types.void(code, arguments), codegen
 
-    return climb
+    compiled: Callable[..., Any] = climb
+    return compiled
 
 
 def _activate_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
     @device
-    def loop(z, z0, count, parameter):  # type: ignore[no-untyped-def]
+    def loop(z, z0, count, parameter):
         """z = f(z)."""
         p = type(z[index(z0)])(parameter)
         for q in range(count):
@@ -60,7 +62,7 @@ def _activate_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
 
 def _activate_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., Any]) -> Kernel[..., Any]:
     @device
-    def loop(z, z0, slope, s0, count, parameter):  # type: ignore[no-untyped-def]
+    def loop(z, z0, slope, s0, count, parameter):
         """slope = f'(z), z = f(z)."""
         p = type(z[index(z0)])(parameter)
         for q in range(count):
@@ -74,7 +76,7 @@ def _activate_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., An
 
 def _loss_terms_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
     @device
-    def loop(a, a0, y, y0, terms, t0, count, parameter):  # type: ignore[no-untyped-def]
+    def loop(a, a0, y, y0, terms, t0, count, parameter):
         """terms = loss of each output by itself."""
         p = type(a[index(a0)])(parameter)
         for q in range(count):
@@ -85,7 +87,7 @@ def _loss_terms_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
 
 def _loss_slope_loop(derivative: Kernel[..., Any]) -> Kernel[..., Any]:
     @device
-    def loop(a, a0, y, y0, slope, s0, count, parameter):  # type: ignore[no-untyped-def]
+    def loop(a, a0, y, y0, slope, s0, count, parameter):
         """slope = dLoss/da."""
         p = type(a[index(a0)])(parameter)
         for q in range(count):
@@ -98,13 +100,13 @@ def _logit_terms_loop(value: Kernel[..., Any] | None) -> Kernel[..., Any]:
     if value is None:  # never called: the job says that there are no logit terms
 
         @device
-        def nothing(z, z0, y, y0, terms, t0, count):  # type: ignore[no-untyped-def]
+        def nothing(z, z0, y, y0, terms, t0, count):
             return
 
         return nothing
 
     @device
-    def loop(z, z0, y, y0, terms, t0, count):  # type: ignore[no-untyped-def]
+    def loop(z, z0, y, y0, terms, t0, count):
         """terms = loss of each output by itself, from the logits."""
         for q in range(count):
             terms[index(t0 + q)] = value(z[index(z0 + q)], y[index(y0 + q)])
@@ -116,7 +118,7 @@ def _update_loop(step: Kernel[..., Any], n_states: int) -> Kernel[..., Any]:
     """w, s1, s2 = step(w * shrink, gradient + l2 * w, s1, s2); state that the rule does not have is not touched."""
 
     @device
-    def loop(w, w0, g, g0, s1, s2, count, shrink, l2, c0, c1, c2, c3, c4, c5, c6, c7):  # type: ignore[no-untyped-def]
+    def loop(w, w0, g, g0, s1, s2, count, shrink, l2, c0, c1, c2, c3, c4, c5, c6, c7):
         zero = type(shrink)(0)
         for q in range(count):
             i = index(w0 + q)

@@ -1,19 +1,19 @@
 """The last layer: its activation, the loss and d_L = dLoss/da_L * f'_L(z_L).
 
-Outputs are often few, so everything here works on the transposed panel: (fan_out, panel_rows) with one sample per column. Loops then run
-across samples, in whole vectors, whether there is one output or a thousand.
+Outputs are often few, so everything here works on the transposed panel: (fan_out, panel_rows) with one sample per
+column. Loops then run across samples, in whole vectors, whether there is one output or a thousand.
 """
 
 from __future__ import annotations
 
+from fastmlp.kernels.elementary import exp, log
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate, activate_and_slope, logit_terms, loss_slope, loss_terms
 from fastmlp.kernels.simd import TRANSPOSE, index, transpose_block
-from fastmlp.kernels.elementary import exp, log
 
 
 @device
-def transpose_panel(source, s0, ld_source, rows, columns, target, t0, ld_target):  # type: ignore[no-untyped-def]
+def transpose_panel(source, s0, ld_source, rows, columns, target, t0, ld_target):
     """target (columns, rows) = source (rows, columns) transposed, both rounded up to multiples of TRANSPOSE."""
     for j in range(0, columns, TRANSPOSE):
         for i in range(0, rows, TRANSPOSE):
@@ -21,7 +21,7 @@ def transpose_panel(source, s0, ld_source, rows, columns, target, t0, ld_target)
 
 
 @device
-def softmax_columns(z, z0, outputs, ld, sums, s0):  # type: ignore[no-untyped-def]
+def softmax_columns(z, z0, outputs, ld, sums, s0):
     """z (outputs, ld): z = z - its column's maximum; sums (ld,) = sum of exp(z) of each column."""
     for i in range(ld):
         sums[index(s0 + i)] = z[index(z0 + i)]
@@ -40,7 +40,7 @@ def softmax_columns(z, z0, outputs, ld, sums, s0):  # type: ignore[no-untyped-de
 
 
 @device
-def normalize_columns(z, z0, outputs, ld, sums, s0):  # type: ignore[no-untyped-def]
+def normalize_columns(z, z0, outputs, ld, sums, s0):
     """z (outputs, ld), after softmax_columns: z = exp(z) / sums."""
     one = type(z[index(z0)])(1)
     for j in range(outputs):
@@ -49,7 +49,7 @@ def normalize_columns(z, z0, outputs, ld, sums, s0):  # type: ignore[no-untyped-
 
 
 @part
-def activate_output(layer, z, z0, ld, sums, s0):  # type: ignore[no-untyped-def]
+def activate_output(layer, z, z0, ld, sums, s0):
     """z (fan_out, ld) = f(z) of the last layer."""
     if layer.by_row:
         softmax_columns(z, z0, layer.fan_out, ld, sums, s0)
@@ -59,7 +59,7 @@ def activate_output(layer, z, z0, ld, sums, s0):  # type: ignore[no-untyped-def]
 
 
 @part
-def softmax_cross_entropy(z, z0, y, y0, terms, t0, outputs, ld, sums, s0):  # type: ignore[no-untyped-def]
+def softmax_cross_entropy(z, z0, y, y0, terms, t0, outputs, ld, sums, s0):
     """z (outputs, ld) = softmax; terms = y * (log(sum of exp) - logit), each from logits less their maximum.
 
     Leaves the sum of y of each column in ``sums``: 1 for one-hot targets.
@@ -78,7 +78,7 @@ def softmax_cross_entropy(z, z0, y, y0, terms, t0, outputs, ld, sums, s0):  # ty
 
 
 @device
-def _softmax_delta(a, a0, slope, d0, outputs, ld, sums, s0):  # type: ignore[no-untyped-def]
+def _softmax_delta(a, a0, slope, d0, outputs, ld, sums, s0):
     """slope (outputs, ld) = a * (slope - sum over outputs of slope * a): the product with the Jacobian of softmax."""
     for i in range(ld):
         sums[index(s0 + i)] = slope[index(d0 + i)] * a[index(a0 + i)]
@@ -92,10 +92,10 @@ def _softmax_delta(a, a0, slope, d0, outputs, ld, sums, s0):  # type: ignore[no-
 
 
 @part
-def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0, ld):  # type: ignore[no-untyped-def]
-    """Loss terms at t0 and delta at d0 from logits at z0 and targets at y0; all (fan_out, ld) in ``scratch``, which may be overwritten.
+def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0, ld):
+    """Loss terms at t0 and delta at d0 from logits at z0 and targets at y0.
 
-    ``s0`` has room for (ld,); t0 may be used for intermediate slopes before the terms are written.
+    All are (fan_out, ld) in ``scratch``, and any of them may be overwritten. There is room for (ld,) at s0.
     """
     outputs = layer.fan_out
     count = outputs * ld
@@ -105,17 +105,15 @@ def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0, ld):  # type:
             for j in range(outputs):
                 for i in range(ld):
                     q = index(j * ld + i)
-                    scratch[index(d0) + q] = (
-                        scratch[index(z0) + q] * scratch[index(s0 + i)] - scratch[index(y0) + q]
-                    )
+                    scratch[index(d0) + q] = scratch[index(z0) + q] * scratch[index(s0 + i)] - scratch[index(y0) + q]
             return
         if job.logits:
             logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
         activate(layer.activation, (scratch, z0, count, layer.parameter))
         if not job.logits:
             loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
-        for q in range(count):
-            scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
+        for k in range(count):
+            scratch[index(d0 + k)] = scratch[index(z0 + k)] - scratch[index(y0 + k)]
     elif layer.by_row:
         activate_output(layer, scratch, z0, ld, scratch, s0)
         loss_slope(job.loss, (scratch, z0, scratch, y0, scratch, d0, count, job.parameter))
@@ -124,13 +122,13 @@ def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0, ld):  # type:
     else:
         activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter))
         loss_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
-        for q in range(count):
-            scratch[index(d0 + q)] *= scratch[index(t0 + q)]
+        for k in range(count):
+            scratch[index(d0 + k)] *= scratch[index(t0 + k)]
         loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
 
 
 @device
-def gather_targets(job, y, labels, row, scratch, y0, ld, i):  # type: ignore[no-untyped-def]
+def gather_targets(job, y, labels, row, scratch, y0, ld, i):
     """Column i of the targets (outputs, ld) at y0 = targets of sample ``row``, one-hot where there are labels."""
     if not job.labelled:
         for j in range(job.outputs):
@@ -144,7 +142,7 @@ def gather_targets(job, y, labels, row, scratch, y0, ld, i):  # type: ignore[no-
 
 
 @device
-def weigh_columns(scratch, d0, t0, w0, outputs, ld, rows, scale):  # type: ignore[no-untyped-def]
+def weigh_columns(scratch, d0, t0, w0, outputs, ld, rows, scale):
     """delta (outputs, ld) *= weight * scale; returns the sum over the first ``rows`` columns of weight * terms, in float64."""
     factor = type(scratch[index(d0)])(scale)
     total = 0.0
@@ -157,7 +155,7 @@ def weigh_columns(scratch, d0, t0, w0, outputs, ld, rows, scale):  # type: ignor
 
 
 @part
-def scatter_deltas(scratch, d0, outputs, ld, rows, deltas, o0, width):  # type: ignore[no-untyped-def]
+def scatter_deltas(scratch, d0, outputs, ld, rows, deltas, o0, width):
     """deltas (rows, width) = delta (outputs, ld) transposed; padding is zero."""
     zero = type(scratch[index(d0)])(0)
     rounded = (outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE

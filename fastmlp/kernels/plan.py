@@ -1,6 +1,7 @@
-"""The numbers that steer a kernel, as arrays of records: sizes, offsets and codes are data, so nothing recompiles for another network.
+"""The numbers that steer a kernel, as arrays of records.
 
-All offsets and widths count elements of the flat arrays that they point into.
+Sizes, offsets and codes are data, so nothing recompiles for another network. All offsets and widths count elements of
+the flat arrays that they point into.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ GRADIENT_ROWS, GRADIENT_COLUMNS = 16, 480
 """Largest block of a :data:`UNIT`."""
 
 SHRINK = 8
-"""Column of a step's coefficients with the factor that weight decay multiplies weights by; those of the step formula stand before it."""
+"""Column with the factor that weight decay multiplies weights by; the coefficients of the step formula stand before it."""
 
 STEP_COLUMNS = SHRINK + 1
 

@@ -9,7 +9,7 @@ from fastmlp.kernels.simd import TRANSPOSE, flush_denormals, index, restore_deno
 
 
 @kernel
-def predict_rows(thread, n_threads, sync, jobs, layers, x, parameters, scratch, out, first_row, last_row):  # type: ignore[no-untyped-def]
+def predict_rows(thread, n_threads, sync, jobs, layers, x, parameters, scratch, out, first_row, last_row):
     """out (rows, outputs) = outputs of the network for rows first_row .. last_row of x (rows, features).
 
     Each thread takes its own panels of rows through all layers, between two buffers in its scratch memory.

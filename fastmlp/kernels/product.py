@@ -7,12 +7,13 @@ from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes, tile
 
 
 @device
-def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, exact):  # type: ignore[no-untyped-def]
+def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, exact):
     """C = I + A @ B, all flat arrays with an offset and a distance between rows (``ld``), in elements.
 
-    A (rows, depth), any strides; B (depth, columns) and I, C (rows, columns) with unit column stride; ``ld_i`` = 0 repeats one row.
-    ``columns`` is a multiple of the 64 bytes that widths are padded to. Unless ``exact``, a partial tile of rows is rounded up to the
-    next one there is: it may read up to TILE_ROWS - 1 rows beyond those of A and I, and write as many into C.
+    A (rows, depth), any strides; B (depth, columns) and I, C (rows, columns) with unit column stride; ``ld_i`` = 0
+    repeats one row. ``columns`` is a multiple of the 64 bytes that widths are padded to. Unless ``exact``, a partial
+    tile of rows is rounded up to the next one there is: it may read up to TILE_ROWS - 1 rows beyond those of A and I,
+    and write as many into C.
     """
     vectors = columns // lanes(b)
     chunks = (vectors + TILE_VECTORS - 1) // TILE_VECTORS

@@ -1,8 +1,8 @@
 """What numba cannot say: the register tile and a few single instructions, as LLVM intrinsics.
 
-Each takes whole flat arrays and offsets (in elements), never addresses or slices, and has a plain Python twin that runs with
-``NUMBA_DISABLE_JIT=1``. The width of a vector and the shape of the tile follow the features of the processor that numba compiles for,
-so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose them too.
+Each takes whole flat arrays and offsets (in elements), never addresses or slices, and has a plain Python twin that runs
+with ``NUMBA_DISABLE_JIT=1``. The width of a vector and the shape of the tile follow the features of the processor that
+numba compiles for, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose them too.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tu
         value.align = align
         return value
 
-    fma = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{8 * align}"
-    )
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{8 * align}")
 
     def multiply_add(x: Any, y: Any, z: Any) -> Any:
         if MACHINE.fma:
@@ -120,9 +118,7 @@ def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tu
     zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
     for i in range(rows):
         scalar = builder.load(builder.gep(a_rows[i], [column]))
-        broadcast = builder.shuffle_vector(
-            builder.insert_element(undefined, scalar, ir.Constant(_I32, 0)), undefined, zeros
-        )
+        broadcast = builder.shuffle_vector(builder.insert_element(undefined, scalar, ir.Constant(_I32, 0)), undefined, zeros)
         for j in range(vectors):
             accumulators[i][j].add_incoming(multiply_add(broadcast, b_vectors[j], accumulators[i][j]), body)
     k.add_incoming(builder.add(k, const(1)), body)
@@ -139,7 +135,7 @@ TILE_ROW_CHOICES = tuple(rows for rows in (8, 4, 2, 1) if rows <= TILE_ROWS)
 
 
 @intrinsic
-def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):  # type: ignore[no-untyped-def]
+def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):
     integer = types.intp
     signature = types.void(
         integer, integer, a, integer, integer, integer, b, integer, integer,
@@ -170,7 +166,7 @@ def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial
     return signature, codegen
 
 
-def _tile_python(rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):  # type: ignore[no-untyped-def]
+def _tile_python(rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):
     columns = vectors * (MACHINE.vector_bytes // a.itemsize)
     for i in range(rows):
         total = initial[i0 + i * ld_i : i0 + i * ld_i + columns].copy()
@@ -180,7 +176,7 @@ def _tile_python(rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0
 
 
 @intrinsic
-def _lanes(typingctx, array):  # type: ignore[no-untyped-def]
+def _lanes(typingctx, array):
     count = MACHINE.vector_bytes // (array.dtype.bitwidth // 8)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -189,7 +185,7 @@ def _lanes(typingctx, array):  # type: ignore[no-untyped-def]
     return types.intp(array), codegen
 
 
-def _lanes_python(array):  # type: ignore[no-untyped-def]
+def _lanes_python(array):
     return MACHINE.vector_bytes // array.itemsize
 
 
@@ -198,7 +194,7 @@ TRANSPOSE = 8
 
 
 @intrinsic
-def _transpose_block(typingctx, a, a0, ld_a, b, b0, ld_b):  # type: ignore[no-untyped-def]
+def _transpose_block(typingctx, a, a0, ld_a, b, b0, ld_b):
     signature = types.void(a, types.intp, types.intp, b, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -234,7 +230,7 @@ def _transpose_block(typingctx, a, a0, ld_a, b, b0, ld_b):  # type: ignore[no-un
     return signature, codegen
 
 
-def _transpose_block_python(a, a0, ld_a, b, b0, ld_b):  # type: ignore[no-untyped-def]
+def _transpose_block_python(a, a0, ld_a, b, b0, ld_b):
     for i in range(TRANSPOSE):
         for j in range(TRANSPOSE):
             b[b0 + j * ld_b + i] = a[a0 + i * ld_a + j]
@@ -244,7 +240,7 @@ def _transpose_block_python(a, a0, ld_a, b, b0, ld_b):  # type: ignore[no-untype
 
 
 @intrinsic
-def atomic_add(typingctx, array, index, value):  # type: ignore[no-untyped-def]
+def atomic_add(typingctx, array, index, value):
     """Add to an int64 element in one indivisible step."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -255,7 +251,7 @@ def atomic_add(typingctx, array, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_load(typingctx, array, index):  # type: ignore[no-untyped-def]
+def atomic_load(typingctx, array, index):
     """Read an int64 element and all that was written before it was."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -266,7 +262,7 @@ def atomic_load(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def pause(typingctx):  # type: ignore[no-untyped-def]
+def pause(typingctx):
     """Tell the processor that this is a spin."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -288,7 +284,7 @@ llvm.add_symbol(_YIELD, ctypes.cast(_yield_function, ctypes.c_void_p).value)
 
 
 @intrinsic
-def yield_processor(typingctx):  # type: ignore[no-untyped-def]
+def yield_processor(typingctx):
     """Let another thread of the machine run."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -318,9 +314,7 @@ def _float_mode(builder: Any, new: Any) -> Any:
         return builder.zext(builder.load(slot), _I64)
     if MACHINE.arm:
         if new is None:
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_I64, []), "llvm.aarch64.get.fpcr"
-            )
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, []), "llvm.aarch64.get.fpcr")
             return builder.call(function, [])
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [_I64]), "llvm.aarch64.set.fpcr")
         builder.call(function, [new])
@@ -328,7 +322,7 @@ def _float_mode(builder: Any, new: Any) -> Any:
 
 
 @intrinsic
-def _flush_denormals(typingctx):  # type: ignore[no-untyped-def]
+def _flush_denormals(typingctx):
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         before = _float_mode(builder, None)
         flush = _X86_FLUSH if MACHINE.x86 else _ARM_FLUSH
@@ -339,7 +333,7 @@ def _flush_denormals(typingctx):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _restore_denormals(typingctx, mode):  # type: ignore[no-untyped-def]
+def _restore_denormals(typingctx, mode):
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _float_mode(builder, args[0])
         return context.get_dummy_value()
@@ -347,11 +341,11 @@ def _restore_denormals(typingctx, mode):  # type: ignore[no-untyped-def]
     return types.void(types.int64), codegen
 
 
-def _flush_denormals_python():  # type: ignore[no-untyped-def]
+def _flush_denormals_python():
     return 0
 
 
-def _restore_denormals_python(mode):  # type: ignore[no-untyped-def]
+def _restore_denormals_python(mode):
     return None
 
 

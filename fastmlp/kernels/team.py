@@ -24,7 +24,7 @@ _SPINS = 2000
 
 
 @device
-def barrier(sync, n_threads, target):  # type: ignore[no-untyped-def]
+def barrier(sync, n_threads, target):
     """Wait until ``n_threads`` have arrived; returns the next target, or -1 when the team has been told to give up."""
     if n_threads == 1:
         return target

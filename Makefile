@@ -1,0 +1,28 @@
+# Everything happens in .venv; `make demo` and `make test` need only Python (3.11 or newer) and git.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/ready-cli  ## train on digits, beside plain NumPy
+	$(BIN)/fastmlp train
+
+test: .venv/ready-test  ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-dev  ## what pre-commit and CI check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/ready-test  ## the reference against the compiled network
+	$(BIN)/python -m benchmarks --quick
+
+# A stamp for each extra that is installed, older than pyproject.toml when that has changed.
+.venv/ready-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
