@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
 
 import numba
 import numpy as np
@@ -86,7 +87,7 @@ class Engine:
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.units = self._make_units()
         self.job = self._make_job(loss, mean)
-        self._workspaces: dict[tuple[int, int], _Workspace] = {}
+        self._spare: dict[tuple[int, int], _Workspace] = {}
 
     @property
     def n_layers(self) -> int:
@@ -166,19 +167,22 @@ class Engine:
         shares = np.searchsorted(work, work[-1] * np.arange(1, n_threads) / n_threads)
         return np.concatenate([[0], shares + 1, [len(self.units)]]).clip(0, len(self.units)).astype(np.int64)
 
-    def workspace(self, chunk_rows: int, n_threads: int) -> _Workspace:
-        """Buffers for chunks of so many rows; kept from call to call."""
+    @contextmanager
+    def workspace(self, chunk_rows: int, n_threads: int) -> Iterator[_Workspace]:
+        """Buffers for chunks of so many rows, for one user at a time; the last ones are kept for the next."""
         key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads)
-        if key not in self._workspaces:
-            self._workspaces = {key: _Workspace(self, *key)}
-        return self._workspaces[key]
+        space = self._spare.pop(key, None) or _Workspace(self, *key)
+        try:
+            yield space
+        finally:
+            self._spare = {key: space}
 
     def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
         mode = plan.GRADIENT_ONLY if gradient else plan.LOSS_ONLY
-        session = Session(self, buffer, data, data.rows, mode, mean=False)
-        for _ in session.run(None, np.zeros(plan.STEP_COLUMNS)):
-            pass
+        with Session(self, buffer, data, data.rows, mode, mean=False) as session:
+            for _ in session.run(None, np.zeros(plan.STEP_COLUMNS)):
+                pass
         return float(session.sums[plan.LOSS_SUM]), session.gradient if gradient else None
 
     def outputs(self, buffer: Array, x: Array) -> Array:
@@ -228,7 +232,10 @@ class _Workspace:
 
 
 class Session:
-    """Data, a mode and the state that lives from one call of the kernel to the next."""
+    """Data, a mode and the state that lives from one call of the kernel to the next; a context manager.
+
+    Inside its context it has a workspace and a team of threads.
+    """
 
     def __init__(
         self,
@@ -249,7 +256,6 @@ class Session:
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
         self._n_threads = engine.threads_for(chunk_rows)
-        self._space = space = engine.workspace(chunk_rows, self._n_threads)
         self._data = (
             _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, np.int64),
             _read_only(data.weight, dtype),
@@ -263,9 +269,18 @@ class Session:
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
-        job["scratch_stride"] = space.scratch_stride
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * self._n_threads)
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._space = self._resources.enter_context(self._engine.workspace(self._chunk_rows, self._n_threads))
+        self._team = self._resources.enter_context(Team(self._n_threads))
+        self._job["scratch_stride"] = self._space.scratch_stride
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._resources.close()
 
     def run(self, order: Array | None, coefficients: Array) -> Iterator[int]:
         """Go through all rows once, with a row of coefficients for each batch; yields the rows done, several times a second."""
@@ -276,20 +291,19 @@ class Session:
         n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
         refresh = True  # the caller, or a callback, may have changed the weights
         start = 0
-        with Team(self._n_threads) as team:
-            while start < n_chunks:
-                stop = min(n_chunks, start + max(1, int(CALL_SECONDS / self._chunk_seconds)))
-                began = time.perf_counter()
-                team.run(
-                    run_chunks, _records(job), _records(space.layers), _records(self._engine.units), space.bounds, *self._data,
-                    order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
-                    space.activations, space.deltas, space.scratch, space.panel_losses, space.block_norms,
-                    coefficients, 0, start, stop, self.sums,
-                )  # fmt: skip
-                self._chunk_seconds = max((time.perf_counter() - began) / (stop - start), 1e-7)
-                start = stop
-                batch, chunk = divmod(start, self._chunks_per_batch)
-                yield min(self._rows, batch * self._batch_size + chunk * self._chunk_rows)
+        while start < n_chunks:
+            stop = min(n_chunks, start + max(1, int(CALL_SECONDS / self._chunk_seconds)))
+            began = time.perf_counter()
+            self._team.run(
+                run_chunks, _records(job), _records(space.layers), _records(self._engine.units), space.bounds, *self._data,
+                order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
+                space.activations, space.deltas, space.scratch, space.panel_losses, space.block_norms,
+                coefficients, 0, start, stop, self.sums,
+            )  # fmt: skip
+            self._chunk_seconds = max((time.perf_counter() - began) / (stop - start), 1e-7)
+            start = stop
+            batch, chunk = divmod(start, self._chunks_per_batch)
+            yield min(self._rows, batch * self._batch_size + chunk * self._chunk_rows)
 
 
 class CompiledTrainer(Trainer):
@@ -302,6 +316,13 @@ class CompiledTrainer(Trainer):
             engine, buffer, data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
         )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.__exit__(*error)
 
     def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
         """Train on all rows once."""

@@ -78,6 +78,7 @@ class MLP(Network):
             from fastmlp.engine import Engine
 
             self._engine = Engine(self.sizes, self.dtype, self._activations, self._loss, self.reduction == "mean", self.n_threads)
+        self._engine.n_threads = self.n_threads  # an attribute that people may change
         return self._engine
 
     def _outputs(self, x: Array) -> Array:

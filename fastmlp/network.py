@@ -65,7 +65,13 @@ class Progress(NamedTuple):
 
 
 class Trainer(ABC):
-    """A training in an engine: the data, the optimizer's state and the number of steps made."""
+    """A training in an engine: the data, the optimizer's state and the number of steps made; a context manager."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:  # noqa: B027  # an engine may have nothing to release
+        pass
 
     @abstractmethod
     def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
@@ -324,8 +330,8 @@ class Network(ABC):
         """
         rate = check_real(learning_rate, "learning_rate", above=True)
         data = self._check_data(x, y, None)
-        trainer = self._trainer(data, data.rows, Recipe(OPTIMIZERS["sgd"]))
-        *_, progress = trainer.epoch(None, np.array([rate]))
+        with self._trainer(data, data.rows, Recipe(OPTIMIZERS["sgd"])) as trainer:
+            *_, progress = trainer.epoch(None, np.array([rate]))
         return progress.loss_sum / self._divisor(data)
 
     def fit(
@@ -405,25 +411,25 @@ class Network(ABC):
 
         batch_size = min(batch_size, data.rows)
         steps = -(-data.rows // batch_size)
-        trainer = self._trainer(data, batch_size, recipe)
         run = Run(self, data.rows, epochs)
         self.loss_curve_ = []
         good = self._buffer.copy()
         listeners.on_train_begin(run)
         try:
-            for epoch in range(epochs):
-                run.epoch, run.rows_done = epoch + 1, 0
-                order = self._generator.permutation(data.rows) if shuffle else None
-                step = np.arange(epoch * steps, (epoch + 1) * steps, dtype=np.float64)
-                for done in trainer.epoch(order, rate * plan.factor(step, epochs * steps, steps)):
-                    self._check_progress(done, good, run, rate)
-                    run.rows_done = done.rows
-                    run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
-                    listeners.on_rows(run)
-                self.loss_curve_.append(run.loss)
-                listeners.on_epoch_end(run)
-                if run.stop:
-                    break
+            with self._trainer(data, batch_size, recipe) as trainer:
+                for epoch in range(epochs):
+                    run.epoch, run.rows_done = epoch + 1, 0
+                    order = self._generator.permutation(data.rows) if shuffle else None
+                    step = np.arange(epoch * steps, (epoch + 1) * steps, dtype=np.float64)
+                    for done in trainer.epoch(order, rate * plan.factor(step, epochs * steps, steps)):
+                        self._check_progress(done, good, run, rate)
+                        run.rows_done = done.rows
+                        run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
+                        listeners.on_rows(run)
+                    self.loss_curve_.append(run.loss)
+                    listeners.on_epoch_end(run)
+                    if run.stop:
+                        break
         finally:
             listeners.on_train_end(run)
         return self

@@ -59,6 +59,24 @@ def test_fits_beside_each_other_do_not_disturb_each_other():
                 assert np.array_equal(ours, theirs)
 
 
+def test_one_network_in_several_threads():
+    """A network that is only read may be used by any number of threads at once."""
+    rng = np.random.default_rng(0)
+    net = MLP((20, 50, 3), ("tanh", "softmax"), "cross_entropy", random_state=0)
+    parts = [(rng.normal(size=(200 + 10 * i, 20)), rng.integers(0, 3, 200 + 10 * i)) for i in range(8)]
+
+    def use(part):
+        return [(net.eval_loss(*part), net.backprop(*part)[0][0], net.predict(part[0])) for _ in range(20)]
+
+    expected = [use(part)[0] for part in parts]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for results, (loss, gradient, outputs) in zip(pool.map(use, parts), expected, strict=True):
+            for result in results:
+                assert result[0] == loss
+                assert np.array_equal(result[1], gradient)
+                assert np.array_equal(result[2], outputs)
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_inside_joblib(backend):
     from joblib import Parallel, delayed

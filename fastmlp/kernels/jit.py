@@ -95,6 +95,7 @@ class Kernel(Generic[P, R]):
         return self.dispatcher._numba_type_
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the compiled function."""
         result: R = self.dispatcher(*args, **kwargs)
         return result
 
