@@ -49,6 +49,11 @@ class TestAttributes:
         net.w[0] = [[1.0]]
         assert net.predict([-4.0]) == -1
 
+    def test_so_is_that_of_a_loss(self, kind):
+        net = kind((1, 1), "identity", LOSSES["pinball"](0.9), initializer="zeros")
+        assert net.eval_loss([[1.0]], [2.0]) == pytest.approx(1.8)
+        assert net.eval_loss([[1.0]], [-2.0]) == pytest.approx(0.2)
+
     def test_same_seed_same_weights_in_both(self, kind):
         ours, theirs = kind((5, 6, 7), random_state=3), MLP((5, 6, 7), random_state=3)
         assert all(np.array_equal(a, b) for a, b in zip(ours.w, theirs.w, strict=True))

@@ -156,13 +156,12 @@ def weigh_columns(scratch, d0, t0, w0, outputs, ld, rows, scale):
 
 @part
 def scatter_deltas(scratch, d0, outputs, ld, rows, deltas, o0, width):
-    """deltas (rows, width) = delta (outputs, ld) transposed; padding is zero."""
+    """deltas (rows, width) = delta (outputs, ld) transposed.
+
+    Padding is zero: up to the next multiple of TRANSPOSE it is written here, and beyond nothing is ever written.
+    """
     zero = type(scratch[index(d0)])(0)
     rounded = (outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE
     for q in range(outputs * ld, rounded * ld):
         scratch[index(d0 + q)] = zero
     transpose_panel(scratch, d0, ld, rounded, rows, deltas, o0, width)
-    if rounded < width:
-        for i in range(rows):
-            for j in range(rounded, width):
-                deltas[index(o0 + i * width + j)] = zero
