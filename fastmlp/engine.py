@@ -155,11 +155,11 @@ class Engine:
         most = min(most, max(4 * PANEL_ROWS, int(CHUNK_FLOP / self.flop_per_row)))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
 
-    def threads_for(self, rows: int) -> int:
-        """Threads for chunks of so many rows."""
+    def threads_for(self, rows: int, calls: int = 1) -> int:
+        """Threads for chunks of so many rows, ``calls`` of them in one call of a kernel."""
         if numba.config.DISABLE_JIT:  # the twins of the kernels' intrinsics know no barrier
             return 1
-        return choose_threads(self.flop_per_row * rows, -(-rows // PANEL_ROWS), self.n_threads)
+        return choose_threads(self.flop_per_row * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
 
     def bounds(self, n_threads: int) -> Array:
         """First unit of each thread, and the end: contiguous shares of about the same work."""
@@ -197,12 +197,12 @@ class Engine:
         layers, _, _ = self.make_layers(PANEL_ROWS)
         scratch = aligned_zeros(n_threads * stride, self.dtype)
         step = _rows_per_call(self.flop_per_row / 3, n_threads)
-        with Team(n_threads) as team:
-            for start in range(0, rows, step):
-                team.run(
-                    predict_rows, _records(job), _records(layers), _read_only(x, self.dtype), buffer, scratch, out.reshape(-1),
-                    start, min(start + step, rows),
-                )  # fmt: skip
+        team = Team(n_threads)
+        for start in range(0, rows, step):
+            team.run(
+                predict_rows, _records(job), _records(layers), _read_only(x, self.dtype), buffer, scratch, out.reshape(-1),
+                start, min(start + step, rows),
+            )  # fmt: skip
         return out
 
 
@@ -234,7 +234,7 @@ class _Workspace:
 class Session:
     """Data, a mode and the state that lives from one call of the kernel to the next; a context manager.
 
-    Inside its context it has a workspace and a team of threads.
+    Inside its context it has a workspace.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class Session:
         chunk_rows = engine.chunk_rows(batch_size)
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
-        self._n_threads = engine.threads_for(chunk_rows)
+        self._n_threads = engine.threads_for(chunk_rows, -(-data.rows // chunk_rows))
         self._data = (
             _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, np.int64),
             _read_only(data.weight, dtype),
@@ -271,11 +271,11 @@ class Session:
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * self._n_threads)
+        self._team = Team(self._n_threads)
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
         self._space = self._resources.enter_context(self._engine.workspace(self._chunk_rows, self._n_threads))
-        self._team = self._resources.enter_context(Team(self._n_threads))
         self._job["scratch_stride"] = self._space.scratch_stride
         return self
 

@@ -39,8 +39,26 @@ def available_threads() -> int:
     return max(count, 1)
 
 
-def choose_threads(flop: float, shares: int, limit: int | None) -> int:
-    """Threads for ``flop`` floating-point operations between two barriers, in ``shares`` parts; the caller's ``limit`` if given."""
-    if limit is not None:
-        return limit
+_FLOP_PER_TEAM = 1e8
+"""Least work in all that is worth starting threads for: about half a millisecond."""
+
+
+def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> int:
+    """How many threads are worth it.
+
+    Parameters
+    ----------
+    flop : float
+        Floating-point operations between two barriers.
+    rounds : int
+        How often that is done by the same threads.
+    shares : int
+        Parts that the work can be cut into.
+    wish : int or None
+        What the caller wants; that is then the answer.
+    """
+    if wish is not None:
+        return wish
+    if flop * rounds < _FLOP_PER_TEAM:
+        return 1
     return int(max(1, min(available_threads(), shares, flop // _FLOP_PER_THREAD)))

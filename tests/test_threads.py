@@ -133,14 +133,20 @@ class TestChoice:
     def test_large_ones_on_all(self, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
         for sizes, batch in (((784, 128, 64, 10), 128), ((28, 64, 64, 2), 256), ((1024, 2048, 2048, 10), 512)):
-            assert MLP(sizes).engine.threads_for(batch) == 2
+            assert MLP(sizes).engine.threads_for(batch, calls=100) == 2
+
+    def test_no_threads_are_started_for_a_moment(self, monkeypatch):
+        monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
+        engine = MLP((28, 64, 64, 2)).engine
+        assert engine.threads_for(256) == 1
+        assert engine.threads_for(10_000) == 2
 
     def test_no_more_than_there_are_panels_to_share(self, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 64)
         assert MLP((4000, 4000)).engine.threads_for(40) == 3
 
     def test_the_caller_decides(self):
-        assert choose_threads(1.0, 1, 7) == 7
+        assert choose_threads(1.0, 1, 1, 7) == 7
 
     def test_available_threads_obey_the_environment(self, monkeypatch):
         monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
@@ -178,12 +184,12 @@ class TestTeam:
             if thread == 1:
                 raise ZeroDivisionError("planted")
 
-        with Team(3) as team:
-            with pytest.raises(ZeroDivisionError, match="planted"):
-                team.run(kernel, "x")
-            team._sync[:] = 0
-            seen.clear()
-            team.run(lambda thread, *rest: seen.append(thread))
+        team = Team(3)
+        with pytest.raises(ZeroDivisionError, match="planted"):
+            team.run(kernel, "x")
+        assert sorted(seen) == [(0, 3, "x"), (1, 3, "x"), (2, 3, "x")]
+        seen.clear()
+        team.run(lambda thread, *rest: seen.append(thread))
         assert sorted(seen) == [0, 1, 2]
 
     def test_a_thread_that_never_comes_does_not_hang_those_that_wait(self):
@@ -204,8 +210,8 @@ class TestTeam:
                 raise KeyboardInterrupt
             wait(thread, n_threads, sync, out)
 
-        with Team(2) as team, pytest.raises(KeyboardInterrupt):
-            team.run(interrupted, out)
+        with pytest.raises(KeyboardInterrupt):
+            Team(2).run(interrupted, out)
         assert out[1] == -1
 
 

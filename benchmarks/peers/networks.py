@@ -1,0 +1,36 @@
+"""What the networks of this package have in common as peers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+
+from benchmarks.peers.peer import Training
+from benchmarks.problems import Task
+from fastmlp.callbacks import Run
+from fastmlp.network import Network, Recipe
+from fastmlp.optimizers import OPTIMIZERS
+
+
+def network_training(network: Network, task: Task) -> Training:
+    """Train a network epoch by epoch.
+
+    This is the loop of :meth:`fastmlp.network.Network.fit`, one epoch for each call: ``fit`` itself would begin by checking the
+    data and clearing the optimizer's state each time. A test holds the two together, to the bit.
+    """
+    rate = task.problem.learning_rate
+    network.theta = task.theta
+    data = network._check_data(task.x, task.y, None)
+    recipe = Recipe(OPTIMIZERS[task.problem.optimizer])
+    resources = ExitStack()
+    trainer = resources.enter_context(network._trainer(data, min(task.problem.batch_size, task.rows), recipe))
+    rates = np.full(task.steps, rate)
+    orders = task.orders()
+    good, run = network._buffer.copy(), Run(network, task.rows, epochs=1)
+
+    def epoch() -> None:
+        for progress in trainer.epoch(next(orders), rates):
+            network._check_progress(progress, good, run, rate)
+
+    return Training(epoch, lambda: network.theta, resources.close)
