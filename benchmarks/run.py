@@ -22,6 +22,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 WARM_UP_EPOCHS = 2
 """The first compiles; the second is for what adapts to measured speed, which was wrong while compiling."""
 
+PAUSE = 0.1
+"""Seconds. The threads of a BLAS go on spinning for some 25 ms after each product, in case there is another; a peer that comes
+next would share its processors with them."""
+
 JUDGED_ROWS = 10_000
 """Rows from which the final losses are computed; any difference of the parameters shows in them."""
 
@@ -98,7 +102,7 @@ class Result:
         """Peers that end elsewhere than the baseline (the first, if there is none), or at no finite number."""
         losses = self.losses
         expected = losses.get(BASELINE, next(iter(losses.values()), 0.0))
-        tolerance = TOLERANCE[self.problem.dtype]
+        tolerance = self.problem.loss_tolerance or TOLERANCE[self.problem.dtype]
         return [
             name for name, loss in losses.items() if not (math.isfinite(loss) and math.isclose(loss, expected, rel_tol=tolerance))
         ]
@@ -147,9 +151,9 @@ def judged_loss(task: Task, theta: Array) -> float:
 def timed(training: Training, epochs: int) -> tuple[float, float | None]:
     """Seconds for some epochs, and how many of them threads waited for a processor.
 
-    No pause before them: threads that wake from one are often put on the same processor, where a team of two takes more than
-    twice as long.
+    Before that comes a pause, in which the threads of the peer before come to rest.
     """
+    time.sleep(PAUSE)
     waited = seconds_waited()
     began = time.perf_counter()
     for _ in range(epochs):

@@ -7,6 +7,8 @@ once, do not survive a fork, and leave no choice of who computes what, on which 
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,10 @@ import numpy as np
 from fastmlp.kernels.jit import device
 from fastmlp.kernels.plan import ABORT, ARRIVED, SYNC_LENGTH
 from fastmlp.kernels.simd import atomic_add, atomic_load, index, pause, yield_processor
+
+_CURRENT_PROCESSOR: Callable[[], int] | None = (
+    getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+)
 
 _SPINS = 2000
 """Looks at the counter before a waiting thread begins to give its processor away: some ten microseconds."""
@@ -37,6 +43,33 @@ def barrier(sync, n_threads, target):
         else:
             yield_processor()
     return target + n_threads
+
+
+class Places:
+    """Sees to it that the threads of a team run on different processors, where the system lets a thread say where it runs.
+
+    A scheduler may put two of them on one processor, while another is busy for a moment (with the threads of a BLAS, which
+    spin for some time after each product), and leave them there: for tens of milliseconds, all of a short training, each
+    then waits for the other. A thread that finds its processor taken moves to one that is not. It is not bound to it.
+    """
+
+    def __init__(self) -> None:
+        self._allowed = os.sched_getaffinity(0) if _CURRENT_PROCESSOR is not None else set()
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Called by each thread of the team before it enters the kernel."""
+        if _CURRENT_PROCESSOR is None:
+            return
+        with self._lock:
+            place = _CURRENT_PROCESSOR()
+            free = self._allowed - self._taken
+            if place in self._taken and free:
+                place = min(free)
+                os.sched_setaffinity(0, {place})  # 0: this thread
+                os.sched_setaffinity(0, self._allowed)
+            self._taken.add(place)
 
 
 class Team:
@@ -64,9 +97,12 @@ class Team:
         """
         self._sync[:] = 0
         errors: list[BaseException] = []
+        places = Places() if self.n_threads > 1 else None
 
         def work(thread: int) -> None:
             try:
+                if places is not None:
+                    places.take()
                 kernel(thread, self.n_threads, self._sync, *arguments)
             except BaseException as error:
                 self._sync[ABORT] = 1
