@@ -17,6 +17,10 @@ N = TypeVar("N", bound=Network)
 SEED = 1
 """Of data, initial weights and the order of rows; the same for all peers."""
 
+GROWN_ROUNDING = 0.02
+"""In float32, rounding grows through rectifiers and some thousand steps of Adam: on `deep`, the reference ends 0.7% from itself
+when its first weights are moved by their last bits. What skips part of the work ends further away."""
+
 _TEACHER_UNITS = 16
 _LABEL_NOISE = 0.3
 _VALUE_NOISE = 0.1
@@ -181,19 +185,19 @@ _TABLE = (
         "mnist", (784, 128, 64, 10), ("relu", "relu", "softmax"), "cross_entropy",
         batch_size=128, optimizer="adam", learning_rate=1e-3,
         rows=60_000, quick_rows=12_800, data=teacher_labels,
+        loss_tolerance=GROWN_ROUNDING,
     ),
     Problem(
         "higgs", (28, 64, 64, 2), ("relu", "relu", "softmax"), "cross_entropy",
         batch_size=256, optimizer="adam", learning_rate=1e-3,
         rows=500_000, quick_rows=51_200, data=teacher_labels,
+        loss_tolerance=GROWN_ROUNDING,
     ),
     Problem(
         "deep", (32, *[32] * 8, 10), (*["relu"] * 8, "softmax"), "cross_entropy",
         batch_size=64, optimizer="adam", learning_rate=1e-3,
         rows=100_000, quick_rows=12_800, data=teacher_labels,
-        # In float32, rounding grows through eight layers of rectifiers and some thousand steps: the reference ends 0.7% from itself
-        # when its first weights are moved by their last bits.
-        loss_tolerance=0.02,
+        loss_tolerance=GROWN_ROUNDING,
     ),
     Problem(
         "wide", (1024, 2048, 2048, 10), ("relu", "relu", "softmax"), "cross_entropy",
