@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.kernels import elementary
-from fastmlp.kernels.jit import Kernel, device
+from fastmlp.kernels.jit import Kernel, formula
 from fastmlp.table import Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -69,63 +69,63 @@ class Activation:
 # `type(z)` keeps constants in the dtype of the network: a bare 0.5 is a float64 and would widen float32.
 
 
-@device
+@formula
 def _identity(z, parameter):
     return z
 
 
-@device
+@formula
 def _d_identity(z, a, parameter):
     return type(z)(1)
 
 
-@device
+@formula
 def _sigmoid(z, parameter):
     return elementary.sigmoid(z)
 
 
-@device
+@formula
 def _d_sigmoid(z, a, parameter):
     return a * (type(z)(1) - a)
 
 
-@device
+@formula
 def _tanh(z, parameter):
     return elementary.tanh(z)
 
 
-@device
+@formula
 def _d_tanh(z, a, parameter):
     return type(z)(1) - a * a
 
 
-@device
+@formula
 def _relu(z, parameter):
     return type(z)(0) if z < type(z)(0) else z  # in this order, nan stays nan
 
 
-@device
+@formula
 def _d_relu(z, a, parameter):
     return type(z)(1) if z > type(z)(0) else type(z)(0)
 
 
-@device
+@formula
 def _leaky_relu(z, parameter):
     return parameter * z if z < type(z)(0) else z
 
 
-@device
+@formula
 def _d_leaky_relu(z, a, parameter):
     return type(z)(1) if z > type(z)(0) else parameter
 
 
-@device
+@formula
 def _elu(z, parameter):
     below = parameter * (elementary.exp(z) - type(z)(1))
     return below if z < type(z)(0) else z
 
 
-@device
+@formula
 def _d_elu(z, a, parameter):
     return type(z)(1) if z > type(z)(0) else a + parameter
 
@@ -134,23 +134,23 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 """Klambauer et al., Self-Normalizing Neural Networks, 2017, equation 14."""
 
 
-@device
+@formula
 def _selu(z, parameter):
     below = type(z)(SELU_SCALE * SELU_ALPHA) * (elementary.exp(z) - type(z)(1))
     return below if z < type(z)(0) else type(z)(SELU_SCALE) * z
 
 
-@device
+@formula
 def _d_selu(z, a, parameter):
     return type(z)(SELU_SCALE) if z > type(z)(0) else a + type(z)(SELU_SCALE * SELU_ALPHA)
 
 
-@device
+@formula
 def _softplus(z, parameter):
     return elementary.softplus(z)
 
 
-@device
+@formula
 def _d_softplus(z, a, parameter):
     return elementary.sigmoid(z)
 
@@ -159,46 +159,46 @@ _INVERSE_SQRT_2 = 1 / math.sqrt(2)
 _INVERSE_SQRT_2_PI = 1 / math.sqrt(2 * math.pi)
 
 
-@device
+@formula
 def _gelu(z, parameter):
     return type(z)(0.5) * z * (type(z)(1) + elementary.erf(z * type(z)(_INVERSE_SQRT_2)))
 
 
-@device
+@formula
 def _d_gelu(z, a, parameter):
     distribution = type(z)(0.5) * (type(z)(1) + elementary.erf(z * type(z)(_INVERSE_SQRT_2)))
     density = type(z)(_INVERSE_SQRT_2_PI) * elementary.exp(type(z)(-0.5) * z * z)
     return distribution + z * density
 
 
-@device
+@formula
 def _silu(z, parameter):
     return z * elementary.sigmoid(z)
 
 
-@device
+@formula
 def _d_silu(z, a, parameter):
     s = elementary.sigmoid(z)
     return s * (type(z)(1) + z * (type(z)(1) - s))
 
 
-@device
+@formula
 def _mish(z, parameter):
     return z * elementary.tanh(elementary.softplus(z))
 
 
-@device
+@formula
 def _d_mish(z, a, parameter):
     t = elementary.tanh(elementary.softplus(z))
     return t + z * elementary.sigmoid(z) * (type(z)(1) - t * t)
 
 
-@device
+@formula
 def _exponential(z, parameter):
     return elementary.exp(z)
 
 
-@device
+@formula
 def _d_exponential(z, a, parameter):
     return a
 

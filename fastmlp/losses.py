@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.kernels import elementary
-from fastmlp.kernels.jit import Kernel, device
+from fastmlp.kernels.jit import Kernel, formula
 from fastmlp.table import Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -87,56 +87,56 @@ clipping."""
 # --- the compiled pairs, in the order of the table -----------------------------------------------------------------------------
 
 
-@device
+@formula
 def _squared_error(a, y, parameter):
     return type(a)(0.5) * (a - y) * (a - y)
 
 
-@device
+@formula
 def _d_squared_error(a, y, parameter):
     return a - y
 
 
-@device
+@formula
 def _absolute_error(a, y, parameter):
     return abs(a - y)
 
 
-@device
+@formula
 def _d_absolute_error(a, y, parameter):
     e = a - y
     sign = type(a)(1) if e > type(a)(0) else type(a)(-1)
     return type(a)(0) if e == type(a)(0) else sign
 
 
-@device
+@formula
 def _huber(a, y, parameter):
     e = abs(a - y)
     outside = parameter * (e - type(a)(0.5) * parameter)
     return outside if e > parameter else type(a)(0.5) * e * e
 
 
-@device
+@formula
 def _d_huber(a, y, parameter):
     e = a - y
     e = parameter if e > parameter else e
     return -parameter if e < -parameter else e
 
 
-@device
+@formula
 def _pinball(a, y, parameter):
     e = y - a
     return (parameter - type(a)(1)) * e if e < type(a)(0) else parameter * e
 
 
-@device
+@formula
 def _d_pinball(a, y, parameter):
     e = y - a
     slope = type(a)(1) - parameter if e < type(a)(0) else -parameter
     return type(a)(0) if e == type(a)(0) else slope
 
 
-@device
+@formula
 def _clip(a, highest):
     """a, at least SMALLEST_PROBABILITY and at most ``highest``; nan stays nan."""
     lowest = type(a)(SMALLEST_PROBABILITY)
@@ -144,14 +144,14 @@ def _clip(a, highest):
     return highest if a > highest else a
 
 
-@device
+@formula
 def _binary_cross_entropy(a, y, parameter):
     one = type(a)(1)
     p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
     return -(y * elementary.log(p) + (one - y) * elementary.log(one - p))
 
 
-@device
+@formula
 def _d_binary_cross_entropy(a, y, parameter):
     one = type(a)(1)
     p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
@@ -159,35 +159,35 @@ def _d_binary_cross_entropy(a, y, parameter):
     return slope if p == a else a - a  # 0, but nan for nan
 
 
-@device
+@formula
 def _binary_cross_entropy_logits(z, y):
     return elementary.softplus(z) - z * y
 
 
-@device
+@formula
 def _cross_entropy(a, y, parameter):
     return -y * elementary.log(_clip(a, type(a)(1)))
 
 
-@device
+@formula
 def _d_cross_entropy(a, y, parameter):
     p = _clip(a, type(a)(1))
     return -y / p if p == a else a - a
 
 
-@device
+@formula
 def _poisson(a, y, parameter):
     rate = _clip(a, type(a)(np.inf))
     return rate - y * elementary.log(rate)
 
 
-@device
+@formula
 def _d_poisson(a, y, parameter):
     rate = _clip(a, type(a)(np.inf))
     return type(a)(1) - y / rate if rate == a else a - a
 
 
-@device
+@formula
 def _poisson_logits(z, y):
     return elementary.exp(z) - z * y
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.jit import Kernel, device
+from fastmlp.kernels.jit import Kernel, formula
 from fastmlp.table import Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -80,43 +80,43 @@ _BELOW_ONE = ("momentum", "beta1", "beta2", "rho")
 # --- the steps; coefficients that a rule does not use have names that begin with c ----------------------------------------------
 
 
-@device
+@formula
 def _sgd(w, g, s1, s2, rate, c1, c2, c3, c4, c5, c6, c7):
     return w - rate * g, s1, s2
 
 
-@device
+@formula
 def _momentum(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):
     velocity = momentum * velocity + g
     return w - rate * velocity, velocity, s2
 
 
-@device
+@formula
 def _nesterov(w, g, velocity, s2, rate, momentum, c2, c3, c4, c5, c6, c7):
     velocity = momentum * velocity + g
     return w - rate * (g + momentum * velocity), velocity, s2
 
 
-@device
+@formula
 def _rmsprop(w, g, square, s2, rate, rho, one_minus_rho, epsilon, c4, c5, c6, c7):
     square = rho * square + one_minus_rho * (g * g)
     return w - rate * g / (np.sqrt(square) + epsilon), square, s2
 
 
-@device
+@formula
 def _adagrad(w, g, total, s2, rate, epsilon, c2, c3, c4, c5, c6, c7):
     total = total + g * g
     return w - rate * g / (np.sqrt(total) + epsilon), total, s2
 
 
-@device
+@formula
 def _adam(w, g, m, v, rate, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon, c7):
     m = beta1 * m + one_minus_beta1 * g
     v = beta2 * v + one_minus_beta2 * (g * g)
     return w - rate * m / (np.sqrt(v) * root_scale + epsilon), m, v
 
 
-@device
+@formula
 def _nadam(w, g, m, v, rate_g, rate_m, beta1, one_minus_beta1, beta2, one_minus_beta2, root_scale, epsilon):
     m = beta1 * m + one_minus_beta1 * g
     v = beta2 * v + one_minus_beta2 * (g * g)

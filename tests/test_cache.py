@@ -97,7 +97,7 @@ def test_every_file_with_compiled_code_is_part_of_the_stamp():
     from fastmlp.kernels.cache import compiled_sources
 
     stamped = {path.resolve() for path in compiled_sources()}
-    makers = ("@device", "@elementary", "@part", "@kernel", "@intrinsic", "Kernel(")
+    makers = ("@device", "@elementary", "@formula", "@part", "@kernel", "@intrinsic", "Kernel(")
     for path in (ROOT / "fastmlp").rglob("*.py"):
         if any(maker in path.read_text() for maker in makers):
             assert path.resolve() in stamped, path

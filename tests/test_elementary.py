@@ -129,3 +129,38 @@ def test_every_activation_passes_nan_on(name, dtype):
     net = MLP((1, 3, 2), ["identity" if ACTIVATIONS[name].by_row else name, name], dtype=dtype, random_state=0)
     net.w[0][0, 0] = np.nan
     assert np.isnan(net.predict([[1.0]])).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("entry", ACTIVATIONS.values(), ids=lambda entry: entry.name)
+def test_every_loop_over_an_activation_is_made_of_vectors(entry, dtype):
+    """A formula that is not inlined, or that branches, leaves a loop that calls it for one element after the other."""
+    from numba import types
+
+    from fastmlp.kernels.ladders import _activate_and_slope_loop
+
+    dispatcher = _activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative).dispatcher
+    flat = types.Array(getattr(types, dtype), 1, "C")
+    signature = (flat, types.intp, flat, types.intp, types.intp, types.float64)
+    dispatcher.compile(signature)
+    code = dispatcher.inspect_llvm(signature)
+    assert f"x {'float' if dtype == 'float32' else 'double'}>" in code
+    assert " call i32 " not in code
+
+
+def test_that_test_sees_a_call():
+    import math
+
+    from numba import types
+
+    from fastmlp.kernels.jit import formula
+    from fastmlp.kernels.ladders import _activate_loop
+
+    @formula
+    def slow(z, parameter):
+        return math.lgamma(z)
+
+    dispatcher = _activate_loop(slow).dispatcher
+    signature = (types.Array(types.float64, 1, "C"), types.intp, types.intp, types.float64)
+    dispatcher.compile(signature)
+    assert "x double>" not in dispatcher.inspect_llvm(signature)

@@ -1,11 +1,12 @@
 """The one place that sets numba's options, each with its reason; numba itself is imported when a kernel is first used.
 
-Four decorators, by who calls the function:
+Five decorators, by who calls the function:
 
 - :func:`kernel`: called from Python; kept in the on-disk cache (:mod:`fastmlp.kernels.cache`).
 - :func:`device`: called from kernels only; loops.
 - :func:`part`: called from kernels only; calls of device functions. Compiles faster (:mod:`fastmlp.kernels.pipeline`).
-- :func:`elementary`: called from kernels only, and exact in the order of its floating-point operations.
+- :func:`formula`: called from loops only, with single numbers.
+- :func:`elementary`: a formula that is exact in the order of its floating-point operations.
 
 Options shared by all
 ---------------------
@@ -115,9 +116,14 @@ def part(function: Callable[P, R]) -> Kernel[P, R]:
     return Kernel(function, part=True, fastmath=FASTMATH, **_NO_WRAPPERS)
 
 
+def formula(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a function of single numbers: always inlined into the loops over them, or those would not become vectors."""
+    return Kernel(function, fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
+
+
 def elementary(function: Callable[P, R]) -> Kernel[P, R]:
-    """Compile a function that only kernels call and whose operations keep their order."""
-    return Kernel(function, fastmath=_EXACT_ORDER, **_NO_WRAPPERS)
+    """Compile a formula whose operations keep their order."""
+    return Kernel(function, fastmath=_EXACT_ORDER, forceinline=True, **_NO_WRAPPERS)
 
 
 def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[[Any], Any]) -> Callable[[Any], Any]:
@@ -137,7 +143,7 @@ def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[
             chosen = {types.float32: float32, types.float64: float64}.get(x)
             return chosen and chosen.py_func
 
-        overload(function, jit_options=_OPTIONS | {"fastmath": _EXACT_ORDER})(choose)
+        overload(function, jit_options=_OPTIONS | {"fastmath": _EXACT_ORDER, "forceinline": True})(choose)
 
     _before_first_compilation.append(register)
     return function
