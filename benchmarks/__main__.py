@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.machine import machine
-from benchmarks.peers import PEERS
+from benchmarks.peers import OWN_PEERS, PEERS
 from benchmarks.problems import PROBLEMS
 from benchmarks.report import text_report, write_json
 from benchmarks.run import Result, run_problem
@@ -29,6 +29,19 @@ def names_from(known: Iterable[str]) -> Callable[[str], list[str]]:
         return names
 
     return parse
+
+
+def peers(text: str) -> list[str]:
+    """A type for argparse: names of peers that can take part, or "all" of those."""
+    if text.strip() == "all":
+        return [name for name, peer in PEERS.items() if not peer.missing]
+    chosen = names_from(PEERS)(text)
+    missing = sorted({package for name in chosen for package in PEERS[name].missing})
+    if missing:
+        raise argparse.ArgumentTypeError(
+            f"not installed: {', '.join(missing)}; `pip install {' '.join(missing)}`, or leave its peers out"
+        )
+    return chosen
 
 
 def count(text: str) -> int:
@@ -52,7 +65,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--problems", type=names_from(PROBLEMS), default=list(PROBLEMS), metavar="NAMES", help=f"default: {','.join(PROBLEMS)}"
     )
-    parser.add_argument("--peers", type=names_from(PEERS), default=list(PEERS), metavar="NAMES", help=f"default: {','.join(PEERS)}")
+    parser.add_argument(
+        "--peers", type=peers, default=OWN_PEERS, metavar="NAMES",
+        help=f"default: {','.join(OWN_PEERS)}; all: those of {','.join(PEERS)} that are installed",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=count, metavar="N", help=f"default: {ROUNDS}, quick {QUICK_ROUNDS}")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="also write all timings")
     options = parser.parse_args(argv)

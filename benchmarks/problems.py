@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fastmlp import ReferenceMLP
 from fastmlp.network import Network
+from fastmlp.parameters import Layout, pack
 
 Array = np.ndarray[Any, np.dtype[Any]]
 N = TypeVar("N", bound=Network)
@@ -97,6 +98,15 @@ class Task:
     def steps(self) -> int:
         """Steps in an epoch."""
         return self.problem.steps(self.rows)
+
+    def layers(self) -> list[tuple[Array, Array]]:
+        """Copies of the initial parameters: weights (fan_in, fan_out) and bias (fan_out,) of each layer."""
+        weights, biases = Layout.compact(self.problem.sizes).views(self.theta.copy())
+        return [(w, b[0]) for w, b in zip(weights, biases, strict=True)]
+
+    def flat(self, layers: Iterable[tuple[Array, Array]]) -> Array:
+        """Parameters of all layers, laid out as ``theta``."""
+        return pack(*zip(*layers, strict=True))
 
     def orders(self) -> Iterator[Array]:
         """A random order of rows for each epoch, made when it is asked for: shuffling is part of an epoch."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import seconds_waited
 from benchmarks.peers import BASELINE
 from benchmarks.peers.peer import Peer, Training
 from benchmarks.problems import Problem, Task, make_task
@@ -148,27 +147,16 @@ def judged_loss(task: Task, theta: Array) -> float:
     return judge.eval_loss(task.x[:JUDGED_ROWS], task.y[:JUDGED_ROWS])
 
 
-def timed(training: Training, epochs: int) -> tuple[float, float | None]:
-    """Seconds for some epochs, and how many of them threads waited for a processor.
-
-    Before that comes a pause, in which the threads of the peer before come to rest.
-    """
-    time.sleep(PAUSE)
-    waited = seconds_waited()
-    began = time.perf_counter()
-    for _ in range(epochs):
-        training.epoch()
-    seconds = time.perf_counter() - began
-    after = seconds_waited()
-    return seconds, None if waited is None or after is None else max(0.0, after - waited)
-
-
 def measure(trainings: dict[str, Training], epochs: int, rounds: int) -> dict[str, list[tuple[float, float | None]]]:
-    """What :func:`timed` says of each round. The peers take turns: what slows the machine down for a while slows all of them."""
+    """What each training's ``timed`` says of each round.
+
+    The peers take turns: what slows the machine down for a while slows all of them.
+    """
     measured: dict[str, list[tuple[float, float | None]]] = {name: [] for name in trainings}
     for _ in range(rounds):
         for name, training in trainings.items():
-            measured[name].append(timed(training, epochs))
+            time.sleep(PAUSE)
+            measured[name].append(training.timed(epochs))
     return measured
 
 
@@ -181,7 +169,10 @@ def run_problem(problem: Problem, peers: Sequence[Peer], *, rows: int, rounds: i
             for _ in range(WARM_UP_EPOCHS):
                 training.epoch()
         measured = measure(trainings, problem.epochs_per_round, rounds)
-        losses = {peer.name: judged_loss(task, trainings[peer.name].theta()) if peer.trains else None for peer in peers}
+        losses = {
+            peer.name: judged_loss(task, trainings[peer.name].theta()) if peer.trains and not peer.nearest(problem) else None
+            for peer in peers
+        }
     steps = problem.epochs_per_round * task.steps
     timings = {}
     for name, rounds_of_peer in measured.items():

@@ -17,19 +17,19 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
+from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
+from fastmlp.kernels.simd import TRANSPOSE
 from fastmlp.kernels.team import Team
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, padded
+from fastmlp.partition import n_norms, share_units
 from fastmlp.threads import choose_threads
 from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-PANEL_ROWS = 16
-"""Rows that go through all layers together; a multiple of the tile's rows and of the block that is transposed in registers."""
 
 WORKSPACE_BYTES = 1 << 20
 """Activations and deltas of a chunk of rows should fit a second-level cache..."""
@@ -37,6 +37,9 @@ LEAST_CHUNK_ROWS = 256
 """...but shorter chunks make the gradient's inner products too short..."""
 CHUNK_FLOP = 8e9
 """...and longer ones than this would keep Ctrl-C waiting."""
+
+CACHE_BYTES = 1 << 20
+"""Data larger than this does not stay in a processor's own cache from one epoch to the next."""
 
 CALL_SECONDS = 0.1
 """Work of one call of a kernel."""
@@ -85,7 +88,6 @@ class Engine:
         self.widths = [padded(size, dtype) for size in sizes]
         self._activations = activations
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
-        self.units = self._make_units()
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int], _Workspace] = {}
 
@@ -98,23 +100,12 @@ class Engine:
         """The job record, with what every call has in common."""
         job = np.zeros(1, plan.JOB)
         canonical = loss.canonical == self._activations[-1].name
-        job["n_layers"], job["n_units"] = self.n_layers, len(self.units)
+        job["n_layers"] = self.n_layers
         job["features"], job["outputs"] = self.sizes[0], self.sizes[-1]
-        job["panel_rows"] = PANEL_ROWS
         job["mean"] = mean
         job["loss"], job["parameter"] = LOSSES.code(loss), loss.parameter
         job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
         return job
-
-    def _make_units(self) -> Array:
-        """Blocks of weights, layer by layer, each column of blocks from top to bottom; then the layer's bias."""
-        units: list[tuple[int, ...]] = []
-        for layer, (fan_in, width) in enumerate(zip(self.sizes, self.widths[1:], strict=False)):
-            blocks = [(row, min(plan.GRADIENT_ROWS, fan_in - row)) for row in range(0, fan_in, plan.GRADIENT_ROWS)]
-            for column in range(0, width, plan.GRADIENT_COLUMNS):
-                columns = min(plan.GRADIENT_COLUMNS, width - column)
-                units += [(layer, row, rows, column, columns) for row, rows in [*blocks, (fan_in, 1)]]
-        return np.array(units, plan.UNIT)
 
     def make_layers(self, rows: int) -> tuple[Array, int, int]:
         """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas."""
@@ -144,9 +135,9 @@ class Engine:
         """Elements of the transposed copy of the weights; the first layer has none."""
         return sum(fan_out * width for fan_out, width in zip(self.sizes[2:], self.widths[1:], strict=False))
 
-    def output_block(self) -> int:
-        """Elements of one transposed panel of the outputs."""
-        return -(-self.sizes[-1] // plan.SLACK_ROWS) * plan.SLACK_ROWS * PANEL_ROWS
+    def output_scratch(self, blocks: int) -> int:
+        """Elements of so many transposed panels of the outputs, and of two rows beside them."""
+        return blocks * -(-self.sizes[-1] // TRANSPOSE) * TRANSPOSE * PANEL_ROWS + 2 * plan.RUN
 
     def chunk_rows(self, batch_size: int) -> int:
         """Rows of a batch that are worked on at once; a function of the sizes only, because the bits of a gradient depend on it."""
@@ -160,12 +151,6 @@ class Engine:
         if numba.config.DISABLE_JIT:  # the twins of the kernels' intrinsics know no barrier
             return 1
         return choose_threads(self.flop_per_row * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
-
-    def bounds(self, n_threads: int) -> Array:
-        """First unit of each thread, and the end: contiguous shares of about the same work."""
-        work = np.cumsum((self.units["rows"] + 4) * self.units["columns"])
-        shares = np.searchsorted(work, work[-1] * np.arange(1, n_threads) / n_threads)
-        return np.concatenate([[0], shares + 1, [len(self.units)]]).clip(0, len(self.units)).astype(np.int64)
 
     @contextmanager
     def workspace(self, chunk_rows: int, n_threads: int) -> Iterator[_Workspace]:
@@ -190,8 +175,7 @@ class Engine:
         rows = len(x)
         out = np.empty((rows, self.sizes[-1]), self.dtype)
         n_threads = self.threads_for(rows)
-        block = self.output_block() + PANEL_ROWS
-        stride = padded(2 * PANEL_ROWS * max(self.widths) + block, self.dtype)
+        stride = padded(2 * PANEL_ROWS * max(self.widths) + self.output_scratch(blocks=3), self.dtype)
         job = self.job.copy()
         job["scratch_stride"] = stride
         layers, _, _ = self.make_layers(PANEL_ROWS)
@@ -216,19 +200,17 @@ class _Workspace:
     def __init__(self, engine: Engine, rows: int, n_threads: int) -> None:
         dtype = engine.dtype
         self.layers, activations, deltas = engine.make_layers(rows)
-        panel = PANEL_ROWS * max(engine.widths)
-        block = plan.GRADIENT_ROWS * plan.GRADIENT_COLUMNS
-        outputs = 4 * engine.output_block() + 2 * PANEL_ROWS
-        self.scratch_stride = padded(max(panel + outputs, block), dtype) + ALIGNMENT // dtype.itemsize
+        gradient = plan.UNIT_ELEMENTS + (1 + plan.SLACK_ROWS) * plan.UNIT_COLUMNS
+        self.scratch_stride = padded(max(engine.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
         self.activations = aligned_zeros(activations, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
         self.constants = aligned_zeros(padded(max(engine.widths), dtype) + 1, dtype)
         self.constants[-1] = 1
         self.panel_losses = np.zeros(rows // PANEL_ROWS + 1)
-        self.block_norms = np.zeros(len(engine.units))
+        self.norms = np.zeros(n_norms(engine.sizes, engine.widths))
         self.transposed = aligned_zeros(max(engine.transposed_length, 1), dtype)
-        self.bounds = engine.bounds(n_threads)
+        self.units, self.bounds = share_units(engine.sizes, engine.widths, n_threads)
 
 
 class Session:
@@ -268,6 +250,7 @@ class Session:
         job = engine.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
+        job["prefetches"] = data.x.nbytes > CACHE_BYTES
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * self._n_threads)
@@ -295,9 +278,9 @@ class Session:
             stop = min(n_chunks, start + max(1, int(CALL_SECONDS / self._chunk_seconds)))
             began = time.perf_counter()
             self._team.run(
-                run_chunks, _records(job), _records(space.layers), _records(self._engine.units), space.bounds, *self._data,
+                run_chunks, _records(job), _records(space.layers), _records(space.units), space.bounds, *self._data,
                 order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
-                space.activations, space.deltas, space.scratch, space.panel_losses, space.block_norms,
+                space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
                 coefficients, 0, start, stop, self.sums,
             )  # fmt: skip
             self._chunk_seconds = max((time.perf_counter() - began) / (stop - start), 1e-7)

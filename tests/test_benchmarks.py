@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine, report, run
+from benchmarks import machine, report
 from benchmarks.__main__ import main
-from benchmarks.peers import PEERS
+from benchmarks.peers import OWN_PEERS, PEERS
 from benchmarks.peers.peer import Peer, Training
+from benchmarks.peers.process import in_process
 from benchmarks.problems import PROBLEMS, SEED, make_task
 from benchmarks.run import Result, Timing, judged_loss, run_problem
 from fastmlp import MLP, ReferenceMLP
@@ -76,7 +78,7 @@ class TestCommand:
 
     def test_json_is_made_of_the_raw_timings(self, done):
         (result,) = done[1]["results"]
-        assert list(result["peers"]) == list(PEERS)
+        assert list(result["peers"]) == OWN_PEERS
         assert result["steps_per_epoch"] == 120
         steps = result["steps_per_epoch"] * result["epochs_per_round"]
         medians = {name: np.median(peer["seconds"]) for name, peer in result["peers"].items()}
@@ -214,8 +216,40 @@ class TestFairness:
 
     def test_only_epochs_are_timed(self, monkeypatch):
         ticks = iter(range(100))
-        monkeypatch.setattr(run.time, "perf_counter", lambda: next(ticks))
-        assert run.timed(Training(lambda: next(ticks), lambda: None), epochs=5)[0] == 6
+        monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+        assert Training(lambda: next(ticks), lambda: None).timed(epochs=5)[0] == 6
+
+
+INSTALLED = [name for name, peer in PEERS.items() if peer.trains and not peer.missing]
+
+
+class TestPeers:
+    @pytest.mark.parametrize("name", [name for name in INSTALLED if "compile" not in name])
+    @pytest.mark.parametrize("problem", ["digits", "deep", "float64"])
+    def test_peers_that_do_the_same_end_at_the_same_loss(self, name, problem):
+        problem, peer = PROBLEMS[problem], PEERS[name]
+        result = run_problem(problem, [PEERS["reference"], peer], rows=problem.batch_size * 3 + 1, rounds=1)
+        assert result.timings[name].median > 0
+        if peer.nearest(problem):
+            assert result.losses.keys() == {"reference"}
+        else:
+            assert result.losses[name] != pytest.approx(result.initial_loss, rel=1e-4)
+            assert not result.disagreeing
+
+    def test_a_failure_in_another_process_is_reported(self):
+        prepare = in_process(failing_preparation)
+        with pytest.raises(RuntimeError, match="no luck"):
+            prepare(make_task(PROBLEMS["digits"], 5))
+
+    def test_packages_that_are_missing(self, capsys, monkeypatch):
+        monkeypatch.setitem(PEERS, "absent", replace(PEERS["null"], name="absent", requires=("no_such_package",)))
+        with pytest.raises(SystemExit):
+            main(["--peers", "absent"])
+        assert "pip install no_such_package" in capsys.readouterr().err
+
+
+def failing_preparation(task):
+    raise ValueError("no luck")
 
 
 class TestProblems:
@@ -257,7 +291,7 @@ class TestReport:
         # More spinners than processors: somebody must wait, whatever else the machine does.
         code = "import time; end = time.perf_counter() + 0.5\nwhile time.perf_counter() < end: pass"
         spinners = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2 * (os.cpu_count() or 1))]
-        seconds, waited = run.timed(Training(lambda: sum(range(10_000_000)), lambda: None), epochs=1)
+        seconds, waited = Training(lambda: sum(range(10_000_000)), lambda: None).timed(epochs=1)
         for spinner in spinners:
             spinner.wait()
         assert waited > 0

@@ -143,7 +143,7 @@ def test_ladders_stand_outside_element_loops():
     )
     narrow, wide = json.loads(printed)
     assert narrow == wide
-    assert narrow["update"] == 4  # the weights and the bias of two layers
+    assert narrow["update"] == 2  # one for each layer
     assert narrow["activate_and_slope"] == 2
 
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import part
-from fastmlp.kernels.plan import NO, ONE, ZERO
+from fastmlp.kernels.plan import NO, ONE, YES, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import index
 
 
 @part
-def delta_panel(layers, n_layers, first, rows, transposed, constants, deltas, scratch, p0):
+def delta_panel(layers, n_layers, first, rows, transposed, constants, deltas):
     """Deltas of all layers but the last, for rows first .. first + rows of the workspace.
 
-    ``deltas`` holds d_L and f'_l(z_l) before, d_l after. ``scratch`` at p0 has room for the panel at the widest layer;
-    ``constants`` begins with a row of zeros as wide.
+    ``deltas`` holds d_L and f'_l(z_l) before, d_l after. ``constants`` begins with a row of zeros as wide as the widest layer.
     """
     for number in range(n_layers - 1, 0, -1):
         layer = layers[number]
         below = layers[number - 1]
         product(
             rows, layer.transposed_width, layer.fan_out, deltas, layer.deltas + first * layer.width, layer.width, ONE,
-            transposed, layer.transposed, layer.transposed_width, constants, ZERO, ZERO, scratch, p0, layer.transposed_width, NO,
+            transposed, layer.transposed, layer.transposed_width, constants, ZERO, ZERO,
+            deltas, below.deltas + first * below.width, below.width, NO, YES,
         )  # fmt: skip
-        d0 = below.deltas + first * below.width
-        for q in range(rows * below.width):
-            deltas[index(d0 + q)] *= scratch[index(p0 + q)]

@@ -3,82 +3,75 @@
 from __future__ import annotations
 
 from fastmlp.kernels.delta import delta_panel
-from fastmlp.kernels.forward import forward_panel, gather_row
-from fastmlp.kernels.gradient import gradient_block, squared_norm, transpose_weights, update_block
+from fastmlp.kernels.forward import forward_panel
+from fastmlp.kernels.gather import gather_inputs, gather_targets, gather_weights, prefetch_samples, total_weight
+from fastmlp.kernels.gradient import gradient_block, squared_norms, transpose_weights, update_block
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.output import (
-    gather_targets,
     output_loss_and_delta,
     scatter_deltas,
     transpose_panel,
-    weigh_columns,
+    weigh,
 )
-from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, STEP_COLUMNS, WEIGHT_SUM
+from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, STEP_COLUMNS, WEIGHT_SUM
 from fastmlp.kernels.simd import TRANSPOSE, flush_denormals, index, restore_denormals
 from fastmlp.kernels.team import barrier
 
 
 @device
-def _sample(job, order, position):
-    """The row of the data that stands at a position of the epoch."""
-    return order[index(position)] if job.shuffled else position
-
-
-@device
-def _batch_weight(job, weights, order, first, rows):
-    """Sum of the sample weights of positions first .. first + rows."""
-    if not job.weighted:
-        return float(rows)
+def _clip_factor(norms, max_norm):
+    """What to multiply all gradients by, so that their norm is at most max_norm; norms: sums of squares."""
     total = 0.0
-    for i in range(rows):
-        total += weights[index(_sample(job, order, first + i))]
-    return total
-
-
-@device
-def _clip_factor(block_norms, n_units, max_norm):
-    """What to multiply all gradients by, so that their norm is at most max_norm; block_norms (n_units,): sums of squares."""
-    total = 0.0
-    for u in range(n_units):
-        total += block_norms[index(u)]
+    for i in range(len(norms)):
+        total += norms[index(i)]
     factor = max_norm / (total**0.5 + 1e-6)
     return factor if factor < 1.0 else 1.0  # nan, too, leaves the gradient as it is
 
 
 @part
 def _panel(job, layers, x, y, labels, weights, order, position, first, rows, scale, parameters, transposed, constants,
-           activations, deltas, scratch, p0):  # fmt: skip
+           activations, deltas, scratch, z0):  # fmt: skip
     """All that is local to rows first .. first + rows of the workspace; returns their weighted loss.
 
-    ``position`` is that of the first of them in the epoch; ``p0`` is where this thread's scratch memory begins: room for the
-    panel at the widest layer, then four transposed panels of the outputs (logits, targets, deltas, loss terms), weights and sums.
+    ``position`` is that of the first of them in the epoch; ``z0`` is where this thread's scratch memory begins: room for four
+    blocks (see :mod:`fastmlp.kernels.output`) and two rows.
     """
-    ld = job.panel_rows
     last = layers[job.n_layers - 1]
-    block = (job.outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE * ld
-    z0 = p0 + job.scratch_stride - 4 * block - 2 * ld
-    y0, d0, t0 = z0 + block, z0 + 2 * block, z0 + 3 * block
-    w0 = z0 + 4 * block
-    s0 = w0 + ld
+    block = (job.outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE * PANEL_ROWS
+    y0, d0, t0, s0 = z0 + block, z0 + 2 * block, z0 + 3 * block, z0 + 4 * block
     bottom = layers[0]
-    for i in range(rows):
-        row = _sample(job, order, position + i)
-        gather_row(x, job.features, row, activations, bottom.inputs + (first + i) * bottom.input_width)
-        gather_targets(job, y, labels, row, scratch, y0, ld, i)
-        scratch[index(w0 + i)] = weights[index(row)] if job.weighted else 1
+    gather_inputs(job, x, order, position, rows, activations, bottom.inputs + first * bottom.input_width, bottom.input_width)
+    gather_targets(job, y, labels, order, position, rows, scratch, y0)
     forward_panel(layers, job.n_layers, first, rows, parameters, activations, deltas)
-    transpose_panel(activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, ld)
-    output_loss_and_delta(job, last, scratch, z0, y0, d0, t0, s0, ld)
-    loss = weigh_columns(scratch, d0, t0, w0, job.outputs, ld, rows, scale)
+    transpose_panel(activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
+    output_loss_and_delta(job, last, scratch, z0, y0, d0, t0, s0)
+    if job.weighted:
+        gather_weights(job, weights, order, position, rows, scratch, s0)
+    loss = weigh(job, job.outputs, rows, scale, scratch, y0, d0, t0, s0)
     if job.optimizer != LOSS_ONLY:
-        scatter_deltas(scratch, d0, job.outputs, ld, rows, deltas, last.deltas + first * last.width, last.width)
-        delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas, scratch, p0)
+        scatter_deltas(scratch, d0, job.outputs, rows, deltas, last.deltas + first * last.width, last.width)
+        delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas)
     return loss
+
+
+@device
+def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share, n_shares):
+    """Ask for one of ``n_shares`` parts of the samples that this thread will gather next, when a chunk begins at ``position``.
+
+    Spread over the gradient's units, so that they are on their way while there is something else to do.
+    """
+    rows = min(job.chunk_rows, job.rows - position)
+    n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
+    first = n_panels * thread // n_threads * PANEL_ROWS
+    last = min(rows, n_panels * (thread + 1) // n_threads * PANEL_ROWS)
+    mine = max(0, last - first)
+    start, stop = mine * share // n_shares, mine * (share + 1) // n_shares
+    prefetch_samples(job, x, y, labels, order, position + first + start, stop - start)
 
 
 @kernel
 def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, labels, weights, order, parameters, transposed,
-               refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, block_norms,
+               refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
                coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch, run by ``n_threads`` threads at once.
 
@@ -116,17 +109,17 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
         if rows <= 0:
             continue
         is_last = chunk_start + rows == batch_rows
-        weight = _batch_weight(job, weights, order, batch_start, batch_rows)
+        weight = total_weight(job, weights, order, batch_start, batch_rows)
         scale = 1.0
         if job.mean:
             scale = 1.0 / weight if weight > 0 else 0.0
 
-        n_panels = (rows + job.panel_rows - 1) // job.panel_rows
+        n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
         for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
-            first = panel * job.panel_rows
+            first = panel * PANEL_ROWS
             panel_losses[index(panel)] = _panel(
                 job, layers, x, y, labels, weights, order, batch_start + chunk_start + first, first,
-                min(job.panel_rows, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
+                min(PANEL_ROWS, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
             )  # fmt: skip
         target = barrier(sync, n_threads, target)
         if target < 0:
@@ -147,10 +140,16 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                     target = barrier(sync, n_threads, target)
                     if target < 0:
                         break
-                    clip = _clip_factor(block_norms, job.n_units, job.max_norm)
-                for u in range(bounds[thread], bounds[thread + 1]):
+                    clip = _clip_factor(norms, job.max_norm)
+                first_unit, last_unit = bounds[thread], bounds[thread + 1]
+                for u in range(first_unit, last_unit):
                     unit = units[u]
                     layer = layers[unit.layer]
+                    if turn == 0 and job.prefetches:
+                        _prefetch_share(
+                            job, x, y, labels, order, batch_start + chunk_start + rows, thread, n_threads,
+                            u - first_unit, last_unit - first_unit,
+                        )  # fmt: skip
                     out, out0, ld = scratch, p0, unit.columns
                     if keep_gradient:
                         out, out0, ld = gradient, layer.weights + unit.row * layer.width + unit.column, layer.width
@@ -159,7 +158,7 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                             layers, unit, rows, number == 0, activations, deltas, constants, out, out0, ld, keep_gradient
                         )
                         if clips:
-                            block_norms[index(u)] = squared_norm(unit, out, out0, ld)
+                            squared_norms(unit, out, out0, ld, norms)
                     if steps_now and (turn == 1 or not clips):
                         update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
                         transpose_weights(layers, unit, parameters, transposed)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate, activate_and_slope
-from fastmlp.kernels.plan import NO, ONE, ZERO
+from fastmlp.kernels.plan import NO, ONE, RUN, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import index
 
 
 @device
-def gather_row(x, features, row, out, out0):
-    """out[features] at out0 = row ``row`` of x (any number of rows, features)."""
-    x0 = row * features
-    for k in range(features):
-        out[index(out0 + k)] = x[index(x0 + k)]
+def rounded(count):
+    """A number of elements of a panel, rounded up to whole runs of vectors; a panel is always a whole number of them."""
+    return (count + RUN - 1) // RUN * RUN
 
 
 @part
@@ -23,7 +20,7 @@ def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outp
     layer = layers[layer_number]
     product(
         rows, layer.width, layer.fan_in, inputs, i0, input_width, ONE, parameters, layer.weights, layer.width,
-        parameters, layer.bias, ZERO, outputs, o0, layer.width, NO,
+        parameters, layer.bias, ZERO, outputs, o0, layer.width, NO, NO,
     )  # fmt: skip
 
 
@@ -42,7 +39,7 @@ def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas
         )  # fmt: skip
         if number < n_layers - 1:
             d0 = layer.deltas + first * layer.width
-            activate_and_slope(layer.activation, (activations, o0, deltas, d0, rows * layer.width, layer.parameter))
+            activate_and_slope(layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
 
 
 @part
@@ -50,4 +47,4 @@ def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outp
     """outputs = f(inputs W + b) of one layer that is not the last; nothing is kept for a gradient."""
     layer = layers[number]
     affine(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0)
-    activate(layer.activation, (outputs, o0, rows * layer.width, layer.parameter))
+    activate(layer.activation, (outputs, o0, rounded(rows * layer.width), layer.parameter))

@@ -1,15 +1,20 @@
 """The last layer: its activation, the loss and d_L = dLoss/da_L * f'_L(z_L).
 
-Outputs are often few, so everything here works on the transposed panel: (fan_out, panel_rows) with one sample per
-column. Loops then run across samples, in whole vectors, whether there is one output or a thousand.
+Outputs are often few, so everything here works on transposed panels, called blocks: (fan_out, PANEL_ROWS), one sample
+per column. Loops run over a whole block, rounded up to whole runs of vectors, whether there is one output or a thousand.
+What belongs to a column (a maximum, a sum, a weight) is a row of PANEL_ROWS, repeated in a block where a loop needs it.
+All blocks and rows are in ``scratch``, at the offsets that the arguments say: z0 (logits, then outputs), y0 (targets), d0
+(deltas), t0 (loss terms), s0 (two rows, each with room for RUN).
 """
 
 from __future__ import annotations
 
 from fastmlp.kernels.elementary import exp, log
+from fastmlp.kernels.forward import rounded
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate, activate_and_slope, logit_terms, loss_slope, loss_terms
-from fastmlp.kernels.simd import TRANSPOSE, index, transpose_block
+from fastmlp.kernels.plan import PANEL_ROWS, RUN
+from fastmlp.kernels.simd import TRANSPOSE, fold_max, fold_sum, index, repeat_row, transpose_block
 
 
 @device
@@ -21,147 +26,125 @@ def transpose_panel(source, s0, ld_source, rows, columns, target, t0, ld_target)
 
 
 @device
-def softmax_columns(z, z0, outputs, ld, sums, s0):
-    """z (outputs, ld): z = z - its column's maximum; sums (ld,) = sum of exp(z) of each column."""
-    for i in range(ld):
-        sums[index(s0 + i)] = z[index(z0 + i)]
-    for j in range(1, outputs):
-        for i in range(ld):
-            x, highest = z[index(z0 + j * ld + i)], sums[index(s0 + i)]
-            sums[index(s0 + i)] = highest if x < highest else x  # nan wins
-    for j in range(outputs):
-        for i in range(ld):
-            z[index(z0 + j * ld + i)] -= sums[index(s0 + i)]
-    for i in range(ld):
-        sums[index(s0 + i)] = exp(z[index(z0 + i)])
-    for j in range(1, outputs):
-        for i in range(ld):
-            sums[index(s0 + i)] += exp(z[index(z0 + j * ld + i)])
-
-
-@device
-def normalize_columns(z, z0, outputs, ld, sums, s0):
-    """z (outputs, ld), after softmax_columns: z = exp(z) / sums."""
-    one = type(z[index(z0)])(1)
-    for j in range(outputs):
-        for i in range(ld):
-            z[index(z0 + j * ld + i)] = exp(z[index(z0 + j * ld + i)]) * (one / sums[index(s0 + i)])
+def softmax(outputs, scratch, z0, d0, t0, s0):
+    """z = softmax of each column; leaves logits less their column's maximum at t0 and the column's sum of exp at s0."""
+    count = rounded(outputs * PANEL_ROWS)
+    fold_max(scratch, z0, outputs, scratch, s0)
+    repeat_row(scratch, s0, count // PANEL_ROWS, scratch, d0)
+    for q in range(count):
+        x = scratch[index(z0 + q)] - scratch[index(d0 + q)]
+        scratch[index(t0 + q)] = x
+        scratch[index(z0 + q)] = exp(x)
+    fold_sum(scratch, z0, outputs, scratch, s0)
+    repeat_row(scratch, s0, count // PANEL_ROWS, scratch, d0)
+    for q in range(count):
+        scratch[index(z0 + q)] /= scratch[index(d0 + q)]
 
 
 @part
-def activate_output(layer, z, z0, ld, sums, s0):
-    """z (fan_out, ld) = f(z) of the last layer."""
+def activate_output(layer, scratch, z0, d0, t0, s0):
+    """z = f(z) of the last layer."""
     if layer.by_row:
-        softmax_columns(z, z0, layer.fan_out, ld, sums, s0)
-        normalize_columns(z, z0, layer.fan_out, ld, sums, s0)
+        softmax(layer.fan_out, scratch, z0, d0, t0, s0)
     else:
-        activate(layer.activation, (z, z0, layer.fan_out * ld, layer.parameter))
-
-
-@part
-def softmax_cross_entropy(z, z0, y, y0, terms, t0, outputs, ld, sums, s0):
-    """z (outputs, ld) = softmax; terms = y * (log(sum of exp) - logit), each from logits less their maximum.
-
-    Leaves the sum of y of each column in ``sums``: 1 for one-hot targets.
-    """
-    softmax_columns(z, z0, outputs, ld, sums, s0)
-    for j in range(outputs):
-        for i in range(ld):
-            q = index(j * ld + i)
-            terms[index(t0) + q] = y[index(y0) + q] * (log(sums[index(s0 + i)]) - z[index(z0) + q])
-    normalize_columns(z, z0, outputs, ld, sums, s0)
-    for i in range(ld):
-        sums[index(s0 + i)] = y[index(y0 + i)]
-    for j in range(1, outputs):
-        for i in range(ld):
-            sums[index(s0 + i)] += y[index(y0 + j * ld + i)]
+        activate(layer.activation, (scratch, z0, rounded(layer.fan_out * PANEL_ROWS), layer.parameter))
 
 
 @device
-def _softmax_delta(a, a0, slope, d0, outputs, ld, sums, s0):
-    """slope (outputs, ld) = a * (slope - sum over outputs of slope * a): the product with the Jacobian of softmax."""
-    for i in range(ld):
-        sums[index(s0 + i)] = slope[index(d0 + i)] * a[index(a0 + i)]
-    for j in range(1, outputs):
-        for i in range(ld):
-            sums[index(s0 + i)] += slope[index(d0 + j * ld + i)] * a[index(a0 + j * ld + i)]
-    for j in range(outputs):
-        for i in range(ld):
-            q = index(j * ld + i)
-            slope[index(d0) + q] = a[index(a0) + q] * (slope[index(d0) + q] - sums[index(s0 + i)])
+def softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0):
+    """z = softmax; terms = y * (log(sum of exp) - logit); delta = a * (sum of y) - y, where one-hot targets have the sum 1."""
+    count = rounded(outputs * PANEL_ROWS)
+    softmax(outputs, scratch, z0, d0, t0, s0)
+    for i in range(RUN):
+        scratch[index(s0 + RUN + i)] = log(scratch[index(s0 + i)])
+    repeat_row(scratch, s0 + RUN, count // PANEL_ROWS, scratch, d0)
+    for q in range(count):
+        scratch[index(t0 + q)] = scratch[index(y0 + q)] * (scratch[index(d0 + q)] - scratch[index(t0 + q)])
+    if job.labelled:
+        for q in range(count):
+            scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
+    else:
+        fold_sum(scratch, y0, outputs, scratch, s0)
+        repeat_row(scratch, s0, count // PANEL_ROWS, scratch, d0)
+        for q in range(count):
+            scratch[index(d0 + q)] = scratch[index(z0 + q)] * scratch[index(d0 + q)] - scratch[index(y0 + q)]
+
+
+@device
+def softmax_delta(outputs, scratch, z0, d0, t0, s0):
+    """delta = a * (slope - sum over outputs of slope * a): the product of the slope at d0 with the Jacobian of softmax."""
+    count = rounded(outputs * PANEL_ROWS)
+    for q in range(count):
+        scratch[index(t0 + q)] = scratch[index(d0 + q)] * scratch[index(z0 + q)]
+    fold_sum(scratch, t0, outputs, scratch, s0)
+    repeat_row(scratch, s0, count // PANEL_ROWS, scratch, t0)
+    for q in range(count):
+        scratch[index(d0 + q)] = scratch[index(z0 + q)] * (scratch[index(d0 + q)] - scratch[index(t0 + q)])
 
 
 @part
-def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0, ld):
-    """Loss terms at t0 and delta at d0 from logits at z0 and targets at y0.
-
-    All are (fan_out, ld) in ``scratch``, and any of them may be overwritten. There is room for (ld,) at s0.
-    """
+def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0):
+    """Loss terms and delta of the last layer, from logits and targets."""
     outputs = layer.fan_out
-    count = outputs * ld
+    count = rounded(outputs * PANEL_ROWS)
     if job.canonical:
         if layer.by_row:
-            softmax_cross_entropy(scratch, z0, scratch, y0, scratch, t0, outputs, ld, scratch, s0)
-            for j in range(outputs):
-                for i in range(ld):
-                    q = index(j * ld + i)
-                    scratch[index(d0) + q] = scratch[index(z0) + q] * scratch[index(s0 + i)] - scratch[index(y0) + q]
+            softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
             return
         if job.logits:
             logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
         activate(layer.activation, (scratch, z0, count, layer.parameter))
         if not job.logits:
             loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
-        for k in range(count):
-            scratch[index(d0 + k)] = scratch[index(z0 + k)] - scratch[index(y0 + k)]
+        for q in range(count):
+            scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
     elif layer.by_row:
-        activate_output(layer, scratch, z0, ld, scratch, s0)
+        softmax(outputs, scratch, z0, d0, t0, s0)
         loss_slope(job.loss, (scratch, z0, scratch, y0, scratch, d0, count, job.parameter))
-        _softmax_delta(scratch, z0, scratch, d0, outputs, ld, scratch, s0)
+        softmax_delta(outputs, scratch, z0, d0, t0, s0)
         loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
     else:
         activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter))
         loss_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
-        for k in range(count):
-            scratch[index(d0 + k)] *= scratch[index(t0 + k)]
+        for q in range(count):
+            scratch[index(d0 + q)] *= scratch[index(t0 + q)]
         loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
 
 
 @device
-def gather_targets(job, y, labels, row, scratch, y0, ld, i):
-    """Column i of the targets (outputs, ld) at y0 = targets of sample ``row``, one-hot where there are labels."""
-    if not job.labelled:
-        for j in range(job.outputs):
-            scratch[index(y0 + j * ld + i)] = y[index(row * job.outputs + j)]
-    elif job.outputs == 1:
-        scratch[index(y0 + i)] = labels[index(row)]
-    else:
-        for j in range(job.outputs):
-            scratch[index(y0 + j * ld + i)] = 0
-        scratch[index(y0 + labels[index(row)] * ld + i)] = 1
+def weigh(job, outputs, rows, scale, scratch, y0, d0, t0, s0):
+    """delta *= weight * scale; returns the sum over the first ``rows`` columns of weight * terms, in float64.
 
-
-@device
-def weigh_columns(scratch, d0, t0, w0, outputs, ld, rows, scale):
-    """delta (outputs, ld) *= weight * scale; returns the sum over the first ``rows`` columns of weight * terms, in float64."""
+    The weights are the row at s0, if the job has any. Targets are overwritten.
+    """
+    count = outputs * PANEL_ROWS
     factor = type(scratch[index(d0)])(scale)
+    zero = type(factor)(0)
+    if job.weighted:
+        repeat_row(scratch, s0, outputs, scratch, y0)
+        for q in range(count):
+            scratch[index(t0 + q)] *= scratch[index(y0 + q)]
+            scratch[index(d0 + q)] *= scratch[index(y0 + q)] * factor
+    else:
+        for q in range(count):
+            scratch[index(d0 + q)] *= factor
+    for i in range(rows, PANEL_ROWS):  # what stands in columns of no sample may not even be finite
+        for j in range(outputs):
+            scratch[index(t0 + j * PANEL_ROWS + i)] = zero
     total = 0.0
-    for j in range(outputs):
-        for i in range(ld):
-            scratch[index(d0 + j * ld + i)] *= scratch[index(w0 + i)] * factor
-        for i in range(rows):
-            total += scratch[index(w0 + i)] * scratch[index(t0 + j * ld + i)]
+    for q in range(count):
+        total += scratch[index(t0 + q)]
     return total
 
 
 @part
-def scatter_deltas(scratch, d0, outputs, ld, rows, deltas, o0, width):
-    """deltas (rows, width) = delta (outputs, ld) transposed.
+def scatter_deltas(scratch, d0, outputs, rows, deltas, o0, width):
+    """deltas (rows, width) = delta (outputs, PANEL_ROWS) transposed.
 
     Padding is zero: up to the next multiple of TRANSPOSE it is written here, and beyond nothing is ever written.
     """
     zero = type(scratch[index(d0)])(0)
-    rounded = (outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE
-    for q in range(outputs * ld, rounded * ld):
+    padding = (outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE
+    for q in range(outputs * PANEL_ROWS, padding * PANEL_ROWS):
         scratch[index(d0 + q)] = zero
-    transpose_panel(scratch, d0, ld, rounded, rows, deltas, o0, width)
+    transpose_panel(scratch, d0, PANEL_ROWS, padding, rows, deltas, o0, width)

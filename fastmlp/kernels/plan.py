@@ -34,21 +34,22 @@ LAYER = _record(
 
 UNIT = _record(  # a block of a layer's weights (or of its bias), with the gradient of which one thread is charged
     layer="i8",
-    row="i8",  # first row; the bias is row fan_in
-    rows="i8",
+    row="i8",  # first row
+    rows="i8",  # of weights
+    bias="i8",  # 1: the bias, which is the row after the last, belongs to it
     column="i8",
     columns="i8",
+    norms="i8",  # where the squared norms of its rows are kept
 )
 
 JOB = _record(
     n_layers="i8",
-    n_units="i8",
     features="i8",
     outputs="i8",
     rows="i8",  # samples in the data
     batch_size="i8",
     chunk_rows="i8",  # rows of a batch that the workspace holds at once
-    panel_rows="i8",  # rows that one thread takes through all layers at once
+    prefetches="i8",  # 1: the data is larger than a cache, so that the rows of the next chunk are asked for ahead of time
     shuffled="i8",  # 1: row i of the epoch is row order[i] of the data
     labelled="i8",  # 1: targets are class labels
     weighted="i8",  # 1: there are sample weights
@@ -66,8 +67,17 @@ JOB = _record(
 LOSS_ONLY, GRADIENT_ONLY = -2, -1
 """In the place of an optimizer's code: no gradient at all; gradient but no update."""
 
-GRADIENT_ROWS, GRADIENT_COLUMNS = 16, 480
-"""Largest block of a :data:`UNIT`."""
+PANEL_ROWS = 16
+"""Rows that go through all layers together; a multiple of the tile's rows and of the block that is transposed in registers."""
+
+RUN = 64
+"""Loops over panels are rounded up to so many elements: then all of them are done in the widest vectors, several at a time."""
+
+STRIP_ROWS = 8
+"""Smallest number of rows of a :data:`UNIT`, except at the end of a layer: those of the largest register tile."""
+
+UNIT_COLUMNS, UNIT_ELEMENTS = 256, 4096
+"""Largest block of a :data:`UNIT`: its gradient should fit the first-level cache."""
 
 SHRINK = 8
 """Column with the factor that weight decay multiplies weights by; the coefficients of the step formula stand before it."""

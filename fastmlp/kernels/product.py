@@ -7,8 +7,8 @@ from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes, tile
 
 
 @device
-def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, exact):
-    """C = I + A @ B, all flat arrays with an offset and a distance between rows (``ld``), in elements.
+def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, exact, scaled):
+    """C = I + A @ B, or C *= I + A @ B where ``scaled``; all flat arrays with an offset and a distance between rows (``ld``).
 
     A (rows, depth), any strides; B (depth, columns) and I, C (rows, columns) with unit column stride; ``ld_i`` = 0
     repeats one row. ``columns`` is a multiple of the 64 bytes that widths are padded to. Unless ``exact``, a partial
@@ -30,7 +30,7 @@ def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, 
                 n_rows //= 2
             tile(
                 n_rows, n_vectors, a, a0 + i * a_row, a_row, a_column, b, b0 + j, ld_b,
-                initial, i0 + i * ld_i + j, ld_i, c, c0 + i * ld_c + j, ld_c, depth,
+                initial, i0 + i * ld_i + j, ld_i, c, c0 + i * ld_c + j, ld_c, depth, scaled,
             )  # fmt: skip
             i += n_rows
         j += n_vectors * lanes(b)

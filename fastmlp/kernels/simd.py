@@ -19,6 +19,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from fastmlp.kernels.plan import PANEL_ROWS
+
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
 
@@ -70,10 +72,11 @@ def _vector_at(builder: Any, pointer: Any, offset: Any, vector: Any) -> Any:
 def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tuple[Any, ...]) -> None:
     """Emit C[rows, vectors * lanes] = I + A[rows, depth] @ B[depth, vectors * lanes], accumulated in registers.
 
-    A's element (i, k) is at ``a + i * a_row + k * a_column``: it is only ever broadcast, so A and its transpose cost the same. The
-    initial value I has ``ld_i`` elements between rows: 0 repeats one row (a bias).
+    Where ``scaled``, C is multiplied by the result, element by element, instead of replaced. A's element (i, k) is at
+    ``a + i * a_row + k * a_column``: it is only ever broadcast, so A and its transpose cost the same. The initial value I has
+    ``ld_i`` elements between rows: 0 repeats one row (a bias).
     """
-    a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth = operands
+    a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth, scaled = operands
     lanes = MACHINE.vector_bytes // (4 if element == ir.FloatType() else 8)
     align = 4 if element == ir.FloatType() else 8
     vector = ir.VectorType(element, lanes)
@@ -125,31 +128,42 @@ def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tu
     builder.branch(head)
 
     builder.position_at_end(end)
-    for i in range(rows):
-        for j in range(vectors):
-            offset = builder.add(builder.mul(ld_c, const(i)), const(j * lanes))
-            builder.store(accumulators[i][j], _vector_at(builder, c, offset, vector)).align = align
+    places = [
+        [_vector_at(builder, c, builder.add(builder.mul(ld_c, const(i)), const(j * lanes)), vector) for j in range(vectors)]
+        for i in range(rows)
+    ]
+    with builder.if_else(scaled) as (then, otherwise):
+        with then:
+            for i in range(rows):
+                for j in range(vectors):
+                    factor = builder.load(places[i][j])
+                    factor.align = align
+                    builder.store(builder.fmul(accumulators[i][j], factor), places[i][j]).align = align
+        with otherwise:
+            for i in range(rows):
+                for j in range(vectors):
+                    builder.store(accumulators[i][j], places[i][j]).align = align
 
 
 TILE_ROW_CHOICES = tuple(rows for rows in (8, 4, 2, 1) if rows <= TILE_ROWS)
 
 
 @intrinsic
-def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):
+def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth, scaled):
     integer = types.intp
     signature = types.void(
         integer, integer, a, integer, integer, integer, b, integer, integer,
-        initial, integer, integer, c, integer, integer, integer,
+        initial, integer, integer, c, integer, integer, integer, types.boolean,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth = args
+        rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth, scaled = args
         element = context.get_data_type(signature.args[2].dtype)
         a, b, initial, c = (
             builder.gep(_data(context, builder, signature.args[n], args[n]), [offset])
             for n, offset in ((2, a0), (6, b0), (9, i0), (12, c0))
         )
-        operands = (a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth)
+        operands = (a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth, scaled)
         done = builder.append_basic_block("tile.done")
         code = builder.add(builder.mul(rows, ir.Constant(_I64, 8)), vectors)
         switch = builder.switch(code, done)
@@ -166,13 +180,13 @@ def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial
     return signature, codegen
 
 
-def _tile_python(rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth):
+def _tile_python(rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth, scaled):
     columns = vectors * (MACHINE.vector_bytes // a.itemsize)
     for i in range(rows):
         total = initial[i0 + i * ld_i : i0 + i * ld_i + columns].copy()
         for k in range(depth):
             total += a[a0 + i * a_row + k * a_column] * b[b0 + k * ld_b : b0 + k * ld_b + columns]
-        c[c0 + i * ld_c : c0 + i * ld_c + columns] = total
+        c[c0 + i * ld_c : c0 + i * ld_c + columns] = total * c[c0 + i * ld_c : c0 + i * ld_c + columns] if scaled else total
 
 
 @intrinsic
@@ -234,6 +248,130 @@ def _transpose_block_python(a, a0, ld_a, b, b0, ld_b):
     for i in range(TRANSPOSE):
         for j in range(TRANSPOSE):
             b[b0 + j * ld_b + i] = a[a0 + i * ld_a + j]
+
+
+@intrinsic
+def _copy(typingctx, source, s0, target, t0, count):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, s0, target, t0, count = args
+        element = context.get_data_type(signature.args[0].dtype)
+        align = 4 if element == ir.FloatType() else 8
+        lanes = MACHINE.vector_bytes // align
+        source = builder.gep(_data(context, builder, signature.args[0], source), [s0])
+        target = builder.gep(_data(context, builder, signature.args[2], target), [t0])
+
+        def move(offset: Any, width: int) -> None:
+            vector = ir.VectorType(element, width)
+            value = builder.load(_vector_at(builder, source, offset, vector))
+            value.align = align
+            builder.store(value, _vector_at(builder, target, offset, vector)).align = align
+
+        def const(value: int) -> Any:
+            return ir.Constant(_I64, value)
+
+        with builder.if_else(builder.icmp_signed(">=", count, const(lanes))) as (whole, short):
+            with whole:  # the last vector ends with the row, and may overlap the one before
+                last = builder.sub(count, const(lanes))
+                with cgutils.for_range_slice(builder, const(0), last, const(lanes), _I64) as (offset, _):
+                    move(offset, lanes)
+                move(last, lanes)
+            with short:
+                width, offset = lanes // 2, const(0)
+                while width:
+                    bit = builder.and_(count, const(width))
+                    with builder.if_then(builder.icmp_unsigned("!=", bit, const(0))):
+                        move(offset, width)
+                    offset = builder.add(offset, bit)
+                    width //= 2
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), codegen
+
+
+def _copy_python(source, s0, target, t0, count):
+    target[t0 : t0 + count] = source[s0 : s0 + count]
+
+
+@intrinsic
+def _prefetch(typingctx, array, index):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.PointerType(ir.IntType(8))
+        pointer = builder.bitcast(builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]]), byte)
+        function = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        read, second_level, data = (ir.Constant(_I32, value) for value in (0, 2, 1))
+        prefetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+        builder.call(prefetch, [pointer, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+def _prefetch_python(array, index):
+    return None
+
+
+def _fold(reduce: str, python: Any) -> Any:
+    """A function that reduces the rows of a block to one: out (PANEL_ROWS,) at o0 of block (rows, PANEL_ROWS) at b0."""
+
+    @intrinsic
+    def fold(typingctx, block, b0, rows, out, o0):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            block, b0, rows, out, o0 = args
+            element = context.get_data_type(signature.args[0].dtype)
+            align = 4 if element == ir.FloatType() else 8
+            vector = ir.VectorType(element, PANEL_ROWS)
+            block = _data(context, builder, signature.args[0], block)
+            first = builder.load(_vector_at(builder, block, b0, vector))
+            first.align = align
+            total = cgutils.alloca_once(builder, vector)
+            builder.store(first, total)
+            one, step = ir.Constant(_I64, 1), ir.Constant(_I64, PANEL_ROWS)
+            with cgutils.for_range_slice(builder, one, rows, one, _I64) as (row, _):
+                value = builder.load(_vector_at(builder, block, builder.add(b0, builder.mul(row, step)), vector))
+                value.align = align
+                so_far = builder.load(total)
+                if reduce == "sum":
+                    builder.store(builder.fadd(so_far, value), total)
+                else:  # "not less" also picks a nan
+                    less = builder.fcmp_ordered("<", value, so_far)
+                    builder.store(builder.select(less, so_far, value), total)
+            place = _vector_at(builder, _data(context, builder, signature.args[3], out), o0, vector)
+            builder.store(builder.load(total), place).align = align
+            return context.get_dummy_value()
+
+        return types.void(block, types.intp, types.intp, out, types.intp), codegen
+
+    def fold_python(block, b0, rows, out, o0):
+        out[o0 : o0 + PANEL_ROWS] = python(block[b0 : b0 + rows * PANEL_ROWS].reshape(rows, PANEL_ROWS), axis=0)
+
+    return fold_python if config.DISABLE_JIT else fold
+
+
+fold_sum = _fold("sum", np.sum)
+fold_max = _fold("max", np.max)
+
+
+@intrinsic
+def _repeat_row(typingctx, row, r0, rows, block, b0):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row, r0, rows, block, b0 = args
+        element = context.get_data_type(signature.args[0].dtype)
+        align = 4 if element == ir.FloatType() else 8
+        vector = ir.VectorType(element, PANEL_ROWS)
+        value = builder.load(_vector_at(builder, _data(context, builder, signature.args[0], row), r0, vector))
+        value.align = align
+        block = _data(context, builder, signature.args[3], block)
+        zero, one, step = (ir.Constant(_I64, number) for number in (0, 1, PANEL_ROWS))
+        with cgutils.for_range_slice(builder, zero, rows, one, _I64) as (number, _):
+            place = _vector_at(builder, block, builder.add(b0, builder.mul(number, step)), vector)
+            builder.store(value, place).align = align
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp, types.intp, block, types.intp), codegen
+
+
+def _repeat_row_python(row, r0, rows, block, b0):
+    block[b0 : b0 + rows * PANEL_ROWS] = np.tile(row[r0 : r0 + PANEL_ROWS], rows)
 
 
 # --- memory shared between threads -------------------------------------------------------------------------------------------
@@ -354,6 +492,9 @@ _PLAIN = bool(config.DISABLE_JIT)
 tile: Any = _tile_python if _PLAIN else _tile
 lanes: Any = _lanes_python if _PLAIN else _lanes
 transpose_block: Any = _transpose_block_python if _PLAIN else _transpose_block
+copy: Any = _copy_python if _PLAIN else _copy
+prefetch: Any = _prefetch_python if _PLAIN else _prefetch
+repeat_row: Any = _repeat_row_python if _PLAIN else _repeat_row
 flush_denormals: Any = _flush_denormals_python if _PLAIN else _flush_denormals
 restore_denormals: Any = _restore_denormals_python if _PLAIN else _restore_denormals
 

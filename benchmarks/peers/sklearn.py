@@ -1,0 +1,57 @@
+"""scikit-learn's MLPClassifier and MLPRegressor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.peer import Peer, Training
+from benchmarks.peers.process import in_process
+from benchmarks.problems import Problem, Task
+
+_ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic", "leaky_relu": "relu"}
+
+
+def _nearest(problem: Problem) -> str | None:
+    """It has no leaky_relu, a regressor's outputs have no activation, and two classes share one logistic output."""
+    does = [_ACTIVATIONS[name] for name in problem.activation[:-1]]
+    does.append("softmax" if problem.loss == "cross_entropy" else "identity")
+    if problem.loss == "cross_entropy" and problem.sizes[-1] == 2:
+        does[-1] = "logistic"
+    wanted = [{"sigmoid": "logistic"}.get(name, name) for name in problem.activation]
+    return None if does == wanted else f"{'-'.join(does)} for {'-'.join(wanted)}"
+
+
+def _prepare(task: Task) -> Training:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    problem = task.problem
+    classifies = problem.loss == "cross_entropy"
+    network: Any = (MLPClassifier if classifies else MLPRegressor)(
+        hidden_layer_sizes=problem.sizes[1:-1], activation=_ACTIVATIONS[problem.activation[0]], solver=problem.optimizer, alpha=0,
+        batch_size=problem.batch_size, learning_rate_init=problem.learning_rate, momentum=0, nesterovs_momentum=False,
+        shuffle=False, random_state=0,
+    )  # fmt: skip
+    y = task.y if task.y.ndim == 1 or task.y.shape[1] > 1 else task.y[:, 0]
+    options = {"classes": np.arange(problem.sizes[-1])} if classifies else {}
+    # One batch, so that everything is there; then all is put to the start.
+    network.partial_fit(task.x[: problem.batch_size], y[: problem.batch_size], **options)
+    for (w, b), weights, bias in zip(task.layers(), network.coefs_, network.intercepts_, strict=True):
+        if w.shape == weights.shape:
+            weights[:], bias[:] = w, b
+    del network._optimizer
+
+    orders = task.orders()
+
+    def epoch() -> None:
+        order = next(orders)
+        network.partial_fit(task.x[order], y[order])
+
+    def theta() -> Any:
+        return task.flat(zip(network.coefs_, network.intercepts_, strict=True))
+
+    return Training(epoch, theta)
+
+
+PEER = Peer("sklearn", "scikit-learn's MLP, threads as its BLAS likes", in_process(_prepare), nearest=_nearest)

@@ -1,0 +1,78 @@
+"""Gather: samples, targets and weights, in the order of the epoch, from the data into the workspace."""
+
+from __future__ import annotations
+
+from fastmlp.kernels.jit import device
+from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.simd import copy, index, prefetch
+
+LINE_BYTES = 64
+
+
+@device
+def sample(job, order, position):
+    """The row of the data that stands at a position of the epoch."""
+    return order[index(position)] if job.shuffled else position
+
+
+@device
+def gather_inputs(job, x, order, position, rows, out, o0, ld):
+    """out (rows, ld) at o0 = the samples at positions ``position`` ... of the epoch."""
+    features = job.features
+    for i in range(rows):
+        copy(x, sample(job, order, position + i) * features, out, o0 + i * ld, features)
+
+
+@device
+def gather_targets(job, y, labels, order, position, rows, out, o0):
+    """out (outputs, PANEL_ROWS) at o0 = targets of the samples at positions ``position`` ..., one sample per column.
+
+    Class labels become one-hot columns.
+    """
+    outputs = job.outputs
+    if not job.labelled:
+        for i in range(rows):
+            first = sample(job, order, position + i) * outputs
+            for j in range(outputs):
+                out[index(o0 + j * PANEL_ROWS + i)] = y[index(first + j)]
+    elif outputs == 1:
+        for i in range(rows):
+            out[index(o0 + i)] = labels[index(sample(job, order, position + i))]
+    else:
+        for q in range(outputs * PANEL_ROWS):
+            out[index(o0 + q)] = 0
+        for i in range(rows):
+            out[index(o0 + labels[index(sample(job, order, position + i))] * PANEL_ROWS + i)] = 1
+
+
+@device
+def gather_weights(job, weights, order, position, rows, out, o0):
+    """out (PANEL_ROWS,) at o0 = weights of the samples at positions ``position`` ...."""
+    for i in range(rows):
+        out[index(o0 + i)] = weights[index(sample(job, order, position + i))]
+
+
+@device
+def total_weight(job, weights, order, position, rows):
+    """Sum of the weights of the samples at positions ``position`` .. position + rows."""
+    if not job.weighted:
+        return float(rows)
+    total = 0.0
+    for i in range(rows):
+        total += weights[index(sample(job, order, position + i))]
+    return total
+
+
+@device
+def prefetch_samples(job, x, y, labels, order, position, rows):
+    """Ask for the samples and targets at positions ``position`` ...: read in random order, nearly every row is a cache miss."""
+    line = LINE_BYTES // x.itemsize
+    features = job.features
+    for i in range(rows):
+        row = sample(job, order, position + i)
+        for k in range(0, features + line - 1, line):
+            prefetch(x, row * features + k)
+        if job.labelled:
+            prefetch(labels, row)
+        else:
+            prefetch(y, row * job.outputs)

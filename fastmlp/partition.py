@@ -1,0 +1,69 @@
+"""Who computes which gradients: cuts the weights of a network into blocks that fit a cache, and shares them out among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels.plan import STRIP_ROWS, UNIT, UNIT_COLUMNS, UNIT_ELEMENTS
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _strips(sizes: Sequence[int], widths: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Units of the fewest rows that are worth a register tile: each column of blocks from top to bottom, layer by layer."""
+    norms = 0
+    for layer, (fan_in, width) in enumerate(zip(sizes[:-1], widths[1:], strict=True)):
+        for column in range(0, width, UNIT_COLUMNS):
+            columns = min(UNIT_COLUMNS, width - column)
+            for row in range(0, fan_in, STRIP_ROWS):
+                rows = min(STRIP_ROWS, fan_in - row)
+                yield layer, row, rows, row + rows == fan_in, column, columns, norms + row
+            norms += fan_in + 1
+
+
+def n_norms(sizes: Sequence[int], widths: Sequence[int]) -> int:
+    """How many rows of blocks there are: the norm of a gradient is the sum of theirs, whoever computes them."""
+    return sum((fan_in + 1) * -(-width // UNIT_COLUMNS) for fan_in, width in zip(sizes[:-1], widths[1:], strict=True))
+
+
+def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int) -> tuple[Array, Array]:
+    """Units of about the same work for each thread.
+
+    Parameters
+    ----------
+    sizes, widths : sequence of int
+        Numbers of units of all layers, and the distances between rows that they are padded to.
+    n_threads : int
+
+    Returns
+    -------
+    units : ndarray of UNIT
+    bounds : ndarray of int64 (n_threads + 1,)
+        The units of thread t are bounds[t] .. bounds[t + 1].
+    """
+    strips = np.array(list(_strips(sizes, widths)), UNIT)
+    work = np.cumsum((strips["rows"] + strips["bias"]) * strips["columns"], dtype=np.float64)
+    # A strip belongs to the thread in whose share its middle lies.
+    middle = work - np.diff(work, prepend=0) / 2
+    owners = np.minimum((middle * n_threads / work[-1]).astype(int), n_threads - 1)
+    units: list[Array] = []
+    bounds = np.zeros(n_threads + 1, np.int64)
+    last_owner = -1
+    for strip, owner in zip(strips, owners, strict=True):
+        unit = units[-1] if units and owner == last_owner else None
+        if (
+            unit is not None
+            and not unit["bias"]
+            and (unit["layer"], unit["column"]) == (strip["layer"], strip["column"])
+            and (unit["rows"] + strip["rows"]) * unit["columns"] <= UNIT_ELEMENTS
+        ):
+            unit["rows"] += strip["rows"]
+            unit["bias"] = strip["bias"]
+        else:
+            units.append(strip.copy())
+        last_owner = owner
+        bounds[owner + 1 :] = len(units)
+    return np.array(units, UNIT), bounds
