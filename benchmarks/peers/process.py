@@ -22,9 +22,10 @@ class _Remote:
     def __init__(self, prepare: Prepare, processors: int | None, task: Task) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of threads that it does not have
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, prepare, processors, task), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, prepare, processors), daemon=True)
         self._process.start()
         other.close()
+        self._connection.send(task)  # not an argument: starting a process that fails at once would wait for ever to hand it over
         self._answer()
 
     def _answer(self) -> Any:
@@ -70,12 +71,12 @@ def in_process(prepare: Prepare, processors: int | None = None) -> Prepare:
     return partial(_prepare_remote, prepare, processors)
 
 
-def _serve(connection: Connection, prepare: Prepare, processors: int | None, task: Task) -> None:
+def _serve(connection: Connection, prepare: Prepare, processors: int | None) -> None:
     """Answer questions until the other side hangs up."""
     try:
         if processors is not None:
             _use_only(processors)
-        training = prepare(task)
+        training = prepare(connection.recv())
         connection.send((True, None))
         while True:
             question, arguments = connection.recv()

@@ -14,13 +14,18 @@ _ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic", "leaky_re
 
 
 def _nearest(problem: Problem) -> str | None:
-    """It has no leaky_relu, a regressor's outputs have no activation, and two classes share one logistic output."""
+    """It has no leaky_relu, a regressor's outputs have no activation, and two classes share one logistic output.
+
+    Its Adam adds epsilon before the bias is corrected, which can be seen in float64.
+    """
     does = [_ACTIVATIONS[name] for name in problem.activation[:-1]]
     does.append("softmax" if problem.loss == "cross_entropy" else "identity")
     if problem.loss == "cross_entropy" and problem.sizes[-1] == 2:
         does[-1] = "logistic"
     wanted = [{"sigmoid": "logistic"}.get(name, name) for name in problem.activation]
-    return None if does == wanted else f"{'-'.join(does)} for {'-'.join(wanted)}"
+    if does != wanted:
+        return f"{'-'.join(does)} for {'-'.join(wanted)}"
+    return "Adam with another epsilon" if problem.optimizer == "adam" and problem.dtype == "float64" else None
 
 
 def _prepare(task: Task) -> Training:
