@@ -26,7 +26,7 @@ from fastmlp.network import Progress, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, padded
 from fastmlp.partition import n_norms, share_units
-from fastmlp.threads import choose_threads
+from fastmlp.threads import Pace, choose_threads, thread_candidates
 from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -41,10 +41,16 @@ CHUNK_FLOP = 8e9
 CACHE_BYTES = 1 << 20
 """Data larger than this does not stay in a processor's own cache from one epoch to the next."""
 
+SHARED_BYTES = 1 << 17
+"""Up to so many bytes of weights are fetched from the caches of other processors in one go, before they are needed."""
+
 CALL_SECONDS = 0.1
 """Work of one call of a kernel."""
 _FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
+
+
+_FLOAT64 = np.dtype(np.float64)
 
 
 def _read_only(array: Array | None, dtype: Any) -> Array:
@@ -101,6 +107,7 @@ class Engine:
         job = np.zeros(1, plan.JOB)
         canonical = loss.canonical == self._activations[-1].name
         job["n_layers"] = self.n_layers
+        job["shares_weights"] = self.layout.length * self.dtype.itemsize <= SHARED_BYTES
         job["features"], job["outputs"] = self.sizes[0], self.sizes[-1]
         job["mean"] = mean
         job["loss"], job["parameter"] = LOSSES.code(loss), loss.parameter
@@ -207,10 +214,17 @@ class _Workspace:
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
         self.constants = aligned_zeros(padded(max(engine.widths), dtype) + 1, dtype)
         self.constants[-1] = 1
-        self.panel_losses = np.zeros(rows // PANEL_ROWS + 1)
-        self.norms = np.zeros(n_norms(engine.sizes, engine.widths))
+        self.panel_losses = aligned_zeros(rows // PANEL_ROWS + 1, _FLOAT64)
+        self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths), _FLOAT64)
         self.transposed = aligned_zeros(max(engine.transposed_length, 1), dtype)
-        self.units, self.bounds = share_units(engine.sizes, engine.widths, n_threads)
+        self._sizes, self._widths = engine.sizes, engine.widths
+        self._shares: dict[int, tuple[Array, Array]] = {}
+
+    def shares(self, n_threads: int) -> tuple[Array, Array]:
+        """Units, and the first unit of each of so many threads."""
+        if n_threads not in self._shares:
+            self._shares[n_threads] = share_units(self._sizes, self._widths, n_threads)
+        return self._shares[n_threads]
 
 
 class Session:
@@ -237,7 +251,9 @@ class Session:
         chunk_rows = engine.chunk_rows(batch_size)
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
-        self._n_threads = engine.threads_for(chunk_rows, -(-data.rows // chunk_rows))
+        n_threads = engine.threads_for(chunk_rows, -(-data.rows // chunk_rows))
+        self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
+        self._most_threads = n_threads
         self._data = (
             _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, np.int64),
             _read_only(data.weight, dtype),
@@ -246,19 +262,18 @@ class Session:
         self._states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
         needs_gradient = optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
         self.gradient = aligned_zeros(length if needs_gradient else 1, dtype)
-        self.sums = np.zeros(2)
+        self.sums = aligned_zeros(2, _FLOAT64)
         job = engine.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
         job["prefetches"] = data.x.nbytes > CACHE_BYTES
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
-        self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * self._n_threads)
-        self._team = Team(self._n_threads)
+        self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
-        self._space = self._resources.enter_context(self._engine.workspace(self._chunk_rows, self._n_threads))
+        self._space = self._resources.enter_context(self._engine.workspace(self._chunk_rows, self._most_threads))
         self._job["scratch_stride"] = self._space.scratch_stride
         return self
 
@@ -275,15 +290,19 @@ class Session:
         refresh = True  # the caller, or a callback, may have changed the weights
         start = 0
         while start < n_chunks:
-            stop = min(n_chunks, start + max(1, int(CALL_SECONDS / self._chunk_seconds)))
+            seconds = self._pace.limit(CALL_SECONDS)
+            stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
+            units, bounds = space.shares(self._pace.n_threads)
             began = time.perf_counter()
-            self._team.run(
-                run_chunks, _records(job), _records(space.layers), _records(space.units), space.bounds, *self._data,
+            Team(self._pace.n_threads).run(
+                run_chunks, _records(job), _records(space.layers), _records(units), bounds, *self._data,
                 order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
                 space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
                 coefficients, 0, start, stop, self.sums,
             )  # fmt: skip
-            self._chunk_seconds = max((time.perf_counter() - began) / (stop - start), 1e-7)
+            seconds = time.perf_counter() - began
+            self._chunk_seconds = max(seconds / (stop - start), 1e-7)
+            self._pace.record(stop - start, seconds)
             start = stop
             batch, chunk = divmod(start, self._chunks_per_batch)
             yield min(self._rows, batch * self._batch_size + chunk * self._chunk_rows)

@@ -24,10 +24,11 @@ ALIGNMENT = 64
 
 
 def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
-    """A flat array of zeros that starts on a cache line."""
-    raw = np.zeros(length * dtype.itemsize + ALIGNMENT, dtype=np.uint8)
+    """A flat array of zeros that starts on a cache line and shares none with other arrays."""
+    size = length * dtype.itemsize
+    raw = np.zeros(-(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + length * dtype.itemsize].view(dtype)
+    return raw[start : start + size].view(dtype)
 
 
 def padded(width: int, dtype: np.dtype[Any]) -> int:

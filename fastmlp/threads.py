@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 _CGROUP_LIMITS = (
@@ -41,6 +42,63 @@ def available_threads() -> int:
 
 _FLOP_PER_TEAM = 3e7
 """Least work in all that is worth starting threads for: some 150 microseconds."""
+
+
+_TRIAL_SECONDS = 0.005
+"""How long each number of threads is tried..."""
+_HOLD_SECONDS = 2.0
+"""...and how long the fastest is used before they are tried again."""
+
+
+class Pace:
+    """How many threads are fastest, found out while they work.
+
+    How long two processors take to exchange what they share depends on where they are, and, on a virtual machine, on where they are
+    just now: the same training has been seen to gain a factor of 1.6 from a second thread, and to lose as much, minutes later. The
+    results do not depend on the number of threads, so it may change at any time.
+
+    Parameters
+    ----------
+    candidates : sequence of int
+        Numbers of threads, the most likely one first.
+    """
+
+    def __init__(self, candidates: Sequence[int]) -> None:
+        self._candidates = list(candidates)
+        self._seconds_per_part: dict[int, float] = {}
+        # The first calls in a process are slower than others, whoever makes them: they do not count.
+        self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
+        self.n_threads = self._candidates[0]
+        self._parts, self._seconds = 0, 0.0
+
+    def limit(self, seconds: float) -> float:
+        """How long the next call may take, if ``seconds`` is what all calls may."""
+        return min(seconds, _TRIAL_SECONDS) if self._to_try else seconds
+
+    def record(self, parts: int, seconds: float) -> None:
+        """Take note of what a call with :attr:`n_threads` took for so many equal parts of the work, and choose for the next one."""
+        self._parts += parts
+        self._seconds += seconds
+        if self._seconds < (_TRIAL_SECONDS if self._to_try else _HOLD_SECONDS) / 2 or len(self._candidates) == 1:
+            return
+        if self._to_try:
+            self._seconds_per_part[self.n_threads] = self._seconds / self._parts
+            del self._to_try[0]
+        else:
+            self._to_try = self._candidates.copy()
+        self._parts, self._seconds = 0, 0.0
+        best = min(self._candidates, key=lambda n: self._seconds_per_part.get(n, math.inf))
+        self.n_threads = self._to_try[0] if self._to_try else best
+
+
+def thread_candidates(n_threads: int, wish: int | None) -> list[int]:
+    """Numbers of threads that are worth trying, if a model of the costs has chosen ``n_threads``: it, and the halves of it."""
+    if wish is not None:
+        return [n_threads]
+    candidates = [n_threads]
+    while candidates[-1] > 1:
+        candidates.append(candidates[-1] // 2)
+    return candidates
 
 
 def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> int:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import forward_panel
 from fastmlp.kernels.gather import gather_inputs, gather_targets, gather_weights, prefetch_samples, total_weight
-from fastmlp.kernels.gradient import gradient_block, squared_norms, transpose_weights, update_block
+from fastmlp.kernels.gradient import (
+    gradient_block,
+    prefetch_weights,
+    prefetch_weights_to_write,
+    squared_norms,
+    transpose_weights,
+    update_block,
+)
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.output import (
     output_loss_and_delta,
@@ -114,6 +121,10 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
         if job.mean:
             scale = 1.0 / weight if weight > 0 else 0.0
 
+        if n_threads > 1 and number == 0 and job.shares_weights:
+            for u in range(len(units)):
+                if u < bounds[thread] or u >= bounds[thread + 1]:
+                    prefetch_weights(layers, units[u], parameters, transposed)
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
         for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
             first = panel * PANEL_ROWS
@@ -154,6 +165,8 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                     if keep_gradient:
                         out, out0, ld = gradient, layer.weights + unit.row * layer.width + unit.column, layer.width
                     if turn == 0:
+                        if n_threads > 1 and steps_now:
+                            prefetch_weights_to_write(layers, unit, parameters, transposed)
                         gradient_block(
                             layers, unit, rows, number == 0, activations, deltas, constants, out, out0, ld, keep_gradient
                         )

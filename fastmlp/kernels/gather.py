@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device
 from fastmlp.kernels.plan import PANEL_ROWS
-from fastmlp.kernels.simd import copy, index, prefetch
-
-LINE_BYTES = 64
+from fastmlp.kernels.simd import LINE_BYTES, copy, index, prefetch
 
 
 @device

@@ -6,7 +6,7 @@ from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import update
 from fastmlp.kernels.plan import NO, ONE, SHRINK, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import TRANSPOSE, index, transpose_block
+from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, index, prefetch, prefetch_to_write, transpose_block
 
 
 @part
@@ -30,6 +30,37 @@ def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constan
             ONE, unit.columns, rows, constants, len(constants) - 1, ZERO, ZERO, deltas, d0, layer.width,
             initial, i0 + unit.rows * ld_i, ld_i, out, out0 + unit.rows * ld, ld, exact, NO,
         )  # fmt: skip
+
+
+@device
+def prefetch_weights(layers, unit, parameters, transposed):
+    """Ask for a block that another thread has just updated."""
+    layer = layers[unit.layer]
+    line = LINE_BYTES // parameters.itemsize
+    w0 = layer.weights + unit.row * layer.width + unit.column
+    for i in range(unit.rows + unit.bias):
+        for j in range(0, unit.columns, line):
+            prefetch(parameters, w0 + i * layer.width + j)
+    if unit.layer > 0:
+        t0 = layer.transposed + unit.column * layer.transposed_width + unit.row
+        for j in range(min(unit.columns, layer.fan_out - unit.column)):
+            prefetch(transposed, t0 + j * layer.transposed_width)
+
+
+@device
+def prefetch_weights_to_write(layers, unit, parameters, transposed):
+    """Ask for a block that is to be updated, and that the other threads have read since."""
+    layer = layers[unit.layer]
+    line = LINE_BYTES // parameters.itemsize
+    w0 = layer.weights + unit.row * layer.width + unit.column
+    for i in range(unit.rows + unit.bias):
+        for j in range(0, unit.columns, line):
+            prefetch_to_write(parameters, w0 + i * layer.width + j)
+    if unit.layer > 0:
+        t0 = layer.transposed + unit.column * layer.transposed_width + unit.row
+        for j in range(min(unit.columns, layer.fan_out - unit.column)):
+            for i in range(0, unit.rows, line):
+                prefetch_to_write(transposed, t0 + j * layer.transposed_width + i)
 
 
 @device

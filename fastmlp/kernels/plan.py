@@ -50,6 +50,7 @@ JOB = _record(
     batch_size="i8",
     chunk_rows="i8",  # rows of a batch that the workspace holds at once
     prefetches="i8",  # 1: the data is larger than a cache, so that the rows of the next chunk are asked for ahead of time
+    shares_weights="i8",  # 1: the weights are few enough to ask for all that other threads have updated at once
     shuffled="i8",  # 1: row i of the epoch is row order[i] of the data
     labelled="i8",  # 1: targets are class labels
     weighted="i8",  # 1: there are sample weights

@@ -292,22 +292,32 @@ def _copy_python(source, s0, target, t0, count):
     target[t0 : t0 + count] = source[s0 : s0 + count]
 
 
-@intrinsic
-def _prefetch(typingctx, array, index):
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte = ir.PointerType(ir.IntType(8))
-        pointer = builder.bitcast(builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]]), byte)
-        function = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        read, second_level, data = (ir.Constant(_I32, value) for value in (0, 2, 1))
-        prefetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
-        builder.call(prefetch, [pointer, read, second_level, data])
-        return context.get_dummy_value()
+def _prefetch(write: bool) -> Any:
+    """A function that asks for the cache line of an element, to be read soon, or to be written."""
 
-    return types.void(array, types.intp), codegen
+    @intrinsic
+    def prefetch(typingctx, array, index):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            byte = ir.PointerType(ir.IntType(8))
+            pointer = builder.bitcast(builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]]), byte)
+            function = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+            access, second_level, data = (ir.Constant(_I32, value) for value in (int(write), 2, 1))
+            prefetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+            builder.call(prefetch, [pointer, access, second_level, data])
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp), codegen
+
+    def prefetch_python(array, index):
+        return None
+
+    return prefetch_python if config.DISABLE_JIT else prefetch
 
 
-def _prefetch_python(array, index):
-    return None
+prefetch = _prefetch(write=False)
+prefetch_to_write = _prefetch(write=True)
+
+LINE_BYTES = 64
 
 
 def _fold(reduce: str, python: Any) -> Any:
@@ -493,7 +503,6 @@ tile: Any = _tile_python if _PLAIN else _tile
 lanes: Any = _lanes_python if _PLAIN else _lanes
 transpose_block: Any = _transpose_block_python if _PLAIN else _transpose_block
 copy: Any = _copy_python if _PLAIN else _copy
-prefetch: Any = _prefetch_python if _PLAIN else _prefetch
 repeat_row: Any = _repeat_row_python if _PLAIN else _repeat_row
 flush_denormals: Any = _flush_denormals_python if _PLAIN else _flush_denormals
 restore_denormals: Any = _restore_denormals_python if _PLAIN else _restore_denormals

@@ -18,6 +18,7 @@ import numpy as np
 from fastmlp.kernels.jit import device
 from fastmlp.kernels.plan import ABORT, ARRIVED, SYNC_LENGTH
 from fastmlp.kernels.simd import atomic_add, atomic_load, index, pause, yield_processor
+from fastmlp.parameters import aligned_zeros
 
 _CURRENT_PROCESSOR: Callable[[], int] | None = (
     getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
@@ -87,7 +88,7 @@ class Team:
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._sync = np.zeros(SYNC_LENGTH, dtype=np.int64)
+        self._sync = aligned_zeros(SYNC_LENGTH, np.dtype(np.int64))
 
     def run(self, kernel: Callable[..., Any], *arguments: Any) -> None:
         """Call ``kernel(thread, n_threads, sync, *arguments)`` in every thread and wait for all of them.
