@@ -108,11 +108,14 @@ class Task:
         """Parameters of all layers, laid out as ``theta``."""
         return pack(*zip(*layers, strict=True))
 
-    def orders(self) -> Iterator[Array]:
-        """A random order of rows for each epoch, made when it is asked for: shuffling is part of an epoch."""
+    def orders(self) -> Iterator[Array | None]:
+        """A random order of rows for each epoch, made when it is asked for: shuffling is part of an epoch.
+
+        None where one batch holds all rows.
+        """
         generator = np.random.default_rng(SEED)
         while True:
-            yield generator.permutation(self.rows)
+            yield generator.permutation(self.rows) if self.steps > 1 else None
 
 
 def make_task(problem: Problem, rows: int) -> Task:

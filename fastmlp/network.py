@@ -419,7 +419,8 @@ class Network(ABC):
             with self._trainer(data, batch_size, recipe) as trainer:
                 for epoch in range(epochs):
                     run.epoch, run.rows_done = epoch + 1, 0
-                    order = self._generator.permutation(data.rows) if shuffle else None
+                    # The order within a batch means nothing.
+                    order = self._generator.permutation(data.rows) if shuffle and steps > 1 else None
                     step = np.arange(epoch * steps, (epoch + 1) * steps, dtype=np.float64)
                     for done in trainer.epoch(order, rate * plan.factor(step, epochs * steps, steps)):
                         self._check_progress(done, good, run, rate)

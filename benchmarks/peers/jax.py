@@ -39,13 +39,16 @@ def _prepare(task: Task) -> Training:
 
     def step(state: Any, rows: Any, x: Any, y: Any) -> tuple[Any, None]:
         parameters, memory = state
-        batch = (values.at[rows].get(mode="promise_in_bounds") for values in (x, y))
-        gradient = jax.grad(mean_loss)(parameters, *batch)
+        if rows is not None:
+            x, y = (values.at[rows].get(mode="promise_in_bounds") for values in (x, y))
+        gradient = jax.grad(mean_loss)(parameters, x, y)
         updates, memory = optimizer.update(gradient, memory, parameters)
         return (optax.apply_updates(parameters, updates), memory), None
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state: Any, order: Any, x: Any, y: Any) -> Any:
+        if order is None:
+            return step(state, None, x, y)[0]
         batch_size = min(problem.batch_size, len(order))
         whole = len(order) // batch_size * batch_size
         state, _ = jax.lax.scan(lambda s, rows: step(s, rows, x, y), state, order[:whole].reshape(-1, batch_size))
@@ -58,7 +61,8 @@ def _prepare(task: Task) -> Training:
 
     def one_epoch() -> None:
         nonlocal state
-        state = jax.block_until_ready(epoch(state, next(orders).astype(np.int32), x, y))
+        order = next(orders)
+        state = jax.block_until_ready(epoch(state, None if order is None else order.astype(np.int32), x, y))
 
     return Training(one_epoch, lambda: task.flat([(np.asarray(w), np.asarray(b)) for w, b in state[0]]))
 

@@ -51,7 +51,7 @@ def _prepare(task: Task) -> Training:
 
     def epoch() -> None:
         order = next(orders)
-        network.partial_fit(task.x[order], y[order])
+        network.partial_fit(*((task.x, y) if order is None else (task.x[order], y[order])))
 
     def theta() -> Any:
         return task.flat(zip(network.coefs_, network.intercepts_, strict=True))

@@ -49,11 +49,18 @@ def _prepare(task: Task, compiled: bool = False) -> Training:
     x, y = torch.from_numpy(task.x), torch.from_numpy(task.y)
     orders = task.orders()
 
+    def step(x: Any, y: Any) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        batch_loss(x, y).backward()
+        optimizer.step()
+
     def epoch() -> None:
-        for rows in torch.from_numpy(next(orders)).split(problem.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            batch_loss(x[rows], y[rows]).backward()
-            optimizer.step()
+        order = next(orders)
+        if order is None:
+            step(x, y)
+        else:
+            for rows in torch.from_numpy(order).split(problem.batch_size):
+                step(x[rows], y[rows])
 
     def theta() -> Any:
         return task.flat((linear.weight.detach().numpy().T, linear.bias.detach().numpy()) for linear in network[::2])
