@@ -19,7 +19,7 @@ from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
-from fastmlp.kernels.simd import TRANSPOSE
+from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
 from fastmlp.kernels.team import Team
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Recipe, Trainer
@@ -35,8 +35,15 @@ WORKSPACE_BYTES = 1 << 20
 """Activations and deltas of a chunk of rows should fit a second-level cache..."""
 LEAST_CHUNK_ROWS = 256
 """...but shorter chunks make the gradient's inner products too short..."""
-CHUNK_FLOP = 8e9
-"""...and longer ones than this would keep Ctrl-C waiting."""
+LAYERED_CHUNK_ROWS = 1024
+"""...and packing pays off with the number of rows..."""
+CHUNK_FLOP = 2e10
+"""...but longer ones than this would keep Ctrl-C waiting."""
+
+LAYERED_BYTES = 1 << 19
+"""A layer with more weights than this is too large to be read again for every panel of rows..."""
+LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
+"""...unless there are too few rows to pay for packing it."""
 
 CACHE_BYTES = 1 << 20
 """Data larger than this does not stay in a processor's own cache from one epoch to the next."""
@@ -149,9 +156,15 @@ class Engine:
     def chunk_rows(self, batch_size: int) -> int:
         """Rows of a batch that are worked on at once; a function of the sizes only, because the bits of a gradient depend on it."""
         row_bytes = self.dtype.itemsize * (self.widths[0] + 2 * sum(self.widths[1:]))
-        most = max(LEAST_CHUNK_ROWS, WORKSPACE_BYTES // row_bytes)
+        least = LAYERED_CHUNK_ROWS if self.is_layered(batch_size) else LEAST_CHUNK_ROWS
+        most = max(least, WORKSPACE_BYTES // row_bytes)
         most = min(most, max(4 * PANEL_ROWS, int(CHUNK_FLOP / self.flop_per_row)))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
+
+    def is_layered(self, rows: int) -> bool:
+        """Whether so many rows go through the network layer by layer, rather than panel by panel."""
+        largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
+        return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
     def threads_for(self, rows: int, calls: int = 1) -> int:
         """Threads for chunks of so many rows, ``calls`` of them in one call of a kernel."""
@@ -207,7 +220,14 @@ class _Workspace:
     def __init__(self, engine: Engine, rows: int, n_threads: int) -> None:
         dtype = engine.dtype
         self.layers, activations, deltas = engine.make_layers(rows)
-        gradient = plan.UNIT_ELEMENTS + (1 + plan.SLACK_ROWS) * plan.UNIT_COLUMNS
+        self.layered = engine.is_layered(rows)
+        gradient = plan.UNIT_SCRATCH
+        self._most_columns = plan.UNIT_COLUMNS
+        if self.layered:
+            tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
+            packed = max(rows, max(engine.sizes)) + plan.SLACK_ROWS
+            gradient = max(plan.UNIT_SCRATCH, 2 * PANEL_ROWS * tile) + packed * tile
+            self._most_columns = tile
         self.scratch_stride = padded(max(engine.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
         self.activations = aligned_zeros(activations, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
@@ -215,15 +235,15 @@ class _Workspace:
         self.constants = aligned_zeros(padded(max(engine.widths), dtype) + 1, dtype)
         self.constants[-1] = 1
         self.panel_losses = aligned_zeros(rows // PANEL_ROWS + 1, _FLOAT64)
-        self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths), _FLOAT64)
-        self.transposed = aligned_zeros(max(engine.transposed_length, 1), dtype)
+        self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths, self._most_columns), _FLOAT64)
+        self.transposed = aligned_zeros(1 if self.layered else max(engine.transposed_length, 1), dtype)
         self._sizes, self._widths = engine.sizes, engine.widths
         self._shares: dict[int, tuple[Array, Array]] = {}
 
     def shares(self, n_threads: int) -> tuple[Array, Array]:
         """Units, and the first unit of each of so many threads."""
         if n_threads not in self._shares:
-            self._shares[n_threads] = share_units(self._sizes, self._widths, n_threads)
+            self._shares[n_threads] = share_units(self._sizes, self._widths, n_threads, self._most_columns)
         return self._shares[n_threads]
 
 
@@ -275,6 +295,7 @@ class Session:
     def __enter__(self) -> Self:
         self._space = self._resources.enter_context(self._engine.workspace(self._chunk_rows, self._most_threads))
         self._job["scratch_stride"] = self._space.scratch_stride
+        self._job["layered"] = self._space.layered
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -23,6 +23,10 @@ ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
 
+PAGE = 4096
+"""Bytes after which an address falls into the same set of a first-level cache again."""
+
+
 def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
     """A flat array of zeros that starts on a cache line and shares none with other arrays."""
     size = length * dtype.itemsize
@@ -32,9 +36,14 @@ def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
 
 
 def padded(width: int, dtype: np.dtype[Any]) -> int:
-    """A width rounded up to whole cache lines, in elements."""
+    """A width rounded up to whole cache lines, in elements.
+
+    One line more where rows would otherwise begin a multiple of a page apart: a column would then have only a few places in the
+    caches.
+    """
     unit = ALIGNMENT // dtype.itemsize
-    return -(-width // unit) * unit
+    lines = -(-width // unit)
+    return (lines + (lines % (PAGE // ALIGNMENT) == 0)) * unit
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.plan import STRIP_ROWS, UNIT, UNIT_COLUMNS, UNIT_ELEMENTS
+from fastmlp.kernels.plan import STRIP_ROWS, UNIT, UNIT_ELEMENTS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def _strips(sizes: Sequence[int], widths: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def _strips(sizes: Sequence[int], widths: Sequence[int], most_columns: int) -> Iterator[tuple[int, ...]]:
     """Units of the fewest rows that are worth a register tile: each column of blocks from top to bottom, layer by layer."""
     norms = 0
     for layer, (fan_in, width) in enumerate(zip(sizes[:-1], widths[1:], strict=True)):
-        for column in range(0, width, UNIT_COLUMNS):
-            columns = min(UNIT_COLUMNS, width - column)
+        for column in range(0, width, most_columns):
+            columns = min(most_columns, width - column)
             for row in range(0, fan_in, STRIP_ROWS):
                 rows = min(STRIP_ROWS, fan_in - row)
                 yield layer, row, rows, row + rows == fan_in, column, columns, norms + row
             norms += fan_in + 1
 
 
-def n_norms(sizes: Sequence[int], widths: Sequence[int]) -> int:
+def n_norms(sizes: Sequence[int], widths: Sequence[int], most_columns: int) -> int:
     """How many rows of blocks there are: the norm of a gradient is the sum of theirs, whoever computes them."""
-    return sum((fan_in + 1) * -(-width // UNIT_COLUMNS) for fan_in, width in zip(sizes[:-1], widths[1:], strict=True))
+    return sum((fan_in + 1) * -(-width // most_columns) for fan_in, width in zip(sizes[:-1], widths[1:], strict=True))
 
 
-def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int) -> tuple[Array, Array]:
+def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int) -> tuple[Array, Array]:
     """Units of about the same work for each thread.
 
     Parameters
@@ -37,6 +37,8 @@ def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int) -> 
     sizes, widths : sequence of int
         Numbers of units of all layers, and the distances between rows that they are padded to.
     n_threads : int
+    most_columns : int
+        Of a unit.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int) -> 
     bounds : ndarray of int64 (n_threads + 1,)
         The units of thread t are bounds[t] .. bounds[t + 1].
     """
-    strips = np.array(list(_strips(sizes, widths)), UNIT)
+    strips = np.array(list(_strips(sizes, widths, most_columns)), UNIT)
     work = np.cumsum((strips["rows"] + strips["bias"]) * strips["columns"], dtype=np.float64)
     # A strip belongs to the thread in whose share its middle lies.
     middle = work - np.diff(work, prepend=0) / 2

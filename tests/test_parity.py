@@ -123,3 +123,24 @@ def test_wide_network():
     assert_same_training(
         (300, 2048, 1024, 1), ("relu", "relu", "identity"), dtype="float32", rows=70, batch_size=50, epochs=1, learning_rate=1e-3
     )
+
+
+@dtypes
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 40, 3), (17, 33, 130, 2), (64, 15, 10), (3, 9, 9, 70)])
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "max_grad_norm": 0.1, "l2": 0.01, "learning_rate": 1e-3}], ids=str)
+def test_layer_by_layer(sizes, options, dtype, monkeypatch):
+    """What is meant for wide layers, on layers of every kind of width, in several chunks."""
+    from fastmlp import engine
+
+    monkeypatch.setattr(engine, "LAYERED_BYTES", 0)
+    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
+    for least in (64, 1024):
+        monkeypatch.setattr(engine, "LAYERED_CHUNK_ROWS", least)
+        for n_threads in (1, 3):
+            network = {"n_threads": n_threads}
+            fit = {"rows": 300, "batch_size": 170, "network": network, "learning_rate": 0.02} | options
+            assert_same_training(sizes, "tanh", dtype=dtype, **fit)
+            weight = np.arange(300.0) % 3
+            assert_same_training(
+                sizes, ["silu"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", dtype=dtype, sample_weight=weight, **fit
+            )

@@ -17,7 +17,7 @@ from fastmlp import MLP
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.kernels.team import Team
-from fastmlp.threads import available_threads, choose_threads
+from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
 
 CASES = {
     "few rows": ((6, 5, 3), 15, "sgd", {}),
@@ -25,6 +25,7 @@ CASES = {
     "clipped": ((28, 40, 2), 100, "momentum", {"max_grad_norm": 0.1, "l2": 0.01}),
     "weighted": ((28, 130, 5), 64, "nadam", {"sample_weight": np.arange(600.0) % 7}),
     "wide": ((28, 700, 6), 600, "rmsprop", {}),
+    "layered": ((28, 600, 310, 6), 250, "adam", {"max_grad_norm": 0.1}),
 }
 
 
@@ -144,6 +145,44 @@ class TestChoice:
     def test_no_more_than_there_are_panels_to_share(self, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 64)
         assert MLP((4000, 4000)).engine.threads_for(40) == 3
+
+    @pytest.mark.parametrize("fastest", [8, 4, 2, 1])
+    def test_the_fastest_number_is_found(self, fastest):
+        pace = Pace(thread_candidates(8, None))
+        assert pace.n_threads == 8
+        spent = dict.fromkeys((8, 4, 2, 1), 0.0)
+        for _ in range(3000):
+            n, seconds = pace.n_threads, pace.limit(0.1)
+            spent[n] += seconds
+            pace.record(10 if n == fastest else 7, seconds)
+        assert min(spent.values()) > 0
+        assert spent[fastest] > 0.98 * sum(spent.values())
+
+    def test_a_change_of_the_fastest_number_is_noticed(self):
+        pace = Pace([2, 1])
+        for better in (2, 1, 2):
+            used = []
+            for _ in range(200):
+                used.append(pace.n_threads)
+                pace.record(1, 0.1 if pace.n_threads == better else 0.2)
+            assert used[100:].count(better) > 90
+
+    def test_one_number_is_never_on_trial(self):
+        for pace in (Pace([1]), Pace(thread_candidates(3, 3))):
+            for _ in range(100):
+                assert pace.limit(0.1) == 0.1
+                pace.record(1, 0.1)
+
+    def test_trials_do_not_change_the_bits(self, monkeypatch):
+        from fastmlp import threads
+
+        monkeypatch.setattr(threads, "_TRIAL_SECONDS", 1e-5)
+        monkeypatch.setattr(threads, "_HOLD_SECONDS", 2e-5)
+        monkeypatch.setattr(threads, "available_threads", lambda: 3)
+        monkeypatch.setattr(threads, "_FLOP_PER_TEAM", 0)
+        monkeypatch.setattr(threads, "_FLOP_PER_THREAD", 1)
+        for ours, theirs in zip(trained("clipped", None, "float32"), trained("clipped", 1, "float32"), strict=True):
+            assert np.array_equal(ours, theirs)
 
     def test_the_caller_decides(self):
         assert choose_threads(1.0, 1, 1, 7) == 7

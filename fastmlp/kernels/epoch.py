@@ -7,20 +7,21 @@ from fastmlp.kernels.forward import forward_panel
 from fastmlp.kernels.gather import gather_inputs, gather_targets, gather_weights, prefetch_samples, total_weight
 from fastmlp.kernels.gradient import (
     gradient_block,
+    prefetch_to_update,
     prefetch_weights,
-    prefetch_weights_to_write,
     squared_norms,
     transpose_weights,
     update_block,
 )
 from fastmlp.kernels.jit import device, kernel, part
+from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
 from fastmlp.kernels.output import (
     output_loss_and_delta,
     scatter_deltas,
     transpose_panel,
     weigh,
 )
-from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, STEP_COLUMNS, WEIGHT_SUM
+from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, STEP_COLUMNS, UNIT_SCRATCH, WEIGHT_SUM
 from fastmlp.kernels.simd import TRANSPOSE, flush_denormals, index, restore_denormals
 from fastmlp.kernels.team import barrier
 
@@ -36,20 +37,22 @@ def _clip_factor(norms, max_norm):
 
 
 @part
-def _panel(job, layers, x, y, labels, weights, order, position, first, rows, scale, parameters, transposed, constants,
-           activations, deltas, scratch, z0):  # fmt: skip
-    """All that is local to rows first .. first + rows of the workspace; returns their weighted loss.
+def _gather(job, layers, x, order, position, first, rows, activations):
+    """Inputs of rows first .. first + rows of the workspace; ``position`` is that of the first of them in the epoch."""
+    bottom = layers[0]
+    gather_inputs(job, x, order, position, rows, activations, bottom.inputs + first * bottom.input_width, bottom.input_width)
 
-    ``position`` is that of the first of them in the epoch; ``z0`` is where this thread's scratch memory begins: room for four
-    blocks (see :mod:`fastmlp.kernels.output`) and two rows.
+
+@part
+def _output(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, z0):
+    """Loss of rows first .. first + rows of the workspace, whose logits are there, and their deltas of the last layer.
+
+    ``z0`` is where this thread's scratch memory begins: room for four blocks (see :mod:`fastmlp.kernels.output`) and two rows.
     """
     last = layers[job.n_layers - 1]
     block = (job.outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE * PANEL_ROWS
     y0, d0, t0, s0 = z0 + block, z0 + 2 * block, z0 + 3 * block, z0 + 4 * block
-    bottom = layers[0]
-    gather_inputs(job, x, order, position, rows, activations, bottom.inputs + first * bottom.input_width, bottom.input_width)
     gather_targets(job, y, labels, order, position, rows, scratch, y0)
-    forward_panel(layers, job.n_layers, first, rows, parameters, activations, deltas)
     transpose_panel(activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
     output_loss_and_delta(job, last, scratch, z0, y0, d0, t0, s0)
     if job.weighted:
@@ -57,8 +60,40 @@ def _panel(job, layers, x, y, labels, weights, order, position, first, rows, sca
     loss = weigh(job, job.outputs, rows, scale, scratch, y0, d0, t0, s0)
     if job.optimizer != LOSS_ONLY:
         scatter_deltas(scratch, d0, job.outputs, rows, deltas, last.deltas + first * last.width, last.width)
-        delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas)
     return loss
+
+
+@part
+def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
+                   constants, activations, deltas, scratch, p0, panel_losses):  # fmt: skip
+    """All that comes before the gradients, one layer at a time; returns the barrier's next target."""
+    n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
+    first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
+    for panel in range(first_panel, last_panel):
+        first = panel * PANEL_ROWS
+        _gather(job, layers, x, order, position + first, first, min(PANEL_ROWS, rows - first), activations)
+    for number in range(job.n_layers):
+        target = barrier(sync, n_threads, target)
+        if target < 0:
+            return target
+        hidden = number < job.n_layers - 1
+        forward_columns(layers, number, hidden, rows, thread, n_threads, parameters, activations, deltas, scratch, p0)
+    target = barrier(sync, n_threads, target)
+    if target < 0:
+        return target
+    for panel in range(first_panel, last_panel):
+        first = panel * PANEL_ROWS
+        panel_losses[index(panel)] = _output(
+            job, layers, y, labels, weights, order, position + first, first, min(PANEL_ROWS, rows - first), scale,
+            activations, deltas, scratch, p0,
+        )  # fmt: skip
+    if job.optimizer != LOSS_ONLY:
+        for number in range(job.n_layers - 1, 0, -1):
+            target = barrier(sync, n_threads, target)
+            if target < 0:
+                return target
+            delta_columns(layers, number, rows, thread, n_threads, parameters, constants, deltas, scratch, p0)
+    return target
 
 
 @device
@@ -99,7 +134,7 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
     clips = job.max_norm > 0
     keep_gradient = chunks_per_batch > 1 or clips or job.optimizer == GRADIENT_ONLY
     p0 = thread * job.scratch_stride
-    if refresh:
+    if refresh and not job.layered:
         for u in range(bounds[thread], bounds[thread + 1]):
             transpose_weights(layers, units[u], parameters, transposed)
         target = barrier(sync, n_threads, target)
@@ -126,12 +161,25 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                 if u < bounds[thread] or u >= bounds[thread + 1]:
                     prefetch_weights(layers, units[u], parameters, transposed)
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-        for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
-            first = panel * PANEL_ROWS
-            panel_losses[index(panel)] = _panel(
-                job, layers, x, y, labels, weights, order, batch_start + chunk_start + first, first,
-                min(PANEL_ROWS, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
+        position = batch_start + chunk_start
+        if job.layered:
+            target = _layered_chunk(
+                thread, n_threads, sync, target, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
+                constants, activations, deltas, scratch, p0, panel_losses,
             )  # fmt: skip
+            if target < 0:
+                break
+        else:
+            for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
+                first = panel * PANEL_ROWS
+                n = min(PANEL_ROWS, rows - first)
+                _gather(job, layers, x, order, position + first, first, n, activations)
+                forward_panel(layers, job.n_layers, first, n, parameters, activations, deltas)
+                panel_losses[index(panel)] = _output(
+                    job, layers, y, labels, weights, order, position + first, first, n, scale, activations, deltas, scratch, p0
+                )
+                if job.optimizer != LOSS_ONLY:
+                    delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
         target = barrier(sync, n_threads, target)
         if target < 0:
             break
@@ -158,22 +206,28 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                     layer = layers[unit.layer]
                     if turn == 0 and job.prefetches:
                         _prefetch_share(
-                            job, x, y, labels, order, batch_start + chunk_start + rows, thread, n_threads,
+                            job, x, y, labels, order, position + rows, thread, n_threads,
                             u - first_unit, last_unit - first_unit,
                         )  # fmt: skip
                     out, out0, ld = scratch, p0, unit.columns
                     if keep_gradient:
                         out, out0, ld = gradient, layer.weights + unit.row * layer.width + unit.column, layer.width
                     if turn == 0:
-                        if n_threads > 1 and steps_now:
-                            prefetch_weights_to_write(layers, unit, parameters, transposed)
+                        d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
+                        if job.layered:
+                            d, d0, ld_d = scratch, p0 + UNIT_SCRATCH, unit.columns
+                            if u == first_unit or unit.row == 0:  # the units of a block of columns follow one another
+                                pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
+                        if steps_now and (n_threads > 1 or not job.shares_weights):
+                            prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed)
                         gradient_block(
-                            layers, unit, rows, number == 0, activations, deltas, constants, out, out0, ld, keep_gradient
+                            layers, unit, rows, number == 0, activations, d, d0, ld_d, constants, out, out0, ld, keep_gradient
                         )
                         if clips:
                             squared_norms(unit, out, out0, ld, norms)
                     if steps_now and (turn == 1 or not clips):
                         update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
-                        transpose_weights(layers, unit, parameters, transposed)
+                        if not job.layered:
+                            transpose_weights(layers, unit, parameters, transposed)
         target = barrier(sync, n_threads, target)
     restore_denormals(mode)

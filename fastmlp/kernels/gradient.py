@@ -10,24 +10,23 @@ from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, index, prefetch, prefetc
 
 
 @part
-def gradient_block(layers, unit, rows, first_chunk, activations, deltas, constants, out, out0, ld, exact):
+def gradient_block(layers, unit, rows, first_chunk, activations, d, d0, ld_d, constants, out, out0, ld, exact):
     """out (unit.rows + unit.bias, unit.columns) = gradient of a block over ``rows`` rows of the workspace.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
-    always 1. With ``exact``, nothing beyond the block is written.
+    always 1. d (rows, unit.columns) at d0: the deltas, or a packed copy. With ``exact``, nothing beyond the block is written.
     """
     layer = layers[unit.layer]
     initial, i0, ld_i = out, out0, ld
     if first_chunk:
         initial, i0, ld_i = constants, ZERO, ZERO
-    d0 = layer.deltas + unit.column
     product(
-        unit.rows, unit.columns, rows, activations, layer.inputs + unit.row, ONE, layer.input_width, deltas, d0, layer.width,
+        unit.rows, unit.columns, rows, activations, layer.inputs + unit.row, ONE, layer.input_width, d, d0, ld_d,
         initial, i0, ld_i, out, out0, ld, exact, NO,
     )  # fmt: skip
     if unit.bias:
         product(
-            ONE, unit.columns, rows, constants, len(constants) - 1, ZERO, ZERO, deltas, d0, layer.width,
+            ONE, unit.columns, rows, constants, len(constants) - 1, ZERO, ZERO, d, d0, ld_d,
             initial, i0 + unit.rows * ld_i, ld_i, out, out0 + unit.rows * ld, ld, exact, NO,
         )  # fmt: skip
 
@@ -48,15 +47,19 @@ def prefetch_weights(layers, unit, parameters, transposed):
 
 
 @device
-def prefetch_weights_to_write(layers, unit, parameters, transposed):
-    """Ask for a block that is to be updated, and that the other threads have read since."""
+def prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed):
+    """Ask for all that the step of a block reads and writes, so that it comes while the gradient is computed."""
     layer = layers[unit.layer]
     line = LINE_BYTES // parameters.itemsize
     w0 = layer.weights + unit.row * layer.width + unit.column
     for i in range(unit.rows + unit.bias):
         for j in range(0, unit.columns, line):
             prefetch_to_write(parameters, w0 + i * layer.width + j)
-    if unit.layer > 0:
+            if len(state1) > 1:
+                prefetch_to_write(state1, w0 + i * layer.width + j)
+            if len(state2) > 1:
+                prefetch_to_write(state2, w0 + i * layer.width + j)
+    if unit.layer > 0 and not job.layered:
         t0 = layer.transposed + unit.column * layer.transposed_width + unit.row
         for j in range(min(unit.columns, layer.fan_out - unit.column)):
             for i in range(0, unit.rows, line):

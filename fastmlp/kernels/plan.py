@@ -50,6 +50,7 @@ JOB = _record(
     batch_size="i8",
     chunk_rows="i8",  # rows of a batch that the workspace holds at once
     prefetches="i8",  # 1: the data is larger than a cache, so that the rows of the next chunk are asked for ahead of time
+    layered="i8",  # 1: one layer at a time for all rows of a chunk, instead of one panel of rows at a time through all layers
     shares_weights="i8",  # 1: the weights are few enough to ask for all that other threads have updated at once
     shuffled="i8",  # 1: row i of the epoch is row order[i] of the data
     labelled="i8",  # 1: targets are class labels
@@ -87,6 +88,9 @@ STEP_COLUMNS = SHRINK + 1
 
 SLACK_ROWS = 8
 """Rows that every buffer has beyond its end, for tiles that are rounded up."""
+
+UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
+"""Room for its gradient."""
 
 # Numbers and truths for calls from one kernel to another: numba would compile the callee once more for every literal.
 ZERO, ONE = np.int64(0), np.int64(1)

@@ -1,0 +1,96 @@
+"""Layers that outgrow the caches: one layer at a time for all rows of a chunk, each thread some of its columns.
+
+A panel of rows that goes through all layers reads all weights, and has too few rows to make up for it when they come
+from far away. Here a block of columns of the right-hand matrix, as wide as the register tile, is packed once into memory
+that follows on itself, stays in the second-level cache, and meets all rows of the chunk. No transposed copy of the weights
+is kept: delta's block is transposed while it is packed.
+"""
+
+from __future__ import annotations
+
+from fastmlp.kernels.forward import rounded
+from fastmlp.kernels.jit import device, part
+from fastmlp.kernels.ladders import activate_and_slope
+from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, YES, ZERO
+from fastmlp.kernels.product import product
+from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE, copy, index, lanes, transpose_block
+
+
+@device
+def n_column_blocks(width, array):
+    """How many blocks of columns, each at most as wide as the register tile, there are in ``width``."""
+    vectors = width // lanes(array)
+    return (vectors + TILE_VECTORS - 1) // TILE_VECTORS
+
+
+@device
+def column_block(width, array, block):
+    """First column of a block; that of the next block is its end."""
+    return width // lanes(array) * block // n_column_blocks(width, array) * lanes(array)
+
+
+@device
+def pack_columns(source, s0, ld, depth, columns, out, o0):
+    """out (depth, columns) at o0 = source (depth, columns) at s0, whose rows are ``ld`` apart."""
+    for k in range(depth):
+        copy(source, s0 + k * ld, out, o0 + k * columns, columns)
+
+
+@device
+def pack_transposed(source, s0, ld, rows, depth, columns, out, o0):
+    """out (depth, columns) at o0 = source (rows, depth) at s0 transposed; columns from ``rows`` on are zero.
+
+    There is room for the depth rounded up to a multiple of TRANSPOSE.
+    """
+    whole = rows // TRANSPOSE * TRANSPOSE
+    for k in range(0, depth, TRANSPOSE):
+        for j in range(0, whole, TRANSPOSE):
+            transpose_block(source, s0 + j * ld + k, ld, out, o0 + k * columns + j, columns)
+    for j in range(whole, columns):
+        for k in range(depth):
+            out[index(o0 + k * columns + j)] = source[index(s0 + j * ld + k)] if j < rows else 0
+
+
+@part
+def forward_columns(layers, number, hidden, rows, thread, n_threads, parameters, activations, deltas, scratch, p0):
+    """One thread's columns of a layer, for all rows: a_l and, where ``hidden``, f'_l(z_l) in ``deltas``.
+
+    ``scratch`` at p0 has room for two panels as wide as the tile, and then for a packed block of columns.
+    """
+    layer = layers[number]
+    n_blocks = n_column_blocks(layer.width, parameters)
+    for block in range(n_blocks * thread // n_threads, n_blocks * (thread + 1) // n_threads):
+        first = column_block(layer.width, parameters, block)
+        columns = column_block(layer.width, parameters, block + 1) - first
+        slope0 = p0 + PANEL_ROWS * columns
+        pack0 = slope0 + PANEL_ROWS * columns
+        pack_columns(parameters, layer.weights + first, layer.width, layer.fan_in, columns, scratch, pack0)
+        for i in range(0, rows, PANEL_ROWS):
+            n = min(PANEL_ROWS, rows - i)
+            product(
+                n, columns, layer.fan_in, activations, layer.inputs + i * layer.input_width, layer.input_width, ONE,
+                scratch, pack0, columns, parameters, layer.bias + first, ZERO, scratch, p0, columns, NO, NO,
+            )  # fmt: skip
+            if hidden:
+                activate_and_slope(layer.activation, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter))
+            for q in range(n):
+                row = (i + q) * layer.width + first
+                copy(scratch, p0 + q * columns, activations, layer.outputs + row, columns)
+                if hidden:
+                    copy(scratch, slope0 + q * columns, deltas, layer.deltas + row, columns)
+
+
+@part
+def delta_columns(layers, number, rows, thread, n_threads, parameters, constants, deltas, scratch, p0):
+    """One thread's columns of the deltas below layer ``number``, for all rows; f'(z) stands there before."""
+    layer, below = layers[number], layers[number - 1]
+    n_blocks = n_column_blocks(below.width, parameters)
+    for block in range(n_blocks * thread // n_threads, n_blocks * (thread + 1) // n_threads):
+        first = column_block(below.width, parameters, block)
+        columns = column_block(below.width, parameters, block + 1) - first
+        here = max(0, min(columns, layer.fan_in - first))
+        pack_transposed(parameters, layer.weights + first * layer.width, layer.width, here, layer.fan_out, columns, scratch, p0)
+        product(
+            rows, columns, layer.fan_out, deltas, layer.deltas, layer.width, ONE, scratch, p0, columns,
+            constants, ZERO, ZERO, deltas, below.deltas + first, below.width, NO, YES,
+        )  # fmt: skip
