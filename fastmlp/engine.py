@@ -62,8 +62,8 @@ _FLOAT64 = np.dtype(np.float64)
 
 def _read_only(array: Array | None, dtype: Any) -> Array:
     """A flat view that kernels cannot write to; always, so that there is one signature for all callers' arrays."""
-    view = np.empty(0, dtype) if array is None else array.reshape(-1).view()
-    view.flags.writeable = False
+    view = np.empty(0, dtype) if array is None else array.reshape(-1)
+    view.flags.writeable = False  # a new view, even of a flat array: not the caller's own flag
     return view
 
 
@@ -103,6 +103,7 @@ class Engine:
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int], _Workspace] = {}
+        self._spaces_to_predict: dict[int, list[_SpaceToPredict]] = {}
 
     @property
     def n_layers(self) -> int:
@@ -166,11 +167,11 @@ class Engine:
         largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
         return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
-    def threads_for(self, rows: int, calls: int = 1) -> int:
+    def threads_for(self, rows: int, calls: int = 1, flop_per_row: float | None = None) -> int:
         """Threads for chunks of so many rows, ``calls`` of them in one call of a kernel."""
         if numba.config.DISABLE_JIT:  # the twins of the kernels' intrinsics know no barrier
             return 1
-        return choose_threads(self.flop_per_row * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
+        return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
 
     @contextmanager
     def workspace(self, chunk_rows: int, n_threads: int) -> Iterator[_Workspace]:
@@ -190,28 +191,42 @@ class Engine:
                 pass
         return float(session.sums[plan.LOSS_SUM]), session.gradient if gradient else None
 
-    def outputs(self, buffer: Array, x: Array) -> Array:
-        """Outputs (rows, outputs) of x (rows, features)."""
-        rows = len(x)
+    def outputs(self, buffer: Array, x: Array) -> tuple[Array, bool]:
+        """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite."""
+        rows = x.shape[0]
         out = np.empty((rows, self.sizes[-1]), self.dtype)
-        n_threads = self.threads_for(rows)
-        stride = padded(2 * PANEL_ROWS * max(self.widths) + self.output_scratch(blocks=3), self.dtype)
-        job = self.job.copy()
-        job["scratch_stride"] = stride
-        layers, _, _ = self.make_layers(PANEL_ROWS)
-        scratch = aligned_zeros(n_threads * stride, self.dtype)
-        step = _rows_per_call(self.flop_per_row / 3, n_threads)
-        team = Team(n_threads)
+        flop_per_row = self.flop_per_row / 3
+        n_threads = self.threads_for(rows, flop_per_row=flop_per_row)
+        spaces = self._spaces_to_predict.setdefault(n_threads, [])
+        try:  # popping is atomic: two threads that predict at once have a space each
+            space = spaces.pop()
+        except IndexError:
+            space = _SpaceToPredict(self, n_threads)
+        step = max(PANEL_ROWS, int(CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / flop_per_row))
+        finite = True
         for start in range(0, rows, step):
-            team.run(
-                predict_rows, _records(job), _records(layers), _read_only(x, self.dtype), buffer, scratch, out.reshape(-1),
-                start, min(start + step, rows),
-            )  # fmt: skip
-        return out
+            finite = space.run(_read_only(x, self.dtype), buffer, out.reshape(-1), start, min(start + step, rows)) and finite
+        spaces.append(space)
+        return out, finite
 
 
-def _rows_per_call(flop_per_row: float, n_threads: int) -> int:
-    return max(PANEL_ROWS, int(CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / flop_per_row))
+class _SpaceToPredict:
+    """Everything that a prediction needs besides its data, laid out once: what is left is a call."""
+
+    def __init__(self, engine: Engine, n_threads: int) -> None:
+        dtype = engine.dtype
+        stride = padded(2 * PANEL_ROWS * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
+        job = engine.job.copy()
+        job["scratch_stride"] = stride
+        self._finite = aligned_zeros(8 * n_threads, dtype)
+        self._before = _records(job), _records(engine.make_layers(PANEL_ROWS)[0])
+        self._scratch = aligned_zeros(n_threads * stride, dtype)
+        self._team = Team(n_threads)
+
+    def run(self, x: Array, buffer: Array, out: Array, start: int, stop: int) -> bool:
+        """Rows start .. stop of x and out, both flat; returns whether all numbers read are finite."""
+        self._team.run(predict_rows, *self._before, x, buffer, self._scratch, out, start, stop, self._finite)
+        return all(self._finite.item(8 * thread) == 0 for thread in range(self._team.n_threads))
 
 
 class _Workspace:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmlp.network import Network, Recipe, Trainer
 from fastmlp.parameters import Layout
-from fastmlp.validation import Data
+from fastmlp.validation import Data, check_finite
 
 if TYPE_CHECKING:
     from fastmlp.engine import Engine
@@ -82,7 +82,10 @@ class MLP(Network):
         return self._engine
 
     def _outputs(self, x: Array) -> Array:
-        return self.engine.outputs(self._buffer, x)
+        outputs, finite = self.engine.outputs(self._buffer, x)
+        if not finite:
+            check_finite(x, "x")
+        return outputs
 
     def _sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         return self.engine.sums(buffer, data, gradient)

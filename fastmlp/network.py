@@ -29,7 +29,7 @@ from fastmlp.validation import (
     check_one_of,
     check_real,
     check_sizes,
-    check_x,
+    check_x_shape,
 )
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -123,7 +123,7 @@ class Network(ABC):
 
     @abstractmethod
     def _outputs(self, x: Array) -> Array:
-        """Outputs (rows, outputs) of checked samples."""
+        """Outputs (rows, outputs) of samples of the right shape and dtype; raises what ``check_finite`` does."""
 
     @abstractmethod
     def _sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
@@ -235,7 +235,7 @@ class Network(ABC):
         TypeError
             For anything but real numbers.
         """
-        return self._outputs(check_x(x, self.sizes[0], self.dtype))
+        return self._outputs(check_x_shape(x, self.sizes[0], self.dtype))
 
     def predict(self, x: Any) -> Array:
         """Outputs of the network; the same as :meth:`forward_pass`."""

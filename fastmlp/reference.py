@@ -17,7 +17,7 @@ import numpy as np
 
 from fastmlp import parameters as params
 from fastmlp.network import Network, Progress, Recipe, Trainer
-from fastmlp.validation import Data
+from fastmlp.validation import Data, check_finite
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -86,6 +86,7 @@ class ReferenceMLP(Network):
         return w_grad, b_grad
 
     def _outputs(self, x: Array) -> Array:
+        check_finite(x, "x")
         with np.errstate(over="ignore", invalid="ignore"):
             return self._forward(x, self._w, self._b)[1][-1]
 

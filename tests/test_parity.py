@@ -126,7 +126,7 @@ def test_wide_network():
 
 
 @dtypes
-@pytest.mark.parametrize("sizes", [(1, 1), (5, 40, 3), (17, 33, 130, 2), (64, 15, 10), (3, 9, 9, 70)])
+@pytest.mark.parametrize("sizes", [(1, 2), (5, 40, 3), (17, 33, 130, 2), (64, 15, 10), (3, 9, 9, 70)])
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "max_grad_norm": 0.1, "l2": 0.01, "learning_rate": 1e-3}], ids=str)
 def test_layer_by_layer(sizes, options, dtype, monkeypatch):
     """What is meant for wide layers, on layers of every kind of width, in several chunks."""

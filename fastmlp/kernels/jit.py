@@ -97,7 +97,7 @@ class Kernel(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the compiled function."""
-        result: R = self.dispatcher(*args, **kwargs)
+        result: R = (self._dispatcher or self.dispatcher)(*args, **kwargs)
         return result
 
 

@@ -41,15 +41,6 @@ def softmax(outputs, scratch, z0, d0, t0, s0):
         scratch[index(z0 + q)] /= scratch[index(d0 + q)]
 
 
-@part
-def activate_output(layer, scratch, z0, d0, t0, s0):
-    """z = f(z) of the last layer."""
-    if layer.by_row:
-        softmax(layer.fan_out, scratch, z0, d0, t0, s0)
-    else:
-        activate(layer.activation, (scratch, z0, rounded(layer.fan_out * PANEL_ROWS), layer.parameter))
-
-
 @device
 def softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0):
     """z = softmax; terms = y * (log(sum of exp) - logit); delta = a * (sum of y) - y, where one-hot targets have the sum 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import device
-from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes, tile
+from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, TILE_ROWS, TILE_VECTORS, lanes, tile
 
 
 @device
@@ -15,13 +15,13 @@ def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, 
     tile of rows is rounded up to the next one there is: it may read up to TILE_ROWS - 1 rows beyond those of A and I,
     and write as many into C.
     """
-    vectors = columns // lanes(b)
-    chunks = (vectors + TILE_VECTORS - 1) // TILE_VECTORS
+    left = columns // lanes(b)
+    most_vectors = SINGLE_ROW_VECTORS if rows == 1 else TILE_VECTORS
     j = 0
-    for chunk in range(chunks):
-        n_vectors = vectors // chunks
-        if chunk < vectors % chunks:
-            n_vectors += 1
+    while left > 0:
+        n_vectors = min(left, most_vectors)
+        if most_vectors < left < 2 * most_vectors:  # two halves rather than a whole tile and a narrow one
+            n_vectors = (left + 1) // 2
         i = 0
         while i < rows:
             most = rows - i if exact else 2 * (rows - i) - 1
@@ -34,3 +34,4 @@ def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, 
             )  # fmt: skip
             i += n_rows
         j += n_vectors * lanes(b)
+        left -= n_vectors

@@ -147,6 +147,13 @@ def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tu
 
 TILE_ROW_CHOICES = tuple(rows for rows in (8, 4, 2, 1) if rows <= TILE_ROWS)
 
+SINGLE_ROW_VECTORS = 8
+"""Vectors of accumulators for one row alone: enough of them that none waits for its last multiply-add."""
+
+
+def _most_vectors(rows: int) -> int:
+    return SINGLE_ROW_VECTORS if rows == 1 else TILE_VECTORS
+
 
 @intrinsic
 def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth, scaled):
@@ -165,12 +172,12 @@ def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial
         )
         operands = (a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth, scaled)
         done = builder.append_basic_block("tile.done")
-        code = builder.add(builder.mul(rows, ir.Constant(_I64, 8)), vectors)
+        code = builder.add(builder.mul(rows, ir.Constant(_I64, 16)), vectors)
         switch = builder.switch(code, done)
         for n_rows in TILE_ROW_CHOICES:
-            for n_vectors in range(1, TILE_VECTORS + 1):
+            for n_vectors in range(1, _most_vectors(n_rows) + 1):
                 case = builder.append_basic_block(f"tile.{n_rows}x{n_vectors}")
-                switch.add_case(ir.Constant(_I64, 8 * n_rows + n_vectors), case)
+                switch.add_case(ir.Constant(_I64, 16 * n_rows + n_vectors), case)
                 builder.position_at_end(case)
                 _tile_loop(builder, element, n_rows, n_vectors, operands)
                 builder.branch(done)

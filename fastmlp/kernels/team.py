@@ -96,14 +96,16 @@ class Team:
         An error in one thread, or an interrupt of this one, makes the others give up at their next barrier, and is raised when they
         have.
         """
+        if self.n_threads == 1:
+            kernel(0, 1, self._sync, *arguments)
+            return
         self._sync[:] = 0
         errors: list[BaseException] = []
-        places = Places() if self.n_threads > 1 else None
+        places = Places()
 
         def work(thread: int) -> None:
             try:
-                if places is not None:
-                    places.take()
+                places.take()
                 kernel(thread, self.n_threads, self._sync, *arguments)
             except BaseException as error:
                 self._sync[ABORT] = 1
