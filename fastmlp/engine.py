@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import numba
@@ -57,14 +56,23 @@ _FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
 
 
-_FLOAT64 = np.dtype(np.float64)
+MOST_SESSIONS = 8
+"""Kinds of calls (by shape of the data) that a network is prepared for at the same time."""
+
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+_NO_COEFFICIENTS = np.zeros(plan.STEP_COLUMNS)
 
 
-def _read_only(array: Array | None, dtype: Any) -> Array:
+def _read_only(array: Array | None, dtype: np.dtype[Any]) -> Array:
     """A flat view that kernels cannot write to; always, so that there is one signature for all callers' arrays."""
-    view = np.empty(0, dtype) if array is None else array.reshape(-1)
+    if array is None:
+        return _NOTHING[dtype]
+    view = array.reshape(-1)
     view.flags.writeable = False  # a new view, even of a flat array: not the caller's own flag
     return view
+
+
+_NOTHING = {dtype: _read_only(np.empty(0, dtype), dtype) for dtype in (np.dtype(np.float32), _FLOAT64, _INT64)}
 
 
 def _records(records: Array) -> Array:
@@ -103,6 +111,7 @@ class Engine:
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int], _Workspace] = {}
+        self._sessions: dict[tuple[Any, ...], Session] = {}
         self._spaces_to_predict: dict[int, list[_SpaceToPredict]] = {}
 
     @property
@@ -173,23 +182,35 @@ class Engine:
             return 1
         return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
 
-    @contextmanager
-    def workspace(self, chunk_rows: int, n_threads: int) -> Iterator[_Workspace]:
-        """Buffers for chunks of so many rows, for one user at a time; the last ones are kept for the next."""
+    def take_workspace(self, chunk_rows: int, n_threads: int) -> _Workspace:
+        """Buffers for chunks of so many rows, for one user at a time: the last that was given back, if it fits."""
         key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads)
-        space = self._spare.pop(key, None) or _Workspace(self, *key)
-        try:
-            yield space
-        finally:
-            self._spare = {key: space}
+        return self._spare.pop(key, None) or _Workspace(self, *key)
+
+    def give_back_workspace(self, space: _Workspace) -> None:
+        """Keep a workspace for the next user."""
+        self._spare = {space.key: space}
+
+    def session(self, data: Data, batch_size: int, optimizer: int, *, n_states: int = 0, **options: Any) -> Session:
+        """A session for data of this shape; one that has no state may have been used before."""
+        key = (data.rows, data.labels is None, data.weight is None, batch_size, optimizer, self.n_threads, *options.items())
+        kept = None if n_states else self._sessions.pop(key, None)
+        return kept or Session(self, None if n_states else key, data, batch_size, optimizer, n_states=n_states, **options)
+
+    def give_back_session(self, session: Session) -> None:
+        """Keep a session without state for the next user of its kind."""
+        if session.key is not None:
+            self._sessions[session.key] = session
+            if len(self._sessions) > MOST_SESSIONS:
+                self._sessions.pop(next(iter(self._sessions)), None)
 
     def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
         mode = plan.GRADIENT_ONLY if gradient else plan.LOSS_ONLY
-        with Session(self, buffer, data, data.rows, mode, mean=False) as session:
-            for _ in session.run(None, np.zeros(plan.STEP_COLUMNS)):
+        with self.session(data, data.rows, mode, mean=False).on(buffer, data) as session:
+            for _ in session.run(None, _NO_COEFFICIENTS):
                 pass
-        return float(session.sums[plan.LOSS_SUM]), session.gradient if gradient else None
+            return session.sums.item(plan.LOSS_SUM), session.gradient.copy() if gradient else None
 
     def outputs(self, buffer: Array, x: Array) -> tuple[Array, bool]:
         """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite."""
@@ -234,6 +255,7 @@ class _Workspace:
 
     def __init__(self, engine: Engine, rows: int, n_threads: int) -> None:
         dtype = engine.dtype
+        self.key = (rows, n_threads)
         self.layers, activations, deltas = engine.make_layers(rows)
         self.layered = engine.is_layered(rows)
         gradient = plan.UNIT_SCRATCH
@@ -263,15 +285,16 @@ class _Workspace:
 
 
 class Session:
-    """Data, a mode and the state that lives from one call of the kernel to the next; a context manager.
+    """A mode and the state that lives from one call of the kernel to the next.
 
-    Inside its context it has a workspace.
+    A context manager: ``with session.on(buffer, data)`` it has parameters, data and a workspace. ``key`` says what it can be
+    used for again; None for a session with state.
     """
 
     def __init__(
         self,
         engine: Engine,
-        buffer: Array,
+        key: tuple[Any, ...] | None,
         data: Data,
         batch_size: int,
         optimizer: int,
@@ -281,7 +304,8 @@ class Session:
         l2: float = 0.0,
         max_norm: float = 0.0,
     ) -> None:
-        self._engine, self._buffer, self._rows, self._batch_size = engine, buffer, data.rows, batch_size
+        self.key = key
+        self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
         dtype = engine.dtype
         chunk_rows = engine.chunk_rows(batch_size)
         self._chunk_rows = chunk_rows
@@ -289,10 +313,6 @@ class Session:
         n_threads = engine.threads_for(chunk_rows, -(-data.rows // chunk_rows))
         self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
         self._most_threads = n_threads
-        self._data = (
-            _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, np.int64),
-            _read_only(data.weight, dtype),
-        )  # fmt: skip
         length = engine.layout.length
         self._states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
         needs_gradient = optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
@@ -305,23 +325,42 @@ class Session:
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
-        self._resources = ExitStack()
+        self._teams: dict[int, Team] = {}
+        self._space: _Workspace | None = None
+
+    def on(self, buffer: Array, data: Data) -> Self:
+        """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
+        dtype = self._engine.dtype
+        self._buffer = buffer
+        self._data = (
+            _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, _INT64), _read_only(data.weight, dtype),
+        )  # fmt: skip
+        return self
 
     def __enter__(self) -> Self:
-        self._space = self._resources.enter_context(self._engine.workspace(self._chunk_rows, self._most_threads))
-        self._job["scratch_stride"] = self._space.scratch_stride
-        self._job["layered"] = self._space.layered
+        space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads)
+        self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._resources.close()
+        if self._space is not None:
+            self._engine.give_back_workspace(self._space)
+        self._space = None
+        del self._buffer, self._data
+        self._engine.give_back_session(self)
+
+    def _team(self, n_threads: int) -> Team:
+        if n_threads not in self._teams:
+            self._teams[n_threads] = Team(n_threads)
+        return self._teams[n_threads]
 
     def run(self, order: Array | None, coefficients: Array) -> Iterator[int]:
         """Go through all rows once, with a row of coefficients for each batch; yields the rows done, several times a second."""
         space, job = self._space, self._job
+        assert space is not None
         job["shuffled"] = order is not None
         self.sums[:] = 0
-        order_view = _read_only(order, np.int64)
+        order_view = _read_only(order, _INT64)
         n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
         refresh = True  # the caller, or a callback, may have changed the weights
         start = 0
@@ -330,7 +369,7 @@ class Session:
             stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
             units, bounds = space.shares(self._pace.n_threads)
             began = time.perf_counter()
-            Team(self._pace.n_threads).run(
+            self._team(self._pace.n_threads).run(
                 run_chunks, _records(job), _records(space.layers), _records(units), bounds, *self._data,
                 order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
                 space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
@@ -350,10 +389,10 @@ class CompiledTrainer(Trainer):
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
         self._recipe = recipe
         self._steps = 0
-        self._session = Session(
-            engine, buffer, data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
+        self._session = engine.session(
+            data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
-        )  # fmt: skip
+        ).on(buffer, data)  # fmt: skip
 
     def __enter__(self) -> Self:
         self._session.__enter__()

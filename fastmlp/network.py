@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -86,6 +87,21 @@ class Trainer(ABC):
         """
 
 
+class _Probe:
+    """Parameters to evaluate a network at, other than its own."""
+
+    def __init__(self, layout: params.Layout, dtype: np.dtype[Any]) -> None:
+        self.buffer = params.aligned_zeros(layout.length, dtype)
+        self._targets = [array for pair in zip(*layout.views(self.buffer), strict=True) for array in pair]
+        lengths = [array.size for array in self._targets]
+        self._places = [slice(stop - length, stop) for length, stop in zip(lengths, accumulate(lengths), strict=True)]
+
+    def put(self, theta: Array) -> None:
+        """Take over a flat vector without padding."""
+        for target, place in zip(self._targets, self._places, strict=True):
+            target[...] = theta[place].reshape(target.shape)
+
+
 class Network(ABC):
     """Base of the networks; see :class:`fastmlp.MLP` for the parameters."""
 
@@ -139,6 +155,7 @@ class Network(ABC):
         """Make a buffer for the parameters, and the arrays that people see, from a flat vector without padding."""
         layout = self._layout()
         self._buffer = params.aligned_zeros(layout.length, self.dtype)
+        self._probes: list[_Probe] = []
         weights, biases = layout.views(self._buffer)
         self._w = params.ParameterList("w", weights)
         self._b = params.ParameterList("b", biases)
@@ -200,7 +217,7 @@ class Network(ABC):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in ("_buffer", "_w", "_b", "_engine")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_buffer", "_w", "_b", "_engine", "_probes")}
         # Table entries hold compiled functions; their names and numbers say the same.
         state["_activations"] = [(entry.name, entry.parameter) for entry in self._activations]
         state["_loss"] = (self._loss.name, self._loss.parameter)
@@ -302,16 +319,19 @@ class Network(ABC):
         weight_sum : float
             Sum of the sample weights; their number without.
         """
-        layout = self._layout()
         data = self._check_data(x, y, sample_weight)
         given = self._check_theta(theta)
         if out is not None and (out.shape != given.shape or out.dtype != self.dtype):
             raise ValueError(f"out must have the shape {given.shape} and dtype {self.dtype}, got {out.shape} and {out.dtype}.")
-        buffer = params.aligned_zeros(layout.length, self.dtype)
-        params.unpack(given, layout, buffer)
-        total, gradient = self._sums(buffer, data, gradient=True)
+        try:  # popping is atomic: two threads that ask at once have a set of parameters each
+            probe = self._probes.pop()
+        except IndexError:
+            probe = _Probe(self._layout(), self.dtype)
+        probe.put(given)
+        total, gradient = self._sums(probe.buffer, data, gradient=True)
+        self._probes.append(probe)
         assert gradient is not None
-        return total, params.pack(*layout.views(gradient), out=out), self._weight(data)
+        return total, params.pack(*self._layout().views(gradient), out=out), self._weight(data)
 
     def train_step(self, x: Any, y: Any, learning_rate: float) -> float:
         """One step of gradient descent from one batch or one row.

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -62,23 +64,30 @@ class Layout:
     widths: tuple[int, ...]
 
     @classmethod
-    def compact(cls, sizes: Sequence[int]) -> Layout:
+    @lru_cache(maxsize=256)  # asked for in every call of a network
+    def compact(cls, sizes: tuple[int, ...]) -> Layout:
         """Without padding: the layout of a flat vector that people see."""
-        return cls(tuple(sizes), tuple(sizes[1:]))
+        return cls(sizes, sizes[1:])
 
     @classmethod
-    def aligned(cls, sizes: Sequence[int], dtype: np.dtype[Any]) -> Layout:
+    @lru_cache(maxsize=256)
+    def aligned(cls, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
         """With every row padded to whole cache lines."""
-        return cls(tuple(sizes), tuple(padded(size, dtype) for size in sizes[1:]))
+        return cls(sizes, tuple(padded(size, dtype) for size in sizes[1:]))
 
     @property
     def n_layers(self) -> int:
         """Number of layers of weights."""
         return len(self.widths)
 
+    @cached_property
+    def _offsets(self) -> list[int]:
+        lengths = [(fan_in + 1) * width for fan_in, width in zip(self.sizes, self.widths, strict=False)]
+        return list(accumulate(lengths, initial=0))
+
     def weight_offset(self, layer: int) -> int:
         """First element of a layer's weights."""
-        return sum((fan_in + 1) * width for fan_in, width in zip(self.sizes[:layer], self.widths[:layer], strict=True))
+        return self._offsets[layer]
 
     def bias_offset(self, layer: int) -> int:
         """First element of a layer's bias."""
@@ -87,7 +96,7 @@ class Layout:
     @property
     def length(self) -> int:
         """Elements of the buffer."""
-        return self.weight_offset(self.n_layers)
+        return self._offsets[-1]
 
     def views(self, buffer: Array) -> tuple[list[Array], list[Array]]:
         """Weights (fan_in, fan_out) and biases (1, fan_out) of each layer, as views of the buffer."""

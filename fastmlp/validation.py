@@ -148,9 +148,15 @@ def _as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array
         return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
 
 
+_FEW = 10_000
+"""So few numbers that a BLAS does not start threads to multiply them."""
+
+
 def check_finite(array: Array, argument: str) -> None:
     """No nan and no infinity."""
     flat = array.reshape(-1)
+    if flat.size <= _FEW and math.isfinite(np.dot(flat, flat)):
+        return  # sooner found out
     for start in range(0, flat.size, _BLOCK):
         finite = np.isfinite(flat[start : start + _BLOCK])
         if not finite.all():
@@ -223,6 +229,10 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
     rows = len(samples)
     weight = None if sample_weight is None else check_weight(sample_weight, rows, dtype)
 
+    if type(y) is np.ndarray and y.dtype == dtype and y.shape == (rows, outputs) and y.flags.c_contiguous:
+        check_finite(y, "y")
+        _check_target_range(y, loss)
+        return Data(samples, y, None, weight)
     raw = _as_numbers(y, "y", None)
     is_row = np.ndim(x) == 1
     labels_given = loss.classification and raw.dtype.kind in "iub"
