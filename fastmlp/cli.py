@@ -42,16 +42,17 @@ def warmup(
     dtype: Annotated[list[str] | None, typer.Option(help="float32, float64, or both by giving it twice.")] = None,
 ) -> None:
     """Compile the kernels now, so that the first training need not; for container images."""
+    from fastmlp.engine import compile_kernels
     from fastmlp.kernels.cache import cache_directory
-    from fastmlp.mlp import MLP
+    from fastmlp.validation import check_dtype
 
-    for name in dtype or ["float32", "float64"]:
-        try:
-            network = MLP((1, 1), dtype=name)
-        except ValueError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from None
-        network.fit([[0]], [[0]], epochs=1, batch_size=1).predict([[0]])
+    try:
+        dtypes = [check_dtype(name) for name in dtype or ["float32", "float64"]]
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    for one in dtypes:
+        compile_kernels(one)
     typer.echo(f"Kernels are compiled and kept in {cache_directory()}.")
 
 

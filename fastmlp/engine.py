@@ -7,7 +7,7 @@ get their turn.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numba
@@ -18,13 +18,15 @@ from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
+from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
 from fastmlp.kernels.team import Team
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.network import Progress, Recipe, Trainer
+from fastmlp.network import Progress, Rates, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, padded
 from fastmlp.partition import n_norms, share_units
+from fastmlp.shuffle import ROUNDS, Order
 from fastmlp.threads import Pace, choose_threads, thread_candidates
 from fastmlp.validation import Data
 
@@ -208,7 +210,7 @@ class Engine:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
         mode = plan.GRADIENT_ONLY if gradient else plan.LOSS_ONLY
         with self.session(data, data.rows, mode, mean=False).on(buffer, data) as session:
-            for _ in session.run(None, _NO_COEFFICIENTS):
+            for _ in session.run(None, lambda first, last: _NO_COEFFICIENTS):
                 pass
             return session.sums.item(plan.LOSS_SUM), session.gradient.copy() if gradient else None
 
@@ -229,6 +231,15 @@ class Engine:
             finite = space.run(_read_only(x, self.dtype), buffer, out.reshape(-1), start, min(start + step, rows)) and finite
         spaces.append(space)
         return out, finite
+
+
+def compile_kernels(dtype: np.dtype[Any]) -> None:
+    """Compile everything that a network of a dtype may need, or load it from the cache."""
+    engine = Engine((1, 1), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
+    buffer, zero = aligned_zeros(engine.layout.length, dtype), np.zeros((1, 1), dtype)
+    engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
+    engine.outputs(buffer, zero)
+    fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
 
 
 class _SpaceToPredict:
@@ -325,6 +336,7 @@ class Session:
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
+        self._order: Array | None = None
         self._teams: dict[int, Team] = {}
         self._space: _Workspace | None = None
 
@@ -354,13 +366,31 @@ class Session:
             self._teams[n_threads] = Team(n_threads)
         return self._teams[n_threads]
 
-    def run(self, order: Array | None, coefficients: Array) -> Iterator[int]:
-        """Go through all rows once, with a row of coefficients for each batch; yields the rows done, several times a second."""
+    def _rows_between(self, order: Order, start: int, stop: int) -> Array:
+        """Row numbers from the first of chunk ``start`` to what chunk ``stop`` may ask for ahead of time."""
+        first, last = (self._rows_before(chunk) for chunk in (start, stop))
+        last = min(self._rows, last + self._chunk_rows)
+        if order.array is not None:
+            return order.array[first:last]
+        if self._order is None or len(self._order) < last - first:
+            self._order = np.empty(last - first, np.int64)
+        rows = self._order[: last - first]
+        fill_order(order.keys, order.bits, order.radix, order.rows, first, rows)
+        return rows
+
+    def _rows_before(self, chunk: int) -> int:
+        batch, part = divmod(chunk, self._chunks_per_batch)
+        return min(self._rows, batch * self._batch_size + part * self._chunk_rows)
+
+    def run(self, order: Order | None, coefficients: Callable[[int, int], Array]) -> Iterator[int]:
+        """Go through all rows once; yields the rows done, several times a second.
+
+        ``coefficients(first, last)``: those of batches first .. last, (last - first, STEP_COLUMNS).
+        """
         space, job = self._space, self._job
         assert space is not None
         job["shuffled"] = order is not None
         self.sums[:] = 0
-        order_view = _read_only(order, _INT64)
         n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
         refresh = True  # the caller, or a callback, may have changed the weights
         start = 0
@@ -368,19 +398,22 @@ class Session:
             seconds = self._pace.limit(CALL_SECONDS)
             stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
             units, bounds = space.shares(self._pace.n_threads)
+            rows = None if order is None else self._rows_between(order, start, stop)
+            job["order_start"] = self._rows_before(start)
+            first_batch = start // self._chunks_per_batch
+            steps = coefficients(first_batch, -(-stop // self._chunks_per_batch)).reshape(-1)
             began = time.perf_counter()
             self._team(self._pace.n_threads).run(
                 run_chunks, _records(job), _records(space.layers), _records(units), bounds, *self._data,
-                order_view, self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
+                _read_only(rows, _INT64), self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
                 space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
-                coefficients, 0, start, stop, self.sums,
+                steps, first_batch, start, stop, self.sums,
             )  # fmt: skip
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-7)
             self._pace.record(stop - start, seconds)
             start = stop
-            batch, chunk = divmod(start, self._chunks_per_batch)
-            yield min(self._rows, batch * self._batch_size + chunk * self._chunk_rows)
+            yield self._rows_before(start)
 
 
 class CompiledTrainer(Trainer):
@@ -401,12 +434,16 @@ class CompiledTrainer(Trainer):
     def __exit__(self, *error: object) -> None:
         self._session.__exit__(*error)
 
-    def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
         """Train on all rows once."""
-        coefficients = np.empty((len(rates), plan.STEP_COLUMNS))
-        coefficients[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + 1, rates)
-        coefficients[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay
         sums = self._session.sums
-        for rows in self._session.run(order, coefficients.reshape(-1)):
-            yield Progress(rows, float(sums[plan.LOSS_SUM]), float(sums[plan.WEIGHT_SUM]))
+
+        def coefficients(first: int, last: int) -> Array:
+            table = np.empty((last - first, plan.STEP_COLUMNS))
+            table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + first + 1, rates[first:last])
+            table[:, plan.SHRINK] = 1 - rates[first:last] * self._recipe.weight_decay
+            return table
+
+        for rows in self._session.run(order, coefficients):
+            yield Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
         self._steps += len(rates)

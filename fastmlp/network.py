@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from fastmlp.exceptions import DivergenceError
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
+from fastmlp.shuffle import Order
 from fastmlp.validation import (
     Data,
     check_activations,
@@ -65,6 +66,43 @@ class Progress(NamedTuple):
     weight_sum: float
 
 
+class Rates(Protocol):
+    """Learning rates of the steps of an epoch: an array, or what is sliced like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, steps: slice, /) -> Array: ...
+
+
+@dataclass(frozen=True)
+class ScheduledRates:
+    """Learning rates by a schedule, computed for those steps that are asked for: an epoch may have millions.
+
+    Parameters
+    ----------
+    rate : float
+    schedule : Schedule
+    first_step, steps : int
+        The epoch's first step, and how many there are in an epoch.
+    total_steps : int
+        Of the whole training.
+    """
+
+    rate: float
+    schedule: Schedule
+    first_step: int
+    steps: int
+    total_steps: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, steps: slice, /) -> Array:
+        start, stop, _ = steps.indices(self.steps)
+        step = np.arange(self.first_step + start, self.first_step + stop, dtype=np.float64)
+        return self.rate * self.schedule.factor(step, self.total_steps, self.steps)
+
+
 class Trainer(ABC):
     """A training in an engine: the data, the optimizer's state and the number of steps made; a context manager."""
 
@@ -75,15 +113,15 @@ class Trainer(ABC):
         pass
 
     @abstractmethod
-    def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
         """Train on all rows once, a step for each minibatch, pausing several times a second.
 
         Parameters
         ----------
-        order : ndarray of int64 (rows,) or None
+        order : Order or None
             The order of rows; None for the order of the data.
-        rates : ndarray of float64 (steps,)
-            Learning rate of each step.
+        rates : Rates
+            Learning rate of each step, as slices and a length.
         """
 
 
@@ -440,9 +478,9 @@ class Network(ABC):
                 for epoch in range(epochs):
                     run.epoch, run.rows_done = epoch + 1, 0
                     # The order within a batch means nothing.
-                    order = self._generator.permutation(data.rows) if shuffle and steps > 1 else None
-                    step = np.arange(epoch * steps, (epoch + 1) * steps, dtype=np.float64)
-                    for done in trainer.epoch(order, rate * plan.factor(step, epochs * steps, steps)):
+                    order = Order(data.rows, self._generator) if shuffle and steps > 1 else None
+                    rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
+                    for done in trainer.epoch(order, rates):
                         self._check_progress(done, good, run, rate)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)

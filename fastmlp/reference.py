@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp import parameters as params
-from fastmlp.network import Network, Progress, Recipe, Trainer
+from fastmlp.network import Network, Progress, Rates, Recipe, Trainer
+from fastmlp.shuffle import Order
 from fastmlp.validation import Data, check_finite
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,16 +123,17 @@ class _ReferenceTrainer(Trainer):
         self._parameters = arrays
         self._states = [(np.zeros_like(array), np.zeros_like(array)) for array in arrays]
 
-    def epoch(self, order: Array | None, rates: Array) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
         rows = len(self._x)
-        coefficients = self._recipe.optimizer.coefficient_table(self._steps + 1, rates)
+        rate = rates[0 : len(rates)]
+        coefficients = self._recipe.optimizer.coefficient_table(self._steps + 1, rate)
         loss_sum = weight_sum = 0.0
         reported = time.monotonic()
         for step, start in enumerate(range(0, rows, self._batch_size)):
             stop = min(start + self._batch_size, rows)
             batch = slice(start, stop) if order is None else order[start:stop]
             with np.errstate(over="ignore", invalid="ignore"):
-                loss, weight = self._step(batch, stop - start, float(rates[step]), coefficients[step].tolist())
+                loss, weight = self._step(batch, stop - start, float(rate[step]), coefficients[step].tolist())
             loss_sum += loss
             weight_sum += weight
             self._steps += 1

@@ -204,8 +204,8 @@ def _check_rows(n_given: int, rows: int, argument: str) -> None:
 
 def _check_labels(labels: Array, outputs: int) -> Array:
     classes = max(outputs, 2)
-    wrong = (labels < 0) | (labels >= classes)
-    if wrong.any():
+    if labels.min() < 0 or labels.max() >= classes:  # without a temporary as long as the labels
+        wrong = (labels < 0) | (labels >= classes)
         row = int(np.argmax(wrong))
         raise ValueError(
             f"y has the class label {labels[row]} in row {row}, but labels of this network are whole numbers "

@@ -16,6 +16,7 @@ import pytest
 from fastmlp import MLP
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
+from fastmlp.engine import compile_kernels
 from fastmlp.kernels.team import Team
 from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
 
@@ -286,7 +287,7 @@ def test_ctrl_c_leaves_what_was_learned(ctrl_c, sizes, batch_size, n_threads):
     x, y = rng.random((5000, 64)), rng.integers(0, 10, 5000)
     net = MLP(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", random_state=0, n_threads=n_threads)
     before = net.theta
-    net.eval_loss(x[:9], y[:9])  # compiled
+    compile_kernels(net.dtype)
     with pytest.raises(KeyboardInterrupt):
         net.fit(x, y, epochs=100_000, batch_size=batch_size, callbacks=[ctrl_c])
     assert 0 < len(net.loss_curve_) < 100_000
@@ -303,7 +304,7 @@ def test_ctrl_c_waits_neither_for_the_epoch_nor_for_the_minibatch(ctrl_c, batch_
     rng = np.random.default_rng(0)
     x, y = rng.random((200_000, 64), dtype=np.float32), rng.integers(0, 2, 200_000)
     net = MLP((64, 2000, 1000, 2), ("relu", "relu", "softmax"), "cross_entropy", random_state=0, n_threads=n_threads)
-    net.eval_loss(x[:9], y[:9])  # compiled
+    compile_kernels(net.dtype)
     with pytest.raises(KeyboardInterrupt):
         net.fit(x, y, epochs=3, batch_size=batch_size, callbacks=[ctrl_c])
     waited = time.perf_counter() - ctrl_c.sent

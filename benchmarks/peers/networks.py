@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import cycle
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def network_training(network: Network, task: Task) -> Training:
     resources = ExitStack()
     trainer = resources.enter_context(network._trainer(data, min(task.problem.batch_size, task.rows), recipe))
     rates = np.full(task.steps, rate)
-    orders = task.orders()
+    orders = cycle(task.shuffles())
     good, run = network._buffer.copy(), Run(network, task.rows, epochs=1)
 
     def epoch() -> None:

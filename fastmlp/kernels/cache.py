@@ -108,7 +108,10 @@ class KernelCache(caching._Cache):
         if not self._enabled or not self.cache_path:
             return
         path = self._path(sig, data.codegen)
-        payload = serialize.dumps(data._reduce())
+        try:
+            payload = serialize.dumps(data._reduce())
+        except RuntimeError:  # numba has no machine code to give away: somebody pressed Ctrl-C just when it arrived
+            return
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")

@@ -10,7 +10,7 @@ from fastmlp.kernels.simd import LINE_BYTES, copy, index, prefetch
 @device
 def sample(job, order, position):
     """The row of the data that stands at a position of the epoch."""
-    return order[index(position)] if job.shuffled else position
+    return order[index(position - job.order_start)] if job.shuffled else position
 
 
 @device

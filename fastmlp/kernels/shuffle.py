@@ -1,0 +1,35 @@
+"""A stretch of a random order of rows, computed; the formula is described in :mod:`fastmlp.shuffle`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastmlp.kernels.jit import formula, kernel
+from fastmlp.kernels.simd import index
+from fastmlp.shuffle import add_hashes
+
+_ZERO = np.uint64(0)
+
+
+@formula
+def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):
+    """Where a bijection of 0 .. radix * 2^bits sends a position."""
+    left, right = position & ones, position >> bits
+    left, right = add_hashes(left, right, k0, k1, ones, radix)
+    left, right = add_hashes(left, right, k2, k3, ones, radix)
+    left, right = add_hashes(left, right, k4, k5, ones, radix)
+    left, right = add_hashes(left, right, k6, k7, ones, radix)
+    return (right << bits) | left
+
+
+@kernel
+def fill_order(keys, bits, radix, rows, first, out):
+    """out (count,) = rows of the data at positions first, first + 1, ... of the epoch; all of them below ``rows``."""
+    bits, radix = np.uint64(bits), np.uint64(radix)
+    ones = (np.uint64(1) << bits) - np.uint64(1)
+    k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
+    for i in range(len(out)):
+        out[index(i)] = _permuted(np.uint64(first + i), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
+    for i in range(len(out)):
+        while out[index(i)] >= rows:
+            out[index(i)] = _permuted(np.uint64(out[index(i)]), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)

@@ -1,0 +1,91 @@
+"""The order of samples in an epoch: a random permutation that takes neither memory nor time.
+
+Drawing a permutation of ten million rows takes longer than an epoch has to spare, and eight bytes a row. Beyond a size
+at which that begins to matter, the row at a position of the epoch is computed instead, by a keyed bijection of 0 ..
+rows - 1: a Feistel network over the digits (left, right) of the position in the mixed radix (2^bits, radix), as in Black
+and Rogaway, *Ciphers with arbitrary finite domains* (2002), section 5, with rounds of a 32-bit integer hash. The few
+results that are not below ``rows`` are sent through it again until they are ("cycle walking", section 3 there), which
+keeps it a bijection.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels.jit import formula
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DRAWN_ROWS = 1 << 16
+"""Up to so many rows, the permutation is drawn: then all of them are equally likely."""
+
+ROUNDS = 4
+"""Each changes both digits."""
+
+_MASK, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MULTIPLIER_1, _MULTIPLIER_2 = np.uint64(0x21F0AAAD), np.uint64(0x735A2D97)
+_SHIFT_1, _SHIFT_2 = np.uint64(16), np.uint64(15)
+
+
+@formula
+def add_hashes(left: Any, right: Any, key_1: Any, key_2: Any, ones: Any, radix: Any) -> Any:
+    """Add a hash of each digit to the other one: to the left, modulo ``ones`` + 1, and then to the right, modulo ``radix``.
+
+    The hash, of 32 bits, is that of Wellons, *Hash Prospector* (2018), "lowbias32".
+    """
+    x = (right ^ key_1) & _MASK
+    x = ((x ^ (x >> _SHIFT_1)) * _MULTIPLIER_1) & _MASK
+    x = ((x ^ (x >> _SHIFT_2)) * _MULTIPLIER_2) & _MASK
+    left = (left + (x ^ (x >> _SHIFT_2))) & ones
+    x = (left ^ key_2) & _MASK
+    x = ((x ^ (x >> _SHIFT_1)) * _MULTIPLIER_1) & _MASK
+    x = ((x ^ (x >> _SHIFT_2)) * _MULTIPLIER_2) & _MASK
+    right = right + (((x ^ (x >> _SHIFT_2)) * radix) >> _32)
+    return left, right - radix * (right >= radix)
+
+
+class Order:
+    """A random order of rows.
+
+    Parameters
+    ----------
+    rows : int
+    generator : numpy.random.Generator
+    """
+
+    def __init__(self, rows: int, generator: np.random.Generator) -> None:
+        self.rows = rows
+        self.array: Array | None = None
+        if rows <= DRAWN_ROWS:
+            self.array = generator.permutation(rows)
+            return
+        self.keys = generator.integers(0, 1 << 32, 2 * ROUNDS, dtype=np.uint64)
+        self.bits = math.isqrt(rows).bit_length()
+        self.radix = -(-rows // (1 << self.bits))
+
+    @classmethod
+    def given(cls, array: Array) -> Order:
+        """An order that is already an array of row numbers."""
+        order = cls.__new__(cls)
+        order.rows, order.array = len(array), np.ascontiguousarray(array, np.int64)
+        return order
+
+    def __getitem__(self, positions: slice) -> Array:
+        """Rows at some positions, in plain NumPy; int64."""
+        if self.array is not None:
+            return self.array[positions]
+        rows = self._permuted(np.arange(positions.start, min(positions.stop, self.rows), dtype=np.uint64))
+        while (beyond := rows >= self.rows).any():
+            rows[beyond] = self._permuted(rows[beyond])
+        return rows.astype(np.int64)
+
+    def _permuted(self, positions: Array) -> Array:
+        bits, ones, radix = (np.uint64(number) for number in (self.bits, (1 << self.bits) - 1, self.radix))
+        left, right = positions & ones, positions >> bits
+        for key_1, key_2 in self.keys.reshape(-1, 2):
+            left, right = add_hashes.py_func(left, right, key_1, key_2, ones, radix)
+        result: Array = (right << bits) | left
+        return result

@@ -1,0 +1,47 @@
+"""What training takes beside the caller's array: a fixed amount and some multiples of the parameters."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP
+from tests.test_invariants import run_python
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not say how much memory a process has had")
+def test_training_takes_little_more_than_the_data():
+    printed = run_python(
+        """
+        import resource, sys
+        import numpy as np
+        from fastmlp import MLP
+
+        def most_bytes():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+        rng = np.random.default_rng(0)
+        x, y = np.empty((1_000_000, 28), np.float32), np.zeros(1_000_000, np.int64)
+        rng.random(out=x, dtype=np.float32)
+        y[::2] = 1
+        net = MLP((28, 300, 300, 2), ("relu", "relu", "softmax"), "cross_entropy", random_state=0)
+        net.fit(x[:70_000], y[:70_000], epochs=1, batch_size=1000, optimizer="adam")
+        before = most_bytes()
+        net.fit(x, y, epochs=1, batch_size=1000, optimizer="adam")
+        print(most_bytes() - before, net.theta.nbytes)
+        """
+    )
+    grown, parameters = map(int, printed.split())
+    assert grown < 64 * 2**20 + 6 * parameters
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_callers_array_is_neither_copied_nor_written_to(dtype):
+    x = np.random.default_rng(0).random((50, 4)).astype(dtype)
+    net = MLP((4, 3, 1), dtype=dtype)
+    assert net._check_data(x, np.zeros(50), None).x is x
+    before = x.copy()
+    net.fit(x, np.zeros(50), epochs=2, batch_size=7, optimizer="adam")
+    assert np.array_equal(x, before)
