@@ -28,7 +28,7 @@ from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, padded
 from fastmlp.partition import n_norms, share_units
 from fastmlp.shuffle import ROUNDS, Order
 from fastmlp.threads import Pace, choose_threads, thread_candidates
-from fastmlp.validation import Data
+from fastmlp.validation import Data, compressed, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,7 +61,7 @@ _FIRST_FLOP_PER_SECOND = 4e9
 MOST_SESSIONS = 8
 """Kinds of calls (by shape of the data) that a network is prepared for at the same time."""
 
-_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+_FLOAT64, _INT64, _INT32 = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int32)
 _NO_COEFFICIENTS = np.zeros(plan.STEP_COLUMNS)
 
 
@@ -74,7 +74,15 @@ def _read_only(array: Array | None, dtype: np.dtype[Any]) -> Array:
     return view
 
 
-_NOTHING = {dtype: _read_only(np.empty(0, dtype), dtype) for dtype in (np.dtype(np.float32), _FLOAT64, _INT64)}
+_NOTHING = {dtype: _read_only(np.empty(0, dtype), dtype) for dtype in (np.dtype(np.float32), _FLOAT64, _INT64, _INT32)}
+
+
+def _samples(x: Any, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
+    """Samples as kernels take them: numbers, and for compressed rows their column indices and starts."""
+    if is_sparse(x):
+        values, indices, starts = compressed(x)
+        return _read_only(values, dtype), _read_only(indices, _INT32), _read_only(starts, _INT64)
+    return _read_only(x, dtype), _NOTHING[_INT32], _NOTHING[_INT64]
 
 
 def _records(records: Array) -> Array:
@@ -112,7 +120,7 @@ class Engine:
         self._activations = activations
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
-        self._spare: dict[tuple[int, int], _Workspace] = {}
+        self._spare: dict[tuple[int, int, bool], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
         self._spaces_to_predict: dict[int, list[_SpaceToPredict]] = {}
 
@@ -133,11 +141,14 @@ class Engine:
         job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
         return job
 
-    def make_layers(self, rows: int) -> tuple[Array, int, int]:
-        """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas."""
+    def make_layers(self, rows: int, sparse: bool = False) -> tuple[Array, int, int]:
+        """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas.
+
+        Sparse inputs stay outside.
+        """
         layers = np.zeros(self.n_layers, plan.LAYER)
         room = rows + plan.SLACK_ROWS
-        activations, deltas, transposed = room * self.widths[0], 0, 0
+        activations, deltas, transposed = 0 if sparse else room * self.widths[0], 0, 0
         inputs = 0
         for number, layer in enumerate(layers):
             fan_in, fan_out = self.sizes[number], self.sizes[number + 1]
@@ -165,10 +176,10 @@ class Engine:
         """Elements of so many transposed panels of the outputs, and of two rows beside them."""
         return blocks * -(-self.sizes[-1] // TRANSPOSE) * TRANSPOSE * PANEL_ROWS + 2 * plan.RUN
 
-    def chunk_rows(self, batch_size: int) -> int:
+    def chunk_rows(self, batch_size: int, sparse: bool = False) -> int:
         """Rows of a batch that are worked on at once; a function of the sizes only, because the bits of a gradient depend on it."""
-        row_bytes = self.dtype.itemsize * (self.widths[0] + 2 * sum(self.widths[1:]))
-        least = LAYERED_CHUNK_ROWS if self.is_layered(batch_size) else LEAST_CHUNK_ROWS
+        row_bytes = self.dtype.itemsize * (self.widths[0] * (not sparse) + 2 * sum(self.widths[1:]))
+        least = LAYERED_CHUNK_ROWS if self.is_layered(batch_size) and not sparse else LEAST_CHUNK_ROWS
         most = max(least, WORKSPACE_BYTES // row_bytes)
         most = min(most, max(4 * PANEL_ROWS, int(CHUNK_FLOP / self.flop_per_row)))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
@@ -184,9 +195,9 @@ class Engine:
             return 1
         return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
 
-    def take_workspace(self, chunk_rows: int, n_threads: int) -> _Workspace:
+    def take_workspace(self, chunk_rows: int, n_threads: int, sparse: bool) -> _Workspace:
         """Buffers for chunks of so many rows, for one user at a time: the last that was given back, if it fits."""
-        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads)
+        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads, sparse)
         return self._spare.pop(key, None) or _Workspace(self, *key)
 
     def give_back_workspace(self, space: _Workspace) -> None:
@@ -195,7 +206,16 @@ class Engine:
 
     def session(self, data: Data, batch_size: int, optimizer: int, *, n_states: int = 0, **options: Any) -> Session:
         """A session for data of this shape; one that has no state may have been used before."""
-        key = (data.rows, data.labels is None, data.weight is None, batch_size, optimizer, self.n_threads, *options.items())
+        key = (
+            data.rows,
+            data.sparse,
+            data.labels is None,
+            data.weight is None,
+            batch_size,
+            optimizer,
+            self.n_threads,
+            *options.items(),
+        )
         kept = None if n_states else self._sessions.pop(key, None)
         return kept or Session(self, None if n_states else key, data, batch_size, optimizer, n_states=n_states, **options)
 
@@ -210,6 +230,8 @@ class Engine:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
         mode = plan.GRADIENT_ONLY if gradient else plan.LOSS_ONLY
         with self.session(data, data.rows, mode, mean=False).on(buffer, data) as session:
+            if data.sparse:
+                session.gradient[:] = 0  # the first layer's is added to what is there
             for _ in session.run(None, lambda first, last: _NO_COEFFICIENTS):
                 pass
             return session.sums.item(plan.LOSS_SUM), session.gradient.copy() if gradient else None
@@ -220,6 +242,8 @@ class Engine:
         out = np.empty((rows, self.sizes[-1]), self.dtype)
         flop_per_row = self.flop_per_row / 3
         n_threads = self.threads_for(rows, flop_per_row=flop_per_row)
+        samples = _samples(x, self.dtype)
+        sparse = samples[1] is not _NOTHING[_INT32]
         spaces = self._spaces_to_predict.setdefault(n_threads, [])
         try:  # popping is atomic: two threads that predict at once have a space each
             space = spaces.pop()
@@ -228,7 +252,7 @@ class Engine:
         step = max(PANEL_ROWS, int(CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / flop_per_row))
         finite = True
         for start in range(0, rows, step):
-            finite = space.run(_read_only(x, self.dtype), buffer, out.reshape(-1), start, min(start + step, rows)) and finite
+            finite = space.run(sparse, samples, buffer, out.reshape(-1), start, min(start + step, rows)) and finite
         spaces.append(space)
         return out, finite
 
@@ -251,24 +275,28 @@ class _SpaceToPredict:
         job = engine.job.copy()
         job["scratch_stride"] = stride
         self._finite = aligned_zeros(8 * n_threads, dtype)
+        self._job, self._sparse = job, False
         self._before = _records(job), _records(engine.make_layers(PANEL_ROWS)[0])
         self._scratch = aligned_zeros(n_threads * stride, dtype)
         self._team = Team(n_threads)
 
-    def run(self, x: Array, buffer: Array, out: Array, start: int, stop: int) -> bool:
-        """Rows start .. stop of x and out, both flat; returns whether all numbers read are finite."""
-        self._team.run(predict_rows, *self._before, x, buffer, self._scratch, out, start, stop, self._finite)
+    def run(self, sparse: bool, samples: tuple[Array, Array, Array], buffer: Array, out: Array, start: int, stop: int) -> bool:
+        """Rows start .. stop of the samples and of out, which is flat; returns whether all numbers read are finite."""
+        if sparse != self._sparse:
+            self._job["sparse"] = self._sparse = sparse
+        self._team.run(predict_rows, *self._before, *samples, buffer, self._scratch, out, start, stop, self._finite)
         return all(self._finite.item(8 * thread) == 0 for thread in range(self._team.n_threads))
 
 
 class _Workspace:
     """Buffers that a kernel works in; what they hold means nothing between two calls."""
 
-    def __init__(self, engine: Engine, rows: int, n_threads: int) -> None:
+    def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool) -> None:
         dtype = engine.dtype
-        self.key = (rows, n_threads)
-        self.layers, activations, deltas = engine.make_layers(rows)
-        self.layered = engine.is_layered(rows)
+        self.key = (rows, n_threads, sparse)
+        self._sparse = sparse
+        self.layers, activations, deltas = engine.make_layers(rows, sparse)
+        self.layered = engine.is_layered(rows) and not sparse
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
         if self.layered:
@@ -291,7 +319,7 @@ class _Workspace:
     def shares(self, n_threads: int) -> tuple[Array, Array]:
         """Units, and the first unit of each of so many threads."""
         if n_threads not in self._shares:
-            self._shares[n_threads] = share_units(self._sizes, self._widths, n_threads, self._most_columns)
+            self._shares[n_threads] = share_units(self._sizes, self._widths, n_threads, self._most_columns, self._sparse)
         return self._shares[n_threads]
 
 
@@ -314,11 +342,14 @@ class Session:
         n_states: int = 0,
         l2: float = 0.0,
         max_norm: float = 0.0,
+        still: bool = False,
+        plain: bool = False,
     ) -> None:
         self.key = key
         self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
         dtype = engine.dtype
-        chunk_rows = engine.chunk_rows(batch_size)
+        self._sparse = data.sparse
+        chunk_rows = engine.chunk_rows(batch_size, data.sparse)
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
         n_threads = engine.threads_for(chunk_rows, -(-data.rows // chunk_rows))
@@ -326,13 +357,15 @@ class Session:
         self._most_threads = n_threads
         length = engine.layout.length
         self._states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
-        needs_gradient = optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
+        needs_gradient = data.sparse or optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
         self.gradient = aligned_zeros(length if needs_gradient else 1, dtype)
         self.sums = aligned_zeros(2, _FLOAT64)
         job = engine.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["prefetches"] = data.x.nbytes > CACHE_BYTES
+        job["sparse"] = data.sparse
+        job["still"], job["plain"] = still, plain
+        job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
@@ -345,12 +378,12 @@ class Session:
         dtype = self._engine.dtype
         self._buffer = buffer
         self._data = (
-            _read_only(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, _INT64), _read_only(data.weight, dtype),
+            *_samples(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, _INT64), _read_only(data.weight, dtype),
         )  # fmt: skip
         return self
 
     def __enter__(self) -> Self:
-        space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads)
+        space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads, self._sparse)
         self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
         return self
 
@@ -425,6 +458,7 @@ class CompiledTrainer(Trainer):
         self._session = engine.session(
             data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
+            still=data.sparse and recipe.optimizer.still, plain=data.sparse and recipe.optimizer.plain,
         ).on(buffer, data)  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -66,6 +66,19 @@ class Optimizer:
                 raise ValueError(f"{self.name}: {option} must be at least 0 and below {highest:g}, got {value!r}.")
         return replace(self, options={**self.options, **options})
 
+    @property
+    def still(self) -> bool:
+        """Whether a gradient of zero changes neither a weight nor the state, so that weights without one can be left out; tried."""
+        before = (2.0, 3.0, 5.0)
+        w, s1, s2 = before
+        return tuple(map(float, self.step.py_func(w, 0.0, s1, s2, *self.coefficient_table(7, np.array([0.5]))[0]))) == before
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step is w - c0 * g, so that parts of a gradient may be subtracted one after the other; tried."""
+        w, g, c0 = 2.0, 3.0, 0.25
+        return self.n_states == 0 and float(self.step.py_func(w, g, 0.0, 0.0, c0, *[0.0] * (N_COEFFICIENTS - 1))[0]) == w - c0 * g
+
     def coefficient_table(self, first_step: int, rates: Array) -> Array:
         """The coefficients of the steps ``first_step``, ``first_step`` + 1, ...; shape (len(rates), N_COEFFICIENTS), float64."""
         t = np.arange(first_step, first_step + len(rates), dtype=np.float64)

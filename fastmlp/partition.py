@@ -12,7 +12,7 @@ from fastmlp.kernels.plan import STRIP_ROWS, UNIT, UNIT_ELEMENTS
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def _strips(sizes: Sequence[int], widths: Sequence[int], most_columns: int) -> Iterator[tuple[int, ...]]:
+def _strips(sizes: Sequence[int], widths: Sequence[int], most_columns: int, sparse: bool) -> Iterator[tuple[int, ...]]:
     """Units of the fewest rows that are worth a register tile: each column of blocks from top to bottom, layer by layer."""
     norms = 0
     for layer, (fan_in, width) in enumerate(zip(sizes[:-1], widths[1:], strict=True)):
@@ -20,7 +20,10 @@ def _strips(sizes: Sequence[int], widths: Sequence[int], most_columns: int) -> I
             columns = min(most_columns, width - column)
             for row in range(0, fan_in, STRIP_ROWS):
                 rows = min(STRIP_ROWS, fan_in - row)
-                yield layer, row, rows, row + rows == fan_in, column, columns, norms + row
+                bias = row + rows == fan_in and not (sparse and layer == 0)
+                yield layer, row, rows, bias, column, columns, norms + row
+            if sparse and layer == 0:
+                yield layer, fan_in, 0, True, column, columns, norms + fan_in
             norms += fan_in + 1
 
 
@@ -29,7 +32,9 @@ def n_norms(sizes: Sequence[int], widths: Sequence[int], most_columns: int) -> i
     return sum((fan_in + 1) * -(-width // most_columns) for fan_in, width in zip(sizes[:-1], widths[1:], strict=True))
 
 
-def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int) -> tuple[Array, Array]:
+def share_units(
+    sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int, sparse: bool = False
+) -> tuple[Array, Array]:
     """Units of about the same work for each thread.
 
     Parameters
@@ -39,6 +44,8 @@ def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int, mos
     n_threads : int
     most_columns : int
         Of a unit.
+    sparse : bool
+        Whether samples are sparse: the bias of the first layer is then a unit of its own.
 
     Returns
     -------
@@ -46,7 +53,7 @@ def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int, mos
     bounds : ndarray of int64 (n_threads + 1,)
         The units of thread t are bounds[t] .. bounds[t + 1].
     """
-    strips = np.array(list(_strips(sizes, widths, most_columns)), UNIT)
+    strips = np.array(list(_strips(sizes, widths, most_columns, sparse)), UNIT)
     work = np.cumsum((strips["rows"] + strips["bias"]) * strips["columns"], dtype=np.float64)
     # A strip belongs to the thread in whose share its middle lies.
     middle = work - np.diff(work, prepend=0) / 2
@@ -59,6 +66,7 @@ def share_units(sizes: Sequence[int], widths: Sequence[int], n_threads: int, mos
         if (
             unit is not None
             and not unit["bias"]
+            and strip["rows"]
             and (unit["layer"], unit["column"]) == (strip["layer"], strip["column"])
             and (unit["rows"] + strip["rows"]) * unit["columns"] <= UNIT_ELEMENTS
         ):

@@ -18,7 +18,7 @@ import numpy as np
 from fastmlp import parameters as params
 from fastmlp.network import Network, Progress, Rates, Recipe, Trainer
 from fastmlp.shuffle import Order
-from fastmlp.validation import Data, check_finite
+from fastmlp.validation import Data, check_finite, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -87,7 +87,8 @@ class ReferenceMLP(Network):
         return w_grad, b_grad
 
     def _outputs(self, x: Array) -> Array:
-        check_finite(x, "x")
+        if not is_sparse(x):
+            check_finite(x, "x")
         with np.errstate(over="ignore", invalid="ignore"):
             return self._forward(x, self._w, self._b)[1][-1]
 
@@ -124,7 +125,7 @@ class _ReferenceTrainer(Trainer):
         self._states = [(np.zeros_like(array), np.zeros_like(array)) for array in arrays]
 
     def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
-        rows = len(self._x)
+        rows = self._x.shape[0]
         rate = rates[0 : len(rates)]
         coefficients = self._recipe.optimizer.coefficient_table(self._steps + 1, rate)
         loss_sum = weight_sum = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class Data:
 
     Parameters
     ----------
-    x : ndarray (rows, features)
+    x : ndarray (rows, features), or a scipy.sparse matrix of compressed rows
     y : ndarray (rows, outputs) or None
         Targets; None where there are labels.
     labels : ndarray of int64 (rows,) or None
@@ -34,7 +35,7 @@ class Data:
         Sample weights; None for equal weights.
     """
 
-    x: Array
+    x: Any
     y: Array | None
     labels: Array | None
     weight: Array | None
@@ -43,6 +44,11 @@ class Data:
     def rows(self) -> int:
         """Number of samples."""
         return int(self.x.shape[0])
+
+    @property
+    def sparse(self) -> bool:
+        """Whether samples are compressed rows."""
+        return is_sparse(self.x)
 
     def targets(self, outputs: int) -> Array:
         """Targets (rows, outputs), one-hot where there are labels."""
@@ -168,20 +174,57 @@ def check_finite(array: Array, argument: str) -> None:
             )
 
 
-def check_x(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") -> Array:
+def is_sparse(x: Any) -> bool:
+    """Whether this is a matrix of scipy.sparse; does not import it for those who have none."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(x))
+
+
+def _check_sparse(x: Any, features: int, dtype: np.dtype[Any], argument: str) -> Any:
+    """Compressed rows, whose indices a kernel may trust."""
+    if x.ndim != 2 or x.shape[1] != features or x.shape[0] == 0:
+        raise ValueError(f"{argument} must have the shape (n, {features}) and at least one row, got a sparse matrix of {x.shape}.")
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{argument} must be a matrix of real numbers, got dtype {x.dtype}; convert it first.")
+    rows = x.tocsr()
+    starts, indices = rows.indptr, rows.indices
+    counts_up = len(starts) == x.shape[0] + 1 and starts[0] == 0 and not (np.diff(starts) < 0).any()
+    if not counts_up or starts[-1] > min(len(indices), len(rows.data)):
+        raise ValueError(f"{argument} is a damaged sparse matrix: its indptr does not count up to the number of values.")
+    indices = indices[: starts[-1]]
+    if len(indices) and (indices.min() < 0 or indices.max() >= features):
+        raise ValueError(f"{argument} is a damaged sparse matrix: it has a column index outside 0 .. {features - 1}.")
+    with np.errstate(over="ignore"):
+        rows = rows.astype(dtype, copy=False)
+    if not np.isfinite(rows.data).all():
+        raise ValueError(
+            f"{argument} must hold finite numbers in the range of {dtype}, got nan or infinity; remove or impute such rows."
+        )
+    return rows
+
+
+def compressed(x: Any) -> tuple[Array, Array, Array]:
+    """Values, column indices (int32) and starts of rows (int64) of a checked sparse matrix."""
+    return x.data, np.ascontiguousarray(x.indices, np.int32), np.ascontiguousarray(x.indptr, np.int64)
+
+
+def check_x(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") -> Any:
     """Samples (rows, features), C-contiguous, in the dtype of the network; one sample may come as (features,)."""
     array = check_x_shape(x, features, dtype, argument)
-    check_finite(array, argument)
+    if not is_sparse(array):
+        check_finite(array, argument)
     return array
 
 
-def check_x_shape(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") -> Array:
+def check_x_shape(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") -> Any:
     """The same, but for nan and infinity, which a kernel finds sooner."""
     if (
         type(x) is np.ndarray and x.dtype == dtype and x.ndim == 2 and x.shape[1] == features and x.shape[0] > 0
         and x.flags.c_contiguous
     ):  # fmt: skip
         return x  # in no time, for those who ask for one sample at a time
+    if is_sparse(x):
+        return _check_sparse(x, features, dtype, argument)
     array = _as_numbers(x, argument, dtype)
     if array.ndim == 1 and array.size == features and features > 0:
         array = array.reshape(1, -1)
@@ -226,7 +269,7 @@ def _check_target_range(y: Array, loss: Loss) -> None:
 def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, loss: Loss, dtype: np.dtype[Any]) -> Data:
     """Samples with their targets and weights."""
     samples = check_x(x, features, dtype)
-    rows = len(samples)
+    rows = samples.shape[0]
     weight = None if sample_weight is None else check_weight(sample_weight, rows, dtype)
 
     if type(y) is np.ndarray and y.dtype == dtype and y.shape == (rows, outputs) and y.flags.c_contiguous:
@@ -234,7 +277,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         _check_target_range(y, loss)
         return Data(samples, y, None, weight)
     raw = _as_numbers(y, "y", None)
-    is_row = np.ndim(x) == 1
+    is_row = not is_sparse(x) and np.ndim(x) == 1
     labels_given = loss.classification and raw.dtype.kind in "iub"
     if labels_given and raw.ndim == 0 and is_row:
         raw = raw.reshape(1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fastmlp.kernels.delta import delta_panel
-from fastmlp.kernels.forward import forward_panel
+from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, gather_targets, gather_weights, prefetch_samples, total_weight
 from fastmlp.kernels.gradient import (
+    clear_block,
     gradient_block,
     prefetch_to_update,
     prefetch_weights,
@@ -21,8 +22,9 @@ from fastmlp.kernels.output import (
     transpose_panel,
     weigh,
 )
-from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, STEP_COLUMNS, UNIT_SCRATCH, WEIGHT_SUM
+from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, SHRINK, STEP_COLUMNS, UNIT_SCRATCH, WEIGHT_SUM
 from fastmlp.kernels.simd import TRANSPOSE, flush_denormals, index, restore_denormals
+from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier
 
 
@@ -112,8 +114,8 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
 
 
 @kernel
-def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, labels, weights, order, parameters, transposed,
-               refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+               transposed, refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
                coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch, run by ``n_threads`` threads at once.
 
@@ -123,7 +125,9 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
     threads, and sums over them are made in order.
 
     x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read
-    only; those that the job does not use have any length. parameters, state1, state2, gradient: laid out as ``layers``
+    only; those that the job does not use have any length. Where job.sparse, x, indices and starts are compressed rows (see
+    :mod:`fastmlp.kernels.sparse`), and the gradient of the first layer is zero before and after. parameters, state1,
+    state2, gradient: laid out as ``layers``
     says. constants: a row of zeros, then a one. coefficients (batches, STEP_COLUMNS): of batch first_batch and those
     after it. sums: the weighted loss and the weight are added to it.
     """
@@ -173,8 +177,19 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
             for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
                 first = panel * PANEL_ROWS
                 n = min(PANEL_ROWS, rows - first)
-                _gather(job, layers, x, order, position + first, first, n, activations)
-                forward_panel(layers, job.n_layers, first, n, parameters, activations, deltas)
+                first_layer = 0
+                if job.sparse:
+                    first_layer = 1
+                    bottom = layers[0]
+                    sparse_affine(
+                        job, bottom, x, indices, starts, order, position + first, n, parameters,
+                        activations, bottom.outputs + first * bottom.width,
+                    )  # fmt: skip
+                    if job.n_layers > 1:
+                        activate_panel(bottom, first, n, activations, deltas)
+                else:
+                    _gather(job, layers, x, order, position + first, first, n, activations)
+                forward_panel(layers, job.n_layers, first_layer, first, n, parameters, activations, deltas)
                 panel_losses[index(panel)] = _output(
                     job, layers, y, labels, weights, order, position + first, first, n, scale, activations, deltas, scratch, p0
                 )
@@ -193,6 +208,30 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
             c0 = (batch - first_batch) * STEP_COLUMNS
             steps_now = is_last and job.optimizer != GRADIENT_ONLY
             clip = 1.0
+            touched_only = False
+            if job.sparse:
+                first_column, last_column = my_columns(layers[0], thread, n_threads, gradient)
+                touched_only = (
+                    steps_now and job.still and not clips and chunks_per_batch == 1 and job.l2 == 0
+                    and coefficients[index(c0 + SHRINK)] == 1
+                )  # fmt: skip
+                target_array, factor = gradient, type(parameters[0])(1)
+                if touched_only and job.plain:
+                    target_array, factor = parameters, type(parameters[0])(-coefficients[index(c0)])
+                sparse_gradient(
+                    job, layers[0], x, indices, starts, order, position, rows, deltas, factor, target_array,
+                    first_column, last_column,
+                )  # fmt: skip
+                if touched_only:
+                    if not job.plain:
+                        sparse_update(
+                            job, layers[0], indices, starts, order, position, rows, parameters, gradient, state1, state2,
+                            coefficients, c0, first_column, last_column,
+                        )  # fmt: skip
+                else:
+                    target = barrier(sync, n_threads, target)
+                    if target < 0:
+                        break
             # Clipping needs the norm of the whole gradient before the first update: two rounds over the units instead of one.
             for turn in range(2 if clips and steps_now else 1):
                 if turn == 1:
@@ -209,8 +248,11 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                             job, x, y, labels, order, position + rows, thread, n_threads,
                             u - first_unit, last_unit - first_unit,
                         )  # fmt: skip
+                    gradient_is_there = job.sparse and unit.layer == 0 and not unit.bias
+                    if gradient_is_there and touched_only:
+                        continue
                     out, out0, ld = scratch, p0, unit.columns
-                    if keep_gradient:
+                    if keep_gradient or gradient_is_there:
                         out, out0, ld = gradient, layer.weights + unit.row * layer.width + unit.column, layer.width
                     if turn == 0:
                         d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
@@ -220,13 +262,16 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, y, label
                                 pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
                         if steps_now and (n_threads > 1 or not job.shares_weights):
                             prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed)
-                        gradient_block(
-                            layers, unit, rows, number == 0, activations, d, d0, ld_d, constants, out, out0, ld, keep_gradient
-                        )
+                        if not gradient_is_there:
+                            gradient_block(
+                                layers, unit, rows, number == 0, activations, d, d0, ld_d, constants, out, out0, ld, keep_gradient
+                            )
                         if clips:
                             squared_norms(unit, out, out0, ld, norms)
                     if steps_now and (turn == 1 or not clips):
                         update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
+                        if gradient_is_there:
+                            clear_block(unit, out, out0, ld)
                         if not job.layered:
                             transpose_weights(layers, unit, parameters, transposed)
         target = barrier(sync, n_threads, target)

@@ -25,21 +25,26 @@ def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outp
 
 
 @part
-def forward_panel(layers, n_layers, first, rows, parameters, activations, deltas):
-    """All layers for rows first .. first + rows of the workspace, whose inputs have been gathered.
+def forward_panel(layers, n_layers, first_layer, first, rows, parameters, activations, deltas):
+    """Layers from ``first_layer`` for rows first .. first + rows of the workspace; that one's inputs are there.
 
     Leaves a_l of each hidden layer in ``activations`` and f'_l(z_l) in ``deltas``; of the last layer, only its logits.
     """
-    for number in range(n_layers):
+    for number in range(first_layer, n_layers):
         layer = layers[number]
-        o0 = layer.outputs + first * layer.width
         affine(
             layers, number, rows, activations, layer.inputs + first * layer.input_width, layer.input_width,
-            parameters, activations, o0,
+            parameters, activations, layer.outputs + first * layer.width,
         )  # fmt: skip
         if number < n_layers - 1:
-            d0 = layer.deltas + first * layer.width
-            activate_and_slope(layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
+            activate_panel(layer, first, rows, activations, deltas)
+
+
+@part
+def activate_panel(layer, first, rows, activations, deltas):
+    """a_l = f(z_l) in ``activations``, f'(z_l) in ``deltas``, of rows first .. first + rows of the workspace."""
+    o0, d0 = layer.outputs + first * layer.width, layer.deltas + first * layer.width
+    activate_and_slope(layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
 
 
 @part

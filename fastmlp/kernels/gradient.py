@@ -140,3 +140,12 @@ def squared_norms(unit, gradient, g0, ld, norms):
             g = float(gradient[index(g0 + i * ld + j)])
             total += g * g
         norms[index(unit.norms + i)] = total
+
+
+@device
+def clear_block(unit, gradient, g0, ld):
+    """Make a block of gradients zero again."""
+    zero = type(gradient[index(g0)])(0)
+    for i in range(unit.rows):
+        for j in range(unit.columns):
+            gradient[index(g0 + i * ld + j)] = zero

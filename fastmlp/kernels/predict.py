@@ -8,10 +8,11 @@ from fastmlp.kernels.ladders import activate
 from fastmlp.kernels.output import softmax, transpose_panel
 from fastmlp.kernels.plan import PANEL_ROWS, RUN
 from fastmlp.kernels.simd import TRANSPOSE, copy, flush_denormals, index, restore_denormals
+from fastmlp.kernels.sparse import sparse_affine
 
 
 @kernel
-def predict_rows(thread, n_threads, sync, jobs, layers, x, parameters, scratch, out, first_row, last_row, finite):
+def predict_rows(thread, n_threads, sync, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
     """out (rows, outputs) = outputs of the network for rows first_row .. last_row of x (rows, features).
 
     Each thread takes its own panels of rows through all layers, between two buffers in its scratch memory. finite (n_threads * 8,):
@@ -32,15 +33,24 @@ def predict_rows(thread, n_threads, sync, jobs, layers, x, parameters, scratch, 
         rows = min(PANEL_ROWS, last_row - start)
         inputs, outputs = p0, p0 + half
         width = layers[0].input_width
-        for i in range(rows):
-            copy(x, (start + i) * job.features, scratch, inputs + i * width, job.features)
-        for q in range(rounded(rows * width)):  # padding, too: what is found there is looked for in vain, and does no harm
-            seen += scratch[index(inputs + q)] * zero
-        for number in range(job.n_layers - 1):
+        last = layers[job.n_layers - 1]
+        first_layer = 0
+        if job.sparse:
+            first_layer = 1
+            sparse_affine(job, layers[0], x, indices, starts, starts, start, rows, parameters, scratch, outputs)
+            if job.n_layers > 1:
+                activate(layers[0].activation, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter))
+                inputs, outputs = outputs, inputs
+        else:
+            for i in range(rows):
+                copy(x, (start + i) * job.features, scratch, inputs + i * width, job.features)
+            for q in range(rounded(rows * width)):  # padding, too: what is found there is looked for in vain, and does no harm
+                seen += scratch[index(inputs + q)] * zero
+        for number in range(first_layer, job.n_layers - 1):
             hidden_layer(layers, number, rows, scratch, inputs, layers[number].input_width, parameters, scratch, outputs)
             inputs, outputs = outputs, inputs
-        last = layers[job.n_layers - 1]
-        affine(layers, job.n_layers - 1, rows, scratch, inputs, last.input_width, parameters, scratch, outputs)
+        if first_layer < job.n_layers:
+            affine(layers, job.n_layers - 1, rows, scratch, inputs, last.input_width, parameters, scratch, outputs)
         if last.by_row:
             transpose_panel(scratch, outputs, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
             softmax(job.outputs, scratch, z0, z0 + block, z0 + 2 * block, s0)

@@ -1,0 +1,80 @@
+"""The first layer where samples are sparse: its product and its gradient go from one number that is not zero to the next.
+
+Samples are in compressed rows (CSR): row i has the numbers values[starts[i]] .. values[starts[i + 1]] in the columns
+that ``indices`` has at the same places.
+"""
+
+from __future__ import annotations
+
+from fastmlp.kernels.gather import sample
+from fastmlp.kernels.jit import device, part
+from fastmlp.kernels.ladders import update
+from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
+
+
+@part
+def sparse_affine(job, layer, x, indices, starts, order, position, rows, parameters, out, o0):
+    """out (rows, width) at o0 = the samples at positions ``position`` .. times the layer's weights, plus its bias."""
+    vectors = layer.width // lanes(parameters)
+    for i in range(rows):
+        row = sample(job, order, position + i)
+        first = starts[index(row)]
+        count = starts[index(row + 1)] - first
+        for v in range(0, vectors, SINGLE_ROW_VECTORS):
+            j = v * lanes(parameters)
+            sparse_product(
+                min(SINGLE_ROW_VECTORS, vectors - v), x, indices, first, count, parameters, layer.weights + j, layer.width,
+                parameters, layer.bias + j, out, o0 + i * layer.width + j,
+            )  # fmt: skip
+
+
+@device
+def my_columns(layer, thread, n_threads, array):
+    """First and last column of a thread's share of a layer: whole vectors, so that no two threads write to one cache line."""
+    vectors = layer.width // lanes(array)
+    return vectors * thread // n_threads * lanes(array), vectors * (thread + 1) // n_threads * lanes(array)
+
+
+@part
+def sparse_gradient(job, layer, x, indices, starts, order, position, rows, deltas, scale, gradient, first_column, last_column):
+    """gradient (fan_in, width) += scale * samples at positions ``position`` .. transposed, times their deltas; some columns of it.
+
+    With the weights in the place of the gradient, that is a step of plain gradient descent.
+    """
+    step = SINGLE_ROW_VECTORS * lanes(gradient)
+    for i in range(rows):
+        row = sample(job, order, position + i)
+        first = starts[index(row)]
+        count = starts[index(row + 1)] - first
+        for j in range(first_column, last_column, step):
+            sparse_outer(
+                min(SINGLE_ROW_VECTORS, (last_column - j) // lanes(gradient)), x, indices, first, count,
+                deltas, layer.deltas + i * layer.width + j, scale, gradient, layer.weights + j, layer.width,
+            )  # fmt: skip
+
+
+@part
+def sparse_update(job, layer, indices, starts, order, position, rows, parameters, gradient, state1, state2, coefficients, c0,
+                  first_column, last_column):  # fmt: skip
+    """One optimizer step of those weights that the samples have touched, some columns of them; leaves their gradient zero.
+
+    For optimizers that a gradient of zero does not move, which is what a weight has that is come by for the second time.
+    """
+    real = type(parameters[0])
+    zero = real(0)
+    for i in range(rows):
+        row = sample(job, order, position + i)
+        for k in range(starts[index(row)], starts[index(row + 1)]):
+            w0 = layer.weights + indices[index(k)] * layer.width + first_column
+            update(
+                job.optimizer,
+                (
+                    parameters, w0, gradient, w0, state1, state2, last_column - first_column, real(1), zero,
+                    real(coefficients[index(c0)]), real(coefficients[index(c0 + 1)]),
+                    real(coefficients[index(c0 + 2)]), real(coefficients[index(c0 + 3)]),
+                    real(coefficients[index(c0 + 4)]), real(coefficients[index(c0 + 5)]),
+                    real(coefficients[index(c0 + 6)]), real(coefficients[index(c0 + 7)]),
+                ),
+            )  # fmt: skip
+            for j in range(last_column - first_column):
+                gradient[index(w0 + j)] = zero

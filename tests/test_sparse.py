@@ -1,0 +1,129 @@
+"""Samples in compressed rows: the same as the dense ones, whatever is done with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from fastmlp import MLP, OPTIMIZERS, ReferenceMLP
+
+TOLERANCE = {"float64": 1e-9, "float32": 5e-4}
+FEATURES = 50
+
+
+def problem(outputs, rows=200):
+    x = scipy.sparse.random(rows, FEATURES, 0.1, format="lil", random_state=1)
+    x[7] = 0  # a sample without any number
+    return x.tocsr(), np.random.default_rng(0).integers(0, outputs, rows)
+
+
+def network(kind, sizes, dtype, **options):
+    return kind(sizes, ["tanh"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", dtype=dtype, random_state=0, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(FEATURES, 3), (FEATURES, 9, 3), (FEATURES, 200, 30, 2)])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("options", [{}, {"l2": 0.01, "weight_decay": 0.1}, {"max_grad_norm": 0.05}], ids=str)
+def test_training_is_that_of_the_dense_samples(sizes, dtype, optimizer, options):
+    x, y = problem(sizes[-1])
+    fit = {"epochs": 2, "batch_size": 37, "optimizer": optimizer, "learning_rate": 0.01} | options
+    expected = network(ReferenceMLP, sizes, dtype).fit(x.toarray(), y, **fit)
+    reference = network(ReferenceMLP, sizes, dtype).fit(x, y, **fit)
+    ours = [network(MLP, sizes, dtype, n_threads=n).fit(x, y, **fit) for n in (1, 2, 3)]
+    tolerance = TOLERANCE[dtype]
+    for net in (reference, ours[0]):
+        np.testing.assert_allclose(net.theta, expected.theta, rtol=tolerance, atol=tolerance)
+    for net in ours[1:]:
+        assert np.array_equal(net.theta, ours[0].theta)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+@pytest.mark.parametrize("sizes", [(FEATURES, 3), (FEATURES, 9, 3)])
+def test_everything_takes_them(kind, sizes, dtype):
+    x, y = problem(3)
+    net = network(kind, sizes, dtype)
+    dense = x.toarray()
+    tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    for _ in range(2):  # what is kept from one call to the next does no harm
+        np.testing.assert_allclose(net.predict(x), net.predict(dense), **tolerance)
+        np.testing.assert_allclose(net.eval_loss(x, y), net.eval_loss(dense, y), **tolerance)
+        for ours, theirs in zip(net.backprop(x, y)[0], net.backprop(dense, y)[0], strict=True):
+            np.testing.assert_allclose(ours, theirs, **tolerance)
+        for ours, theirs in zip(net.loss_and_grad(net.theta, x, y), net.loss_and_grad(net.theta, dense, y), strict=True):
+            np.testing.assert_allclose(ours, theirs, **tolerance)
+    twin = network(kind, sizes, dtype)
+    net.train_step(x, y, 0.1)
+    twin.train_step(dense, y, 0.1)
+    np.testing.assert_allclose(net.theta, twin.theta, **tolerance)
+
+
+@pytest.mark.parametrize("form", ["csr_array", "csr_matrix", "csc_matrix", "coo_array", "lil_matrix"])
+@pytest.mark.parametrize("indices", [np.int32, np.int64])
+def test_forms(form, indices):
+    x, y = problem(3)
+    given = getattr(scipy.sparse, form)(x)
+    if form.startswith("csr"):
+        given.indices, given.indptr = given.indices.astype(indices), given.indptr.astype(indices)
+    before = given.copy()
+    net = network(MLP, (FEATURES, 9, 3), "float64")
+    np.testing.assert_allclose(net.predict(given), net.predict(x.toarray()))
+    net.fit(given, y, epochs=1, batch_size=10)
+    assert abs(given - before).max() == 0
+
+
+def test_batches_in_several_chunks(monkeypatch):
+    from fastmlp import engine
+
+    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
+    monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 32)
+    x, y = problem(3)
+    for optimizer in ("sgd", "adam"):
+        fit = {"epochs": 2, "batch_size": 90, "optimizer": optimizer, "learning_rate": 0.01}
+        nets = [network(kind, (FEATURES, 9, 3), "float64").fit(x, y, **fit) for kind in (MLP, ReferenceMLP)]
+        np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=1e-9)
+
+
+def test_more_features_than_memory_has_room_for_dense_samples():
+    x = scipy.sparse.random(2000, 300_000, 1e-5, format="csr", random_state=0, dtype=np.float32)
+    net = MLP((300_000, 4, 1), ("relu", "identity"), random_state=0)
+    net.fit(x, np.ones(2000), epochs=1, batch_size=2000, learning_rate=0.1)
+    assert net.predict(x).shape == (2000, 1)
+
+
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+class TestBadInput:
+    def check(self, kind, x, error, message):
+        net = network(kind, (FEATURES, 3), "float32")
+        before = net.theta
+        for call in (net.predict, lambda x: net.fit(x, np.zeros(x.shape[0], int), epochs=1, batch_size=5)):
+            with pytest.raises(error, match=message):
+                call(x)
+        assert np.array_equal(net.theta, before)
+
+    def test_features(self, kind):
+        self.check(kind, scipy.sparse.csr_matrix((5, FEATURES + 1)), ValueError, r"\(n, 50\).*got a sparse matrix of \(5, 51\)")
+
+    def test_empty(self, kind):
+        self.check(kind, scipy.sparse.csr_matrix((0, FEATURES)), ValueError, "at least one row")
+
+    def test_nan(self, kind):
+        x, _ = problem(3)
+        x.data[3] = np.nan
+        self.check(kind, x, ValueError, "finite")
+
+    def test_complex(self, kind):
+        self.check(kind, problem(3)[0].astype(complex), TypeError, "real numbers")
+
+    @pytest.mark.parametrize("column", [-1, FEATURES, 10**6])
+    def test_columns_that_there_are_not(self, kind, column):
+        x, _ = problem(3)
+        x.indices[5] = column
+        self.check(kind, x, ValueError, "damaged")
+
+    def test_rows_that_end_before_they_begin(self, kind):
+        x, _ = problem(3)
+        x.indptr[4] = 0
+        self.check(kind, x, ValueError, "damaged")
