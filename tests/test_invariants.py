@@ -125,7 +125,7 @@ def test_ladders_stand_outside_element_loops():
                 ladder(code, arguments)
             return climb
 
-        for name in ("activate", "activate_and_slope", "loss_terms", "loss_slope", "logit_terms", "update"):
+        for name in ("activate", "activate_and_slope", "loss_and_slope", "logit_terms", "update"):
             setattr(ladders, name, counted(name, getattr(ladders, name)))
 
         import numpy as np

@@ -53,11 +53,11 @@ class Kernel(Generic[P, R]):
     importing numba. Inside compiled code it behaves as the numba dispatcher that it stands for.
     """
 
-    def __init__(self, function: Callable[P, R], *, cache: bool = False, part: bool = False, **options: Any) -> None:
+    def __init__(self, function: Callable[P, R], compiler: str, *, cache: bool = False, **options: Any) -> None:
         self.py_func = function
         self._options = _OPTIONS | options
         self._cache = cache
-        self._part = part
+        self._compiler = compiler
         self._dispatcher: Any = None
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
@@ -78,12 +78,9 @@ class Kernel(Generic[P, R]):
             return self.py_func
         while _before_first_compilation:
             _before_first_compilation.pop()()
-        options = self._options
-        if self._part:
-            from fastmlp.kernels.pipeline import PartCompiler
+        from fastmlp.kernels.pipeline import COMPILERS
 
-            options = options | {"pipeline_class": PartCompiler}
-        dispatcher = numba.njit(**options)(self.py_func)
+        dispatcher = numba.njit(pipeline_class=COMPILERS[self._compiler], **self._options)(self.py_func)
         if self._cache:
             from fastmlp.kernels.cache import KernelCache
 
@@ -103,27 +100,27 @@ class Kernel(Generic[P, R]):
 
 def kernel(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function that Python calls: cached on disk, one compilation per dtype."""
-    return Kernel(function, cache=True, fastmath=FASTMATH)
+    return Kernel(function, "kernel", cache=True, fastmath=FASTMATH, no_cfunc_wrapper=True)
 
 
 def device(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function that only kernels call."""
-    return Kernel(function, fastmath=FASTMATH, **_NO_WRAPPERS)
+    return Kernel(function, "device", fastmath=FASTMATH, **_NO_WRAPPERS)
 
 
 def part(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function that only kernels call and that mostly calls device functions: optimised with the kernel."""
-    return Kernel(function, part=True, fastmath=FASTMATH, **_NO_WRAPPERS)
+    return Kernel(function, "part", fastmath=FASTMATH, **_NO_WRAPPERS)
 
 
 def formula(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function of single numbers: always inlined into the loops over them, or those would not become vectors."""
-    return Kernel(function, fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
+    return Kernel(function, "part", fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
 
 
 def elementary(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a formula whose operations keep their order."""
-    return Kernel(function, fastmath=_EXACT_ORDER, forceinline=True, **_NO_WRAPPERS)
+    return Kernel(function, "part", fastmath=_EXACT_ORDER, forceinline=True, **_NO_WRAPPERS)
 
 
 def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[[Any], Any]) -> Callable[[Any], Any]:

@@ -74,37 +74,26 @@ def _activate_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., An
     return loop
 
 
-def _loss_terms_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
+def _loss_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., Any]) -> Kernel[..., Any]:
     @device
     def loop(a, a0, y, y0, terms, t0, count, parameter):
-        """terms = loss of each output by itself."""
+        """terms = loss of each output by itself, y = dLoss/da."""
         p = type(a[index(a0)])(parameter)
         for q in range(count):
-            terms[index(t0 + q)] = value(a[index(a0 + q)], y[index(y0 + q)], p)
+            output, target = a[index(a0 + q)], y[index(y0 + q)]
+            terms[index(t0 + q)] = value(output, target, p)
+            y[index(y0 + q)] = derivative(output, target, p)
 
     return loop
 
 
-def _loss_slope_loop(derivative: Kernel[..., Any]) -> Kernel[..., Any]:
-    @device
-    def loop(a, a0, y, y0, slope, s0, count, parameter):
-        """slope = dLoss/da."""
-        p = type(a[index(a0)])(parameter)
-        for q in range(count):
-            slope[index(s0 + q)] = derivative(a[index(a0 + q)], y[index(y0 + q)], p)
-
-    return loop
+@device
+def _no_logit_terms(z, z0, y, y0, terms, t0, count):
+    """Never called: the job says whether there are logit terms."""
+    return
 
 
-def _logit_terms_loop(value: Kernel[..., Any] | None) -> Kernel[..., Any]:
-    if value is None:  # never called: the job says that there are no logit terms
-
-        @device
-        def nothing(z, z0, y, y0, terms, t0, count):
-            return
-
-        return nothing
-
+def _logit_terms_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
     @device
     def loop(z, z0, y, y0, terms, t0, count):
         """terms = loss of each output by itself, from the logits."""
@@ -139,7 +128,8 @@ _activations, _losses, _optimizers = ACTIVATIONS.values(), LOSSES.values(), OPTI
 
 activate = ladder([_activate_loop(entry.compiled_value) for entry in _activations])
 activate_and_slope = ladder([_activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative) for entry in _activations])
-loss_terms = ladder([_loss_terms_loop(entry.compiled_value) for entry in _losses])
-loss_slope = ladder([_loss_slope_loop(entry.compiled_derivative) for entry in _losses])
-logit_terms = ladder([_logit_terms_loop(entry.compiled_logits_value) for entry in _losses])
+loss_and_slope = ladder([_loss_and_slope_loop(entry.compiled_value, entry.compiled_derivative) for entry in _losses])
+logit_terms = ladder(
+    [_logit_terms_loop(entry.compiled_logits_value) if entry.compiled_logits_value else _no_logit_terms for entry in _losses]
+)
 update = ladder([_update_loop(entry.step, entry.n_states) for entry in _optimizers])

@@ -12,7 +12,7 @@ from __future__ import annotations
 from fastmlp.kernels.elementary import exp, log
 from fastmlp.kernels.forward import rounded
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.ladders import activate, activate_and_slope, logit_terms, loss_slope, loss_terms
+from fastmlp.kernels.ladders import activate_and_slope, logit_terms, loss_and_slope
 from fastmlp.kernels.plan import PANEL_ROWS, RUN
 from fastmlp.kernels.simd import TRANSPOSE, fold_max, fold_sum, index, repeat_row, transpose_block
 
@@ -62,44 +62,43 @@ def softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0):
 
 
 @device
-def softmax_delta(outputs, scratch, z0, d0, t0, s0):
-    """delta = a * (slope - sum over outputs of slope * a): the product of the slope at d0 with the Jacobian of softmax."""
+def softmax_delta(outputs, scratch, z0, y0, d0, s0):
+    """delta = a * (slope - sum over outputs of slope * a): the product of the slope at y0 with the Jacobian of softmax."""
     count = rounded(outputs * PANEL_ROWS)
     for q in range(count):
-        scratch[index(t0 + q)] = scratch[index(d0 + q)] * scratch[index(z0 + q)]
-    fold_sum(scratch, t0, outputs, scratch, s0)
-    repeat_row(scratch, s0, count // PANEL_ROWS, scratch, t0)
+        scratch[index(d0 + q)] = scratch[index(y0 + q)] * scratch[index(z0 + q)]
+    fold_sum(scratch, d0, outputs, scratch, s0)
+    repeat_row(scratch, s0, count // PANEL_ROWS, scratch, d0)
     for q in range(count):
-        scratch[index(d0 + q)] = scratch[index(z0 + q)] * (scratch[index(d0 + q)] - scratch[index(t0 + q)])
+        scratch[index(d0 + q)] = scratch[index(z0 + q)] * (scratch[index(y0 + q)] - scratch[index(d0 + q)])
 
 
 @part
 def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0):
-    """Loss terms and delta of the last layer, from logits and targets."""
+    """Loss terms and delta of the last layer, from logits and targets. Targets are overwritten."""
     outputs = layer.fan_out
     count = rounded(outputs * PANEL_ROWS)
-    if job.canonical:
-        if layer.by_row:
-            softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
-            return
-        if job.logits:
-            logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
-        activate(layer.activation, (scratch, z0, count, layer.parameter))
-        if not job.logits:
-            loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
-        for q in range(count):
-            scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
-    elif layer.by_row:
+    if job.canonical and layer.by_row:
+        softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
+        return
+    if job.logits:
+        logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
+    if layer.by_row:
         softmax(outputs, scratch, z0, d0, t0, s0)
-        loss_slope(job.loss, (scratch, z0, scratch, y0, scratch, d0, count, job.parameter))
-        softmax_delta(outputs, scratch, z0, d0, t0, s0)
-        loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
     else:
         activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter))
-        loss_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+    if job.canonical:
         for q in range(count):
-            scratch[index(d0 + q)] *= scratch[index(t0 + q)]
-        loss_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+            scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
+    if not job.logits:
+        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+    if job.canonical:
+        return
+    if layer.by_row:
+        softmax_delta(outputs, scratch, z0, y0, d0, s0)
+    else:
+        for q in range(count):
+            scratch[index(d0 + q)] *= scratch[index(y0 + q)]
 
 
 @device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.kernels.jit import formula, kernel
+from fastmlp.kernels.jit import device, formula, kernel
 from fastmlp.kernels.simd import index
 from fastmlp.shuffle import add_hashes
 
@@ -22,14 +22,25 @@ def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):
     return (right << bits) | left
 
 
-@kernel
-def fill_order(keys, bits, radix, rows, first, out):
-    """out (count,) = rows of the data at positions first, first + 1, ... of the epoch; all of them below ``rows``."""
-    bits, radix = np.uint64(bits), np.uint64(radix)
+@device
+def _fill(keys, bits, radix, first, out):
     ones = (np.uint64(1) << bits) - np.uint64(1)
     k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
     for i in range(len(out)):
         out[index(i)] = _permuted(np.uint64(first + i), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
+
+
+@device
+def _walk(keys, bits, radix, rows, out):
+    ones = (np.uint64(1) << bits) - np.uint64(1)
+    k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
     for i in range(len(out)):
         while out[index(i)] >= rows:
             out[index(i)] = _permuted(np.uint64(out[index(i)]), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
+
+
+@kernel
+def fill_order(keys, bits, radix, rows, first, out):
+    """out (count,) = rows of the data at positions first, first + 1, ... of the epoch; all of them below ``rows``."""
+    _fill(keys, np.uint64(bits), np.uint64(radix), first, out)
+    _walk(keys, np.uint64(bits), np.uint64(radix), rows, out)
