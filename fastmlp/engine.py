@@ -62,7 +62,7 @@ MOST_SESSIONS = 8
 """Kinds of calls (by shape of the data) that a network is prepared for at the same time."""
 
 _FLOAT64, _INT64, _INT32 = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int32)
-_NO_COEFFICIENTS = np.zeros(plan.STEP_COLUMNS)
+_NO_COEFFICIENTS = np.zeros((1, plan.STEP_COLUMNS))
 
 
 def _read_only(array: Array | None, dtype: np.dtype[Any]) -> Array:
@@ -364,7 +364,9 @@ class Session:
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
         job["sparse"] = data.sparse
-        job["still"], job["plain"] = still, plain
+        alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
+        job["still"], job["plain"] = still and alone, plain and alone
+        job["single"] = batch_size == 1 and job["plain"] and not data.sparse
         job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         self._job = job
@@ -418,7 +420,7 @@ class Session:
     def run(self, order: Order | None, coefficients: Callable[[int, int], Array]) -> Iterator[int]:
         """Go through all rows once; yields the rows done, several times a second.
 
-        ``coefficients(first, last)``: those of batches first .. last, (last - first, STEP_COLUMNS).
+        ``coefficients(first, last)``: those of the steps of batches first .. last, (steps, STEP_COLUMNS), or one row for all.
         """
         space, job = self._space, self._job
         assert space is not None
@@ -434,13 +436,14 @@ class Session:
             rows = None if order is None else self._rows_between(order, start, stop)
             job["order_start"] = self._rows_before(start)
             first_batch = start // self._chunks_per_batch
-            steps = coefficients(first_batch, -(-stop // self._chunks_per_batch)).reshape(-1)
+            steps = coefficients(first_batch, -(-stop // self._chunks_per_batch))
+            job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
             began = time.perf_counter()
             self._team(self._pace.n_threads).run(
                 run_chunks, _records(job), _records(space.layers), _records(units), bounds, *self._data,
                 _read_only(rows, _INT64), self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
                 space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
-                steps, first_batch, start, stop, self.sums,
+                steps.reshape(-1), first_batch, start, stop, self.sums,
             )  # fmt: skip
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-7)
@@ -458,7 +461,7 @@ class CompiledTrainer(Trainer):
         self._session = engine.session(
             data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
-            still=data.sparse and recipe.optimizer.still, plain=data.sparse and recipe.optimizer.plain,
+            still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,
         ).on(buffer, data)  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -473,9 +476,12 @@ class CompiledTrainer(Trainer):
         sums = self._session.sums
 
         def coefficients(first: int, last: int) -> Array:
-            table = np.empty((last - first, plan.STEP_COLUMNS))
-            table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + first + 1, rates[first:last])
-            table[:, plan.SHRINK] = 1 - rates[first:last] * self._recipe.weight_decay
+            of_steps = rates[first:last]
+            if self._recipe.optimizer.steady and (of_steps == of_steps[0]).all():
+                of_steps = of_steps[:1]
+            table = np.empty((len(of_steps), plan.STEP_COLUMNS))
+            table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + first + 1, of_steps)
+            table[:, plan.SHRINK] = 1 - of_steps * self._recipe.weight_decay
             return table
 
         for rows in self._session.run(order, coefficients):

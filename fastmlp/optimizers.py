@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,18 +67,24 @@ class Optimizer:
                 raise ValueError(f"{self.name}: {option} must be at least 0 and below {highest:g}, got {value!r}.")
         return replace(self, options={**self.options, **options})
 
-    @property
+    @cached_property
     def still(self) -> bool:
         """Whether a gradient of zero changes neither a weight nor the state, so that weights without one can be left out; tried."""
         before = (2.0, 3.0, 5.0)
         w, s1, s2 = before
         return tuple(map(float, self.step.py_func(w, 0.0, s1, s2, *self.coefficient_table(7, np.array([0.5]))[0]))) == before
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether a step is w - c0 * g, so that parts of a gradient may be subtracted one after the other; tried."""
         w, g, c0 = 2.0, 3.0, 0.25
         return self.n_states == 0 and float(self.step.py_func(w, g, 0.0, 0.0, c0, *[0.0] * (N_COEFFICIENTS - 1))[0]) == w - c0 * g
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether the coefficients depend on the rate only, not on the number of steps made; tried."""
+        first, later = (self.coefficient_table(step, np.array([0.5])) for step in (1, 1000))
+        return bool((first == later).all())
 
     def coefficient_table(self, first_step: int, rates: Array) -> Array:
         """The coefficients of the steps ``first_step``, ``first_step`` + 1, ...; shape (len(rates), N_COEFFICIENTS), float64."""

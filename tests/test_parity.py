@@ -144,3 +144,44 @@ def test_layer_by_layer(sizes, options, dtype, monkeypatch):
             assert_same_training(
                 sizes, ["silu"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", dtype=dtype, sample_weight=weight, **fit
             )
+
+
+@dtypes
+class TestOnline:
+    """One sample a step by plain gradient descent has code of its own."""
+
+    @pytest.mark.parametrize("activation", [*ACTIVATIONS, "cross_entropy"])
+    def test_activations(self, activation, dtype):
+        loss = "squared_error"
+        if activation == "cross_entropy":
+            activation, loss = "softmax", activation
+        hidden = activation if activation not in ("softmax", "exponential") else "sigmoid"
+        assert_same_training((5, 16, 9, 3), (hidden, hidden, activation), loss, dtype=dtype, batch_size=1, learning_rate=0.001)
+
+    @pytest.mark.parametrize("sizes", [(1, 1), (200, 3), (3, 200), (16, 32, 16), (2, 150, 140, 2)])
+    def test_widths(self, sizes, dtype):
+        activation = ["softplus"] * (len(sizes) - 2) + ["identity"]
+        assert_same_training(sizes, activation, dtype=dtype, rows=30, batch_size=1, learning_rate=0.001)
+
+    @pytest.mark.parametrize(("outputs", "loss"), [(1, "binary_cross_entropy"), (4, "binary_cross_entropy"), (4, "cross_entropy")])
+    def test_class_labels_and_weights(self, outputs, loss, dtype):
+        rng = np.random.default_rng(3)
+        x, labels, weight = rng.normal(size=(40, 5)), rng.integers(0, max(outputs, 2), 40), rng.uniform(0, 2, 40)
+        weight[::5] = 0
+        activation = ("tanh", "softmax" if loss == "cross_entropy" else "sigmoid")
+        for reduction in ("mean", "sum"):
+            assert_same_training(
+                (5, 6, outputs), activation, loss, dtype=dtype, batch_size=1, learning_rate=0.01,
+                data=(x, labels), sample_weight=weight, network={"reduction": reduction},
+            )  # fmt: skip
+
+    def test_other_training_afterwards(self, dtype):
+        """What it leaves in the padding of the buffers disturbs nobody."""
+        rng = np.random.default_rng(5)
+        x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 2))
+        nets = [kind((3, 5, 2), "sigmoid", dtype=dtype, random_state=7) for kind in (MLP, ReferenceMLP)]
+        for net in nets:
+            for options in ({"batch_size": 1}, {"batch_size": 8, "optimizer": "adam", "max_grad_norm": 0.01}, {"batch_size": 1}):
+                net.fit(x, y, epochs=2, **options)
+        tolerance = TOLERANCE[dtype]
+        np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=tolerance, atol=tolerance)

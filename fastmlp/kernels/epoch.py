@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
-from fastmlp.kernels.gather import gather_inputs, gather_targets, gather_weights, prefetch_samples, total_weight
+from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
 from fastmlp.kernels.gradient import (
     clear_block,
     gradient_block,
@@ -16,14 +16,10 @@ from fastmlp.kernels.gradient import (
 )
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
-from fastmlp.kernels.output import (
-    output_loss_and_delta,
-    scatter_deltas,
-    transpose_panel,
-    weigh,
-)
-from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, SHRINK, STEP_COLUMNS, UNIT_SCRATCH, WEIGHT_SUM
-from fastmlp.kernels.simd import TRANSPOSE, flush_denormals, index, restore_denormals
+from fastmlp.kernels.online import train_rows
+from fastmlp.kernels.output import output_panel
+from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, UNIT_SCRATCH, WEIGHT_SUM
+from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier
 
@@ -46,26 +42,6 @@ def _gather(job, layers, x, order, position, first, rows, activations):
 
 
 @part
-def _output(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, z0):
-    """Loss of rows first .. first + rows of the workspace, whose logits are there, and their deltas of the last layer.
-
-    ``z0`` is where this thread's scratch memory begins: room for four blocks (see :mod:`fastmlp.kernels.output`) and two rows.
-    """
-    last = layers[job.n_layers - 1]
-    block = (job.outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE * PANEL_ROWS
-    y0, d0, t0, s0 = z0 + block, z0 + 2 * block, z0 + 3 * block, z0 + 4 * block
-    gather_targets(job, y, labels, order, position, rows, scratch, y0)
-    transpose_panel(activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
-    output_loss_and_delta(job, last, scratch, z0, y0, d0, t0, s0)
-    if job.weighted:
-        gather_weights(job, weights, order, position, rows, scratch, s0)
-    loss = weigh(job, job.outputs, rows, scale, scratch, y0, d0, t0, s0)
-    if job.optimizer != LOSS_ONLY:
-        scatter_deltas(scratch, d0, job.outputs, rows, deltas, last.deltas + first * last.width, last.width)
-    return loss
-
-
-@part
 def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
                    constants, activations, deltas, scratch, p0, panel_losses):  # fmt: skip
     """All that comes before the gradients, one layer at a time; returns the barrier's next target."""
@@ -85,7 +61,7 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
         return target
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
-        panel_losses[index(panel)] = _output(
+        panel_losses[index(panel)] = output_panel(
             job, layers, y, labels, weights, order, position + first, first, min(PANEL_ROWS, rows - first), scale,
             activations, deltas, scratch, p0,
         )  # fmt: skip
@@ -128,8 +104,8 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
     only; those that the job does not use have any length. Where job.sparse, x, indices and starts are compressed rows (see
     :mod:`fastmlp.kernels.sparse`), and the gradient of the first layer is zero before and after. parameters, state1,
     state2, gradient: laid out as ``layers``
-    says. constants: a row of zeros, then a one. coefficients (batches, STEP_COLUMNS): of batch first_batch and those
-    after it. sums: the weighted loss and the weight are added to it.
+    says. constants: a row of zeros, then a one. coefficients (steps, STEP_COLUMNS): of batch first_batch and those
+    after it, or of any batch if there is one row. sums: the weighted loss and the weight are added to it.
     """
     mode = flush_denormals()
     job = jobs[0]
@@ -143,6 +119,13 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
             transpose_weights(layers, units[u], parameters, transposed)
         target = barrier(sync, n_threads, target)
 
+    if job.single:
+        if thread == 0:
+            train_rows(
+                job, layers, x, y, labels, weights, order, first_chunk, last_chunk, parameters, transposed, constants,
+                activations, deltas, scratch, coefficients, sums,
+            )  # fmt: skip
+        last_chunk = first_chunk
     for chunk in range(first_chunk, last_chunk):
         if target < 0:
             break
@@ -159,6 +142,11 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
         scale = 1.0
         if job.mean:
             scale = 1.0 / weight if weight > 0 else 0.0
+        c0 = (batch - first_batch) * job.step_columns
+        # Plain gradient descent, w - rate * gradient: with -rate in the deltas, the product that gives the gradient gives the
+        # new weights if it begins with the old ones.
+        if job.plain:
+            scale *= -coefficients[index(c0)]
 
         if n_threads > 1 and number == 0 and job.shares_weights:
             for u in range(len(units)):
@@ -190,7 +178,7 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
                 else:
                     _gather(job, layers, x, order, position + first, first, n, activations)
                 forward_panel(layers, job.n_layers, first_layer, first, n, parameters, activations, deltas)
-                panel_losses[index(panel)] = _output(
+                panel_losses[index(panel)] = output_panel(
                     job, layers, y, labels, weights, order, position + first, first, n, scale, activations, deltas, scratch, p0
                 )
                 if job.optimizer != LOSS_ONLY:
@@ -205,21 +193,14 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
             if is_last:
                 sums[WEIGHT_SUM] += weight
         if job.optimizer != LOSS_ONLY:
-            c0 = (batch - first_batch) * STEP_COLUMNS
             steps_now = is_last and job.optimizer != GRADIENT_ONLY
             clip = 1.0
             touched_only = False
             if job.sparse:
                 first_column, last_column = my_columns(layers[0], thread, n_threads, gradient)
-                touched_only = (
-                    steps_now and job.still and not clips and chunks_per_batch == 1 and job.l2 == 0
-                    and coefficients[index(c0 + SHRINK)] == 1
-                )  # fmt: skip
-                target_array, factor = gradient, type(parameters[0])(1)
-                if touched_only and job.plain:
-                    target_array, factor = parameters, type(parameters[0])(-coefficients[index(c0)])
+                touched_only = steps_now and job.still
                 sparse_gradient(
-                    job, layers[0], x, indices, starts, order, position, rows, deltas, factor, target_array,
+                    job, layers[0], x, indices, starts, order, position, rows, deltas, parameters if job.plain else gradient,
                     first_column, last_column,
                 )  # fmt: skip
                 if touched_only:
@@ -252,8 +233,9 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
                     if gradient_is_there and touched_only:
                         continue
                     out, out0, ld = scratch, p0, unit.columns
-                    if keep_gradient or gradient_is_there:
-                        out, out0, ld = gradient, layer.weights + unit.row * layer.width + unit.column, layer.width
+                    if job.plain or keep_gradient or gradient_is_there:
+                        out = parameters if job.plain else gradient
+                        out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
                     if turn == 0:
                         d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
                         if job.layered:
@@ -264,12 +246,14 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
                             prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed)
                         if not gradient_is_there:
                             gradient_block(
-                                layers, unit, rows, number == 0, activations, d, d0, ld_d, constants, out, out0, ld, keep_gradient
-                            )
+                                layers, unit, rows, number == 0 and not job.plain, activations, d, d0, ld_d, constants,
+                                out, out0, ld, keep_gradient or job.plain == 1,
+                            )  # fmt: skip
                         if clips:
                             squared_norms(unit, out, out0, ld, norms)
                     if steps_now and (turn == 1 or not clips):
-                        update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
+                        if not job.plain:
+                            update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
                         if gradient_is_there:
                             clear_block(unit, out, out0, ld)
                         if not job.layered:

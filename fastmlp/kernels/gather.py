@@ -44,6 +44,19 @@ def gather_targets(job, y, labels, order, position, rows, out, o0):
 
 
 @device
+def gather_target(job, y, labels, row, out, o0):
+    """out (outputs,) at o0 = target of one sample, row ``row`` of the data."""
+    if not job.labelled:
+        copy(y, row * job.outputs, out, o0, job.outputs)
+    elif job.outputs == 1:
+        out[index(o0)] = labels[index(row)]
+    else:
+        for j in range(job.outputs):
+            out[index(o0 + j)] = 0
+        out[index(o0 + labels[index(row)])] = 1
+
+
+@device
 def gather_weights(job, weights, order, position, rows, out, o0):
     """out (PANEL_ROWS,) at o0 = weights of the samples at positions ``position`` ...."""
     for i in range(rows):

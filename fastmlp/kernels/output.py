@@ -11,10 +11,17 @@ from __future__ import annotations
 
 from fastmlp.kernels.elementary import exp, log
 from fastmlp.kernels.forward import rounded
-from fastmlp.kernels.jit import device, part
+from fastmlp.kernels.gather import gather_targets, gather_weights
+from fastmlp.kernels.jit import device, formula, part
 from fastmlp.kernels.ladders import activate_and_slope, logit_terms, loss_and_slope
-from fastmlp.kernels.plan import PANEL_ROWS, RUN
+from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN
 from fastmlp.kernels.simd import TRANSPOSE, fold_max, fold_sum, index, repeat_row, transpose_block
+
+
+@formula
+def block_elements(outputs):
+    """Elements of a block, its rows rounded up to whole squares of :func:`transpose_block`."""
+    return (outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE * PANEL_ROWS
 
 
 @device
@@ -74,31 +81,34 @@ def softmax_delta(outputs, scratch, z0, y0, d0, s0):
 
 
 @part
-def output_loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0):
-    """Loss terms and delta of the last layer, from logits and targets. Targets are overwritten."""
-    outputs = layer.fan_out
-    count = rounded(outputs * PANEL_ROWS)
-    if job.canonical and layer.by_row:
-        softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
-        return
+def elementwise_loss_and_delta(job, layer, count, scratch, z0, y0, d0, t0):
+    """Loss terms and delta of outputs that do not depend on each other, ``count`` in all. Targets are overwritten."""
     if job.logits:
         logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
-    if layer.by_row:
-        softmax(outputs, scratch, z0, d0, t0, s0)
-    else:
-        activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter))
+    activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter))
     if job.canonical:
         for q in range(count):
             scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
     if not job.logits:
         loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
-    if job.canonical:
-        return
-    if layer.by_row:
-        softmax_delta(outputs, scratch, z0, y0, d0, s0)
-    else:
+    if not job.canonical:
         for q in range(count):
             scratch[index(d0 + q)] *= scratch[index(y0 + q)]
+
+
+@part
+def loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0):
+    """Loss terms and delta of the last layer, from logits and targets. Targets are overwritten."""
+    outputs = layer.fan_out
+    count = rounded(outputs * PANEL_ROWS)
+    if not layer.by_row:
+        elementwise_loss_and_delta(job, layer, count, scratch, z0, y0, d0, t0)
+    elif job.canonical:
+        softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
+    else:
+        softmax(outputs, scratch, z0, d0, t0, s0)
+        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+        softmax_delta(outputs, scratch, z0, y0, d0, s0)
 
 
 @device
@@ -134,7 +144,42 @@ def scatter_deltas(scratch, d0, outputs, rows, deltas, o0, width):
     Padding is zero: up to the next multiple of TRANSPOSE it is written here, and beyond nothing is ever written.
     """
     zero = type(scratch[index(d0)])(0)
-    padding = (outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE
-    for q in range(outputs * PANEL_ROWS, padding * PANEL_ROWS):
+    padded = block_elements(outputs)
+    for q in range(outputs * PANEL_ROWS, padded):
         scratch[index(d0 + q)] = zero
-    transpose_panel(scratch, d0, PANEL_ROWS, padding, rows, deltas, o0, width)
+    transpose_panel(scratch, d0, PANEL_ROWS, padded // PANEL_ROWS, rows, deltas, o0, width)
+
+
+@part
+def output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, z0):
+    """Loss of rows first .. first + rows of the workspace, whose logits are there, and their deltas of the last layer.
+
+    ``position`` is that of the first of them in the epoch, ``z0`` where this thread's scratch memory begins: room for four blocks
+    and two rows.
+    """
+    last = layers[job.n_layers - 1]
+    block = block_elements(job.outputs)
+    y0, d0, t0, s0 = z0 + block, z0 + 2 * block, z0 + 3 * block, z0 + 4 * block
+    gather_targets(job, y, labels, order, position, rows, scratch, y0)
+    transpose_panel(activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
+    loss_and_delta(job, last, scratch, z0, y0, d0, t0, s0)
+    if job.weighted:
+        gather_weights(job, weights, order, position, rows, scratch, s0)
+    loss = weigh(job, job.outputs, rows, scale, scratch, y0, d0, t0, s0)
+    if job.optimizer != LOSS_ONLY:
+        scatter_deltas(scratch, d0, job.outputs, rows, deltas, last.deltas + first * last.width, last.width)
+    return loss
+
+
+@part
+def output_row(job, layer, weight, scale, deltas, scratch, z0):
+    """The same for one sample, whose logits and target begin their blocks, and outputs that do not depend on each other."""
+    block = block_elements(job.outputs)
+    d0, t0 = z0 + 2 * block, z0 + 3 * block
+    elementwise_loss_and_delta(job, layer, rounded(layer.width), scratch, z0, z0 + block, d0, t0)
+    factor = type(scratch[0])(weight * scale)
+    loss = 0.0
+    for j in range(job.outputs):
+        loss += scratch[index(t0 + j)]
+        deltas[index(layer.deltas + j)] = scratch[index(d0 + j)] * factor
+    return weight * loss

@@ -49,6 +49,9 @@ class _PartLibrary(_DeviceLibrary):
 
 class _KernelLibrary(JITCodeLibrary):
     def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == binding.Linkage.linkonce_odr:
+                function.linkage = "internal"  # nobody else calls it, so what it makes no use of need not be passed
         passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=1)
         passes.run(self._final_module, builder)
 

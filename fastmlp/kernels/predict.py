@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastmlp.kernels.forward import affine, hidden_layer, rounded
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.ladders import activate
-from fastmlp.kernels.output import softmax, transpose_panel
+from fastmlp.kernels.output import block_elements, softmax, transpose_panel
 from fastmlp.kernels.plan import PANEL_ROWS, RUN
-from fastmlp.kernels.simd import TRANSPOSE, copy, flush_denormals, index, restore_denormals
+from fastmlp.kernels.simd import copy, flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
 
 
@@ -20,7 +20,7 @@ def predict_rows(thread, n_threads, sync, jobs, layers, x, indices, starts, para
     """
     mode = flush_denormals()
     job = jobs[0]
-    block = (job.outputs + TRANSPOSE - 1) // TRANSPOSE * TRANSPOSE * PANEL_ROWS
+    block = block_elements(job.outputs)
     z0 = thread * job.scratch_stride
     s0 = z0 + 3 * block
     p0 = s0 + 2 * RUN

@@ -391,35 +391,38 @@ def _repeat_row_python(row, r0, rows, block, b0):
     block[b0 : b0 + rows * PANEL_ROWS] = np.tile(row[r0 : r0 + PANEL_ROWS], rows)
 
 
-# --- sparse rows --------------------------------------------------------------------------------------------------------------
+# --- single rows --------------------------------------------------------------------------------------------------------------
 
 
-def _sparse(emit: Any) -> Any:
-    """Emit a switch over numbers of vectors, and in each case a loop over the numbers of a sparse row.
+def _row(emit: Any, sparse: bool) -> Any:
+    """Emit a switch over numbers of vectors, and in each case a loop over the numbers of a row of data.
 
     ``emit(builder, element, lanes, vectors, operands, loop)`` emits the case; ``loop(body)`` its loop, which calls
-    ``body(value, column)`` with each number, in all lanes of a vector, and its column.
+    ``body(value, column)`` with each number, in all lanes of a vector, and its column, which ``indices`` say if it is ``sparse``.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vectors, values, indices, first, count, *operands = args
-        types_ = signature.args
-        element = context.get_data_type(types_[1].dtype)
+        kinds = list(signature.args)
+        vectors, values, *args = args
+        indices = args.pop(0) if sparse else None
+        first, count, *operands = args
+        element = context.get_data_type(kinds[1].dtype)
         align = 4 if element == ir.FloatType() else 8
         lanes = MACHINE.vector_bytes // align
         vector = ir.VectorType(element, lanes)
-        values = builder.gep(_data(context, builder, types_[1], values), [first])
-        indices = builder.gep(_data(context, builder, types_[2], indices), [first])
+        values = builder.gep(_data(context, builder, kinds[1], values), [first])
+        if sparse:
+            indices = builder.gep(_data(context, builder, kinds[2], indices), [first])
         operands = [
             _data(context, builder, kind, operand) if isinstance(kind, types.Array) else operand
-            for kind, operand in zip(types_[5:], operands, strict=True)
+            for kind, operand in zip(kinds[-len(operands) :], operands, strict=True)
         ]
         undefined = ir.Constant(vector, ir.Undefined)
         zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
-        done = builder.append_basic_block("sparse.done")
+        done = builder.append_basic_block("row.done")
         switch = builder.switch(vectors, done)
         for n_vectors in range(1, SINGLE_ROW_VECTORS + 1):
-            case = builder.append_basic_block(f"sparse.{n_vectors}")
+            case = builder.append_basic_block(f"row.{n_vectors}")
             switch.add_case(ir.Constant(_I64, n_vectors), case)
             builder.position_at_end(case)
 
@@ -427,7 +430,7 @@ def _sparse(emit: Any) -> Any:
                 with cgutils.for_range(builder, count, intp=_I64) as place:
                     scalar = builder.load(builder.gep(values, [place.index]))
                     value = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-                    column = builder.sext(builder.load(builder.gep(indices, [place.index])), _I64)
+                    column = builder.sext(builder.load(builder.gep(indices, [place.index])), _I64) if sparse else place.index
                     body(builder.shuffle_vector(value, undefined, zeros), column)
 
             emit(builder, vector, align, lanes, n_vectors, operands, loop)
@@ -445,7 +448,7 @@ def _multiply_add(builder: Any, vector: Any, align: int, x: Any, y: Any, z: Any)
     return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name), [x, y, z])
 
 
-def _emit_sparse_product(builder: Any, vector: Any, align: int, lanes: int, vectors: int, operands: Any, loop: Any) -> None:
+def _emit_product(builder: Any, vector: Any, align: int, lanes: int, vectors: int, operands: Any, loop: Any) -> None:
     b, b0, ld_b, initial, i0, c, c0 = operands
 
     def place(array: Any, start: Any, j: int) -> Any:
@@ -469,16 +472,13 @@ def _emit_sparse_product(builder: Any, vector: Any, align: int, lanes: int, vect
         builder.store(builder.load(sums[j]), place(c, c0, j)).align = align
 
 
-def _emit_sparse_outer(builder: Any, vector: Any, align: int, lanes: int, vectors: int, operands: Any, loop: Any) -> None:
-    d, d0, scale, g, g0, ld_g = operands
-    undefined = ir.Constant(vector, ir.Undefined)
-    scale = builder.insert_element(undefined, scale, ir.Constant(_I32, 0))
-    scale = builder.shuffle_vector(scale, undefined, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
+def _emit_outer(builder: Any, vector: Any, align: int, lanes: int, vectors: int, operands: Any, loop: Any) -> None:
+    d, d0, g, g0, ld_g = operands
     deltas = []
     for j in range(vectors):
         delta = builder.load(_vector_at(builder, d, builder.add(d0, ir.Constant(_I64, j * lanes)), vector))
         delta.align = align
-        deltas.append(builder.fmul(delta, scale))
+        deltas.append(delta)
 
     def body(value: Any, column: Any) -> None:
         row = builder.add(g0, builder.mul(column, ld_g))
@@ -497,7 +497,7 @@ def _sparse_product(typingctx, vectors, values, indices, first, count, b, b0, ld
     signature = types.void(
         integer, values, indices, integer, integer, b, integer, integer, initial, integer, c, integer
     )  # fmt: skip
-    return signature, _sparse(_emit_sparse_product)
+    return signature, _row(_emit_product, sparse=True)
 
 
 def _sparse_product_python(vectors, values, indices, first, count, b, b0, ld_b, initial, i0, c, c0):
@@ -510,17 +510,44 @@ def _sparse_product_python(vectors, values, indices, first, count, b, b0, ld_b, 
 
 
 @intrinsic
-def _sparse_outer(typingctx, vectors, values, indices, first, count, d, d0, scale, g, g0, ld_g):
+def _sparse_outer(typingctx, vectors, values, indices, first, count, d, d0, g, g0, ld_g):
     integer = types.intp
-    signature = types.void(integer, values, indices, integer, integer, d, integer, values.dtype, g, integer, integer)
-    return signature, _sparse(_emit_sparse_outer)
+    signature = types.void(integer, values, indices, integer, integer, d, integer, g, integer, integer)
+    return signature, _row(_emit_outer, sparse=True)
 
 
-def _sparse_outer_python(vectors, values, indices, first, count, d, d0, scale, g, g0, ld_g):
+def _sparse_outer_python(vectors, values, indices, first, count, d, d0, g, g0, ld_g):
     columns = vectors * (MACHINE.vector_bytes // values.itemsize)
     for k in range(first, first + count):
         row = g0 + indices[k] * ld_g
-        g[row : row + columns] += values[k] * (d[d0 : d0 + columns] * scale)
+        g[row : row + columns] += values[k] * d[d0 : d0 + columns]
+
+
+@intrinsic
+def _row_product(typingctx, vectors, values, first, count, b, b0, ld_b, initial, i0, c, c0):
+    integer = types.intp
+    signature = types.void(integer, values, integer, integer, b, integer, integer, initial, integer, c, integer)
+    return signature, _row(_emit_product, sparse=False)
+
+
+def _row_product_python(vectors, values, first, count, b, b0, ld_b, initial, i0, c, c0):
+    columns = vectors * (MACHINE.vector_bytes // values.itemsize)
+    total = initial[i0 : i0 + columns].copy()
+    for k in range(count):
+        total += values[first + k] * b[b0 + k * ld_b : b0 + k * ld_b + columns]
+    c[c0 : c0 + columns] = total
+
+
+@intrinsic
+def _outer(typingctx, vectors, values, first, count, d, d0, g, g0, ld_g):
+    integer = types.intp
+    return types.void(integer, values, integer, integer, d, integer, g, integer, integer), _row(_emit_outer, sparse=False)
+
+
+def _outer_python(vectors, values, first, count, d, d0, g, g0, ld_g):
+    columns = vectors * (MACHINE.vector_bytes // values.itemsize)
+    for k in range(count):
+        g[g0 + k * ld_g : g0 + k * ld_g + columns] += values[first + k] * d[d0 : d0 + columns]
 
 
 # --- memory shared between threads -------------------------------------------------------------------------------------------
@@ -644,6 +671,8 @@ transpose_block: Any = _transpose_block_python if _PLAIN else _transpose_block
 copy: Any = _copy_python if _PLAIN else _copy
 sparse_product: Any = _sparse_product_python if _PLAIN else _sparse_product
 sparse_outer: Any = _sparse_outer_python if _PLAIN else _sparse_outer
+row_product: Any = _row_product_python if _PLAIN else _row_product
+outer: Any = _outer_python if _PLAIN else _outer
 repeat_row: Any = _repeat_row_python if _PLAIN else _repeat_row
 flush_denormals: Any = _flush_denormals_python if _PLAIN else _flush_denormals
 restore_denormals: Any = _restore_denormals_python if _PLAIN else _restore_denormals

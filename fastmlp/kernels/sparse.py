@@ -36,10 +36,10 @@ def my_columns(layer, thread, n_threads, array):
 
 
 @part
-def sparse_gradient(job, layer, x, indices, starts, order, position, rows, deltas, scale, gradient, first_column, last_column):
-    """gradient (fan_in, width) += scale * samples at positions ``position`` .. transposed, times their deltas; some columns of it.
+def sparse_gradient(job, layer, x, indices, starts, order, position, rows, deltas, gradient, first_column, last_column):
+    """gradient (fan_in, width) += samples at positions ``position`` .. transposed, times their deltas; some columns of it.
 
-    With the weights in the place of the gradient, that is a step of plain gradient descent.
+    With the weights in the place of the gradient, and -rate in the deltas, that is a step of plain gradient descent.
     """
     step = SINGLE_ROW_VECTORS * lanes(gradient)
     for i in range(rows):
@@ -49,7 +49,7 @@ def sparse_gradient(job, layer, x, indices, starts, order, position, rows, delta
         for j in range(first_column, last_column, step):
             sparse_outer(
                 min(SINGLE_ROW_VECTORS, (last_column - j) // lanes(gradient)), x, indices, first, count,
-                deltas, layer.deltas + i * layer.width + j, scale, gradient, layer.weights + j, layer.width,
+                deltas, layer.deltas + i * layer.width + j, gradient, layer.weights + j, layer.width,
             )  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""Online learning: one sample a step, by plain gradient descent. No panels, and outer products instead of gradients."""
+
+from __future__ import annotations
+
+from fastmlp.kernels.delta import delta_panel
+from fastmlp.kernels.forward import activate_panel
+from fastmlp.kernels.gather import gather_target, prefetch_samples, sample
+from fastmlp.kernels.jit import part
+from fastmlp.kernels.output import block_elements, output_panel, output_row
+from fastmlp.kernels.plan import LOSS_SUM, ONE, WEIGHT_SUM, ZERO
+from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, copy, index, lanes, outer, row_product
+
+AHEAD = 8
+"""So many samples ahead, the one to come is asked for."""
+
+
+@part
+def _affine_row(layer, parameters, activations, out, o0):
+    """out (width,) at o0 = the layer's input times its weights, plus its bias."""
+    vectors = layer.width // lanes(parameters)
+    for v in range(0, vectors, SINGLE_ROW_VECTORS):
+        j = v * lanes(parameters)
+        row_product(
+            min(SINGLE_ROW_VECTORS, vectors - v), activations, layer.inputs, layer.fan_in,
+            parameters, layer.weights + j, layer.width, parameters, layer.bias + j, out, o0 + j,
+        )  # fmt: skip
+
+
+@part
+def _add_outer(values, first, count, d, d0, width, weights, w0):
+    """weights (count, width) at w0 += values (count,) at ``first``, times d (width,) at d0."""
+    vectors = width // lanes(weights)
+    for v in range(0, vectors, SINGLE_ROW_VECTORS):
+        j = v * lanes(weights)
+        outer(min(SINGLE_ROW_VECTORS, vectors - v), values, first, count, d, d0 + j, weights, w0 + j, width)
+
+
+@part
+def train_rows(job, layers, x, y, labels, weights, order, first, last, parameters, transposed, constants, activations, deltas,
+               scratch, coefficients, sums):  # fmt: skip
+    """Steps first .. last of an epoch; their losses and weights are added to ``sums``.
+
+    coefficients: of these steps, ``job.step_columns`` apart. The bias of a layer is the row after its last one: it is the
+    weight of one more input, which is always 1.
+    """
+    bottom, top = layers[0], layers[job.n_layers - 1]
+    zero, one = type(parameters[0])(0), type(parameters[0])(1)
+    for position in range(first, last):
+        row = sample(job, order, position)
+        if job.prefetches and position + AHEAD < last:
+            prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE)
+        weight = 1.0
+        scale = -coefficients[index((position - first) * job.step_columns)]  # in the deltas already, as they go into the weights
+        if job.weighted:
+            weight = float(weights[index(row)])
+            if job.mean:
+                scale = scale / weight if weight > 0 else 0.0
+        copy(x, row * job.features, activations, bottom.inputs, job.features)
+        if not top.by_row:  # so early that it has come when it is needed
+            gather_target(job, y, labels, row, scratch, block_elements(job.outputs))
+        for number in range(job.n_layers - 1):
+            layer = layers[number]
+            _affine_row(layer, parameters, activations, activations, layer.outputs)
+            activate_panel(layer, ZERO, ONE, activations, deltas)
+        if top.by_row:
+            _affine_row(top, parameters, activations, activations, top.outputs)
+            loss = output_panel(
+                job, layers, y, labels, weights, order, position, ZERO, ONE, scale, activations, deltas, scratch, ZERO
+            )  # fmt: skip
+        else:
+            _affine_row(top, parameters, activations, scratch, ZERO)
+            loss = output_row(job, top, weight, scale, deltas, scratch, ZERO)
+        delta_panel(layers, job.n_layers, ZERO, ONE, transposed, constants, deltas)
+        for number in range(job.n_layers):
+            layer = layers[number]
+            constant = index(layer.inputs + layer.fan_in)
+            if number > 0:
+                if activations[constant] != 0:  # padding is f(0), but has to be zero in the weights
+                    for j in range(layer.fan_in, layer.transposed_width):
+                        activations[index(layer.inputs + j)] = zero
+                _add_outer(
+                    deltas, layer.deltas, layer.fan_out, activations, layer.inputs, layer.transposed_width,
+                    transposed, layer.transposed,
+                )  # fmt: skip
+            activations[constant] = one
+            _add_outer(activations, layer.inputs, layer.fan_in + 1, deltas, layer.deltas, layer.width, parameters, layer.weights)
+        sums[LOSS_SUM] += loss
+        sums[WEIGHT_SUM] += weight
