@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench roofline bench-check clean
 
 demo: .venv/ready-cli  ## train on digits, beside plain NumPy
 	$(BIN)/fastmlp train
@@ -17,6 +17,12 @@ lint: .venv/ready-dev  ## what pre-commit and CI check
 
 bench: .venv/ready-test  ## the reference against the compiled network
 	$(BIN)/python -m benchmarks --quick
+
+roofline: .venv/ready-test  ## how near to the limit of the machine, and where the time goes
+	$(BIN)/python -m benchmarks.roofline --quick
+
+bench-check: .venv/ready-test  ## has anything become slower than the repository says?
+	$(BIN)/python -m benchmarks.check
 
 # A stamp for each extra that is installed, older than pyproject.toml when that has changed.
 .venv/ready-%: pyproject.toml

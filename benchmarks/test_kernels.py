@@ -5,18 +5,27 @@ Without ``--benchmark-enable`` each case runs once, as a test.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.lab import PARTS, Tile, _repeat_tile, step_of
 from benchmarks.peers import PEERS
 from benchmarks.problems import PROBLEMS, SEED, make_task
 from benchmarks.run import TOLERANCE, judged_loss
-from fastmlp import MLP, ReferenceMLP
+from fastmlp import MLP, OPTIMIZERS, ReferenceMLP
+
+ROOT = Path(__file__).parent.parent
 
 ROWS = 300
 """Enough for several steps of most problems; a step of the widest takes NumPy a tenth of a second."""
@@ -45,6 +54,58 @@ def test_epoch(benchmark: BenchmarkFixture, name: str) -> None:
     assert np.isfinite(loss)
     assert loss < judged_loss(task, task.theta)
     assert loss == pytest.approx(expected, rel=TOLERANCE[problem.dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tile(benchmark: BenchmarkFixture, dtype: str) -> None:
+    tile = Tile(np.dtype(dtype))
+    rows, columns, depth = tile.shape
+    a, b, c = tile.operands()
+    measure(benchmark, _repeat_tile, 1, rows, columns, depth, a, b, c)
+    times = round(c[0] / (a[:depth] @ b[::columns]))  # C grows by the product each time
+    expected = times * a.reshape(rows, depth).astype(np.float64) @ b.reshape(depth, columns)
+    np.testing.assert_allclose(c.reshape(rows, columns), expected, rtol=1e-4, atol=1e-4)
+    assert times >= 1
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", ["digits", "higgs"])
+def test_part_of_a_step(benchmark: BenchmarkFixture, name: str, part: str) -> None:
+    with step_of(make_task(PROBLEMS[name], ROWS)) as step:
+        measure(benchmark, step.repeat(PARTS[part]), 1)
+        assert np.isfinite(step.network.theta).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizer(benchmark: BenchmarkFixture, optimizer: str) -> None:
+    task = make_task(replace(PROBLEMS["deep"], optimizer=optimizer), ROWS)
+    with step_of(task) as step:
+        before = step.network.theta
+        measure(benchmark, step.repeat(PARTS["update"]), 1)
+        assert np.isfinite(step.network.theta).all()
+        assert np.array_equal(before, step.network.theta) == OPTIMIZERS[optimizer].plain  # whose update is made by the gradient
+
+
+@pytest.mark.parametrize("name", ["digits", "deep", "wide", "matexp"])
+def test_the_parts_together_are_a_step(name: str) -> None:
+    problem = replace(PROBLEMS[name], epochs_per_round=1)
+    task = make_task(problem, min(problem.batch_size, ROWS) if name != "matexp" else problem.rows)
+    with closing(PEERS["fastmlp"].prepare(task)) as training, step_of(task) as step:
+        training.epoch()
+        np.testing.assert_array_equal(step.network.theta, training.theta())
+
+
+def test_compilation(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastmlp", "warmup", "--dtype", "float64"]
+
+    def compile_all() -> str:
+        directory = tempfile.mkdtemp(dir=tmp_path)
+        environment = os.environ | {"FASTMLP_CACHE_DIR": directory}
+        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+        return directory
+
+    directory = benchmark.pedantic(compile_all, rounds=1)  # type: ignore[no-untyped-call]
+    assert [path for path in Path(directory).rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("rows", [1, 4096])

@@ -422,34 +422,41 @@ class Session:
 
         ``coefficients(first, last)``: those of the steps of batches first .. last, (steps, STEP_COLUMNS), or one row for all.
         """
-        space, job = self._space, self._job
-        assert space is not None
-        job["shuffled"] = order is not None
-        self.sums[:] = 0
         n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
         refresh = True  # the caller, or a callback, may have changed the weights
+        self.sums[:] = 0
         start = 0
         while start < n_chunks:
             seconds = self._pace.limit(CALL_SECONDS)
             stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
-            units, bounds = space.shares(self._pace.n_threads)
-            rows = None if order is None else self._rows_between(order, start, stop)
-            job["order_start"] = self._rows_before(start)
-            first_batch = start // self._chunks_per_batch
-            steps = coefficients(first_batch, -(-stop // self._chunks_per_batch))
-            job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
+            n_threads = self._pace.n_threads
+            arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             began = time.perf_counter()
-            self._team(self._pace.n_threads).run(
-                run_chunks, _records(job), _records(space.layers), _records(units), bounds, *self._data,
-                _read_only(rows, _INT64), self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
-                space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
-                steps.reshape(-1), first_batch, start, stop, self.sums,
-            )  # fmt: skip
+            self._team(n_threads).run(run_chunks, *arguments)
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-7)
             self._pace.record(stop - start, seconds)
             start = stop
             yield self._rows_before(start)
+
+    def arguments(
+        self, order: Order | None, coefficients: Callable[[int, int], Array], start: int, stop: int, n_threads: int, refresh: bool
+    ) -> tuple[Any, ...]:
+        """What :func:`~fastmlp.kernels.epoch.run_chunks` is called with for chunks start .. stop, after what the team adds."""
+        space, job = self._space, self._job
+        assert space is not None
+        units, bounds = space.shares(n_threads)
+        rows = None if order is None else self._rows_between(order, start, stop)
+        first_batch = start // self._chunks_per_batch
+        steps = coefficients(first_batch, -(-stop // self._chunks_per_batch))
+        job["shuffled"], job["order_start"] = order is not None, self._rows_before(start)
+        job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
+        return (
+            _records(job), _records(space.layers), _records(units), bounds, *self._data, _read_only(rows, _INT64),
+            self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
+            space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
+            steps.reshape(-1), first_batch, start, stop, self.sums,
+        )  # fmt: skip
 
 
 class CompiledTrainer(Trainer):
@@ -458,24 +465,23 @@ class CompiledTrainer(Trainer):
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
         self._recipe = recipe
         self._steps = 0
-        self._session = engine.session(
+        self.session = engine.session(
             data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
             still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,
         ).on(buffer, data)  # fmt: skip
 
     def __enter__(self) -> Self:
-        self._session.__enter__()
+        self.session.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._session.__exit__(*error)
+        self.session.__exit__(*error)
 
-    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
-        """Train on all rows once."""
-        sums = self._session.sums
+    def coefficients(self, rates: Rates) -> Callable[[int, int], Array]:
+        """Coefficients of the next steps, as a :class:`Session` takes them."""
 
-        def coefficients(first: int, last: int) -> Array:
+        def table(first: int, last: int) -> Array:
             of_steps = rates[first:last]
             if self._recipe.optimizer.steady and (of_steps == of_steps[0]).all():
                 of_steps = of_steps[:1]
@@ -484,6 +490,11 @@ class CompiledTrainer(Trainer):
             table[:, plan.SHRINK] = 1 - of_steps * self._recipe.weight_decay
             return table
 
-        for rows in self._session.run(order, coefficients):
+        return table
+
+    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
+        """Train on all rows once."""
+        sums = self.session.sums
+        for rows in self.session.run(order, self.coefficients(rates)):
             yield Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
         self._steps += len(rates)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine, report
+from benchmarks import check, lab, machine, report, roofline
 from benchmarks.__main__ import main
 from benchmarks.peers import OWN_PEERS, PEERS
 from benchmarks.peers.peer import Peer, Training
@@ -306,3 +306,51 @@ class TestReport:
     )
     def test_numbers(self, value, shown):
         assert report.number(value) == shown
+
+
+class TestRoofline:
+    def test_digits(self, capsys):
+        assert roofline.main(["--problems", "digits,online", "--rounds", "1", "--quick"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith("problem "))
+        header, digits, online = (re.split(r"\s{2,}", line.strip()) for line in lines[start : start + 3])
+        row = dict(zip(header, digits, strict=True))
+        # GFLOP/s are those of the products: 6 for each weight and row, but 4 in the first layer.
+        flop = 15 * (6 * (64 * 15 + 15 * 10) - 2 * 64 * 15)
+        assert lab.flop_per_step(PROBLEMS["digits"]) == flop
+        assert float(row["GFLOP/s"]) > 0
+        assert float(row["us, 1 thread"]) > 0
+        shares = [int(row[name].rstrip("%")) for name in [*lab.PARTS, "rest"]]
+        assert sum(shares) == pytest.approx(100, abs=len(shares))
+        assert dict(zip(header, online, strict=True))["forward"] == "-"
+
+    def test_a_share_is_of_all_cores(self):
+        line = roofline.Roofline(PROBLEMS["digits"], tile=1e9, seconds_one=1.0, seconds=0.5, parts={})
+        assert line.share(0.5, 2) == pytest.approx(lab.flop_per_step(PROBLEMS["digits"]) / 1e9)
+
+
+class TestCheck:
+    @pytest.fixture
+    def stored(self, tmp_path, monkeypatch):
+        path = tmp_path / "costs.json"
+        path.write_text('{"costs": {"mnist: step": 1.0}}')
+        monkeypatch.setattr(check, "STORED", path)
+        assert check.main(["--store", "--problems", "digits", "--rounds", "1"]) == 0
+        return path
+
+    def test_stored_costs(self, stored):
+        content = json.loads(stored.read_text())
+        assert content["costs"].keys() == {"mnist: step", "digits: step"}
+        assert content["machine"]["cpu"] == machine.cpu_model()
+
+    @pytest.mark.parametrize("factor", [0.01, 100])
+    def test_what_has_become_slower_is_named(self, stored, factor, capsys):
+        content = json.loads(stored.read_text())
+        content["costs"]["digits: step"] *= factor
+        stored.write_text(json.dumps(content))
+        assert check.main(["--problems", "digits", "--rounds", "1"]) == (factor < 1)
+        assert ("SLOWER than 1.25 times what is stored: digits: step" in capsys.readouterr().out) == (factor < 1)
+
+    def test_the_repository_stores_all_cases(self):
+        stored = json.loads(check.STORED.read_text())["costs"]
+        assert {name.split(":")[0] for name in stored} == {*PROBLEMS, "24-8-2"}

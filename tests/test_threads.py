@@ -166,7 +166,15 @@ class TestChoice:
             for _ in range(200):
                 used.append(pace.n_threads)
                 pace.record(1, 0.1 if pace.n_threads == better else 0.2)
-            assert used[100:].count(better) > 90
+            assert used[100:].count(better) > 80
+
+    @pytest.mark.parametrize("disturbed", [2, 1])
+    def test_calls_that_were_disturbed_decide_nothing(self, disturbed):
+        pace = Pace([2, 1])
+        for call in range(30):
+            undisturbed = 0.002 if pace.n_threads == 2 else 0.003
+            pace.record(1, 0.01 if pace.n_threads == disturbed and call % 3 else undisturbed)
+        assert pace.n_threads == 2
 
     def test_one_number_is_never_on_trial(self):
         for pace in (Pace([1]), Pace(thread_candidates(3, 3))):

@@ -1,0 +1,208 @@
+"""The kernels one by one: each part of a step of a real training, repeated, and the register tile that sets the pace of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.problems import Problem, Task
+from fastmlp import MLP
+from fastmlp.engine import CompiledTrainer
+from fastmlp.kernels.delta import delta_panel
+from fastmlp.kernels.forward import forward_panel
+from fastmlp.kernels.gather import gather_inputs
+from fastmlp.kernels.gradient import gradient_block, transpose_weights, update_block
+from fastmlp.kernels.jit import FASTMATH, Kernel
+from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
+from fastmlp.kernels.output import output_panel
+from fastmlp.kernels.plan import LOSS_SUM, NO, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
+from fastmlp.kernels.product import product
+from fastmlp.kernels.simd import MACHINE, TILE_ROWS, TILE_VECTORS, flush_denormals, restore_denormals
+from fastmlp.network import Recipe
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.parameters import aligned_zeros
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+GATHER, FORWARD, OUTPUT, DELTA, GRADIENT, UPDATE, TRANSPOSE = (1 << bit for bit in range(7))
+
+PARTS = {
+    "gather": GATHER, "forward": FORWARD, "output": OUTPUT, "delta": DELTA, "gradient": GRADIENT, "update": UPDATE | TRANSPOSE,
+}  # fmt: skip
+"""Parts of a step; together they are one."""
+
+WHOLE_STEP = sum(PARTS.values())
+
+TILE_DEPTH = 128
+SECONDS = 2e-3
+"""What is measured is repeated until it takes so long."""
+
+
+def _tile(times, rows, columns, depth, a, b, c):
+    """C (rows, columns) = A (rows, depth) @ B (depth, columns), all in the first-level cache."""
+    for _ in range(times):
+        product(rows, columns, depth, a, ZERO, depth, ONE, b, ZERO, columns, c, ZERO, columns, c, ZERO, columns, YES, NO)
+
+
+def _repeat(parts, times, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters, transposed,
+            refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
+            first_batch, first_chunk, last_chunk, sums):  # fmt: skip
+    """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
+    mode = flush_denormals()
+    job = jobs[0]
+    bottom = layers[0]
+    batch_rows = min(job.batch_size, job.rows)
+    several = batch_rows > job.chunk_rows
+    scale = 1.0 / batch_rows
+    if job.plain:
+        scale *= -coefficients[0]
+    for _ in range(times):
+        for start in range(0, batch_rows, job.chunk_rows):
+            rows = min(job.chunk_rows, batch_rows - start)
+            for first in range(0, rows, PANEL_ROWS):
+                n = min(PANEL_ROWS, rows - first)
+                if parts & GATHER:
+                    inputs = bottom.inputs + first * bottom.input_width
+                    gather_inputs(job, x, order, start + first, n, activations, inputs, bottom.input_width)
+                if job.layered == 0 and parts & FORWARD:
+                    forward_panel(layers, job.n_layers, ZERO, first, n, parameters, activations, deltas)
+                if job.layered == 0 and parts & OUTPUT:
+                    sums[LOSS_SUM] += output_panel(
+                        job, layers, y, labels, weights, order, start + first, first, n, scale, activations, deltas, scratch, ZERO
+                    )
+                if job.layered == 0 and parts & DELTA:
+                    delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
+            if job.layered:
+                for number in range(job.n_layers):
+                    if parts & FORWARD:
+                        hidden = number < job.n_layers - 1
+                        forward_columns(layers, number, hidden, rows, ZERO, ONE, parameters, activations, deltas, scratch, ZERO)
+                for first in range(0, rows, PANEL_ROWS):
+                    n = min(PANEL_ROWS, rows - first)
+                    if parts & OUTPUT:
+                        sums[LOSS_SUM] += output_panel(
+                            job, layers, y, labels, weights, order, start + first, first, n, scale,
+                            activations, deltas, scratch, ZERO,
+                        )  # fmt: skip
+                for number in range(job.n_layers - 1, 0, -1):
+                    if parts & DELTA:
+                        delta_columns(layers, number, rows, ZERO, ONE, parameters, constants, deltas, scratch, ZERO)
+            for u in range(len(units)):
+                unit = units[u]
+                layer = layers[unit.layer]
+                out, out0, ld = scratch, ZERO, unit.columns
+                if job.plain or several:
+                    out = parameters if job.plain else gradient
+                    out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
+                d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
+                if job.layered:
+                    d, d0, ld_d = scratch, np.int64(UNIT_SCRATCH), unit.columns
+                    if parts & GRADIENT and unit.row == 0:
+                        pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
+                if parts & GRADIENT:
+                    new, exact = start == 0 and job.plain == 0, several or job.plain == 1
+                    gradient_block(layers, unit, rows, new, activations, d, d0, ld_d, constants, out, out0, ld, exact)
+                if parts & UPDATE and start + rows == batch_rows and not job.plain:
+                    update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, coefficients, ZERO)
+                if parts & TRANSPOSE and start + rows == batch_rows and not job.layered:
+                    transpose_weights(layers, unit, parameters, transposed)
+    restore_denormals(mode)
+
+
+_repeat_tile = Kernel(_tile, "kernel", fastmath=FASTMATH, no_cfunc_wrapper=True)
+_repeat_parts = Kernel(_repeat, "kernel", fastmath=FASTMATH, no_cfunc_wrapper=True)
+
+
+def seconds_of(call: Callable[[int], object], least: float = SECONDS) -> float:
+    """Seconds of one of the repetitions that ``call(times)`` makes."""
+    call(1)  # the first may compile
+    times = 1
+    while True:
+        began = time.perf_counter()
+        call(times)
+        seconds = time.perf_counter() - began
+        if seconds >= least:
+            return seconds / times
+        times = int(times * max(2.0, 1.2 * least / max(seconds, 1e-9)))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A product that fits the first-level cache, by the register tile alone: as fast as one core gets.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+    """
+
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and depth of the product."""
+        return 2 * TILE_ROWS, TILE_VECTORS * MACHINE.vector_bytes // self.dtype.itemsize, TILE_DEPTH
+
+    def operands(self) -> tuple[Array, Array, Array]:
+        """A, B and C, flat."""
+        rows, columns, depth = self.shape
+        a, b, c = (aligned_zeros(count, self.dtype) for count in (rows * depth, depth * columns, rows * columns))
+        a[:], b[:] = np.linspace(-1, 1, len(a)), np.linspace(-1, 1, len(b))
+        return a, b, c
+
+    def repeat(self) -> Callable[[int], object]:
+        """``repeat()(times)`` computes C += A @ B so many times."""
+        operands = self.operands()
+        return lambda times: _repeat_tile(times, *self.shape, *operands)
+
+    def flop_per_second(self) -> float:
+        """Of one core, now."""
+        rows, columns, depth = self.shape
+        return 2 * rows * columns * depth / seconds_of(self.repeat())
+
+
+class Step:
+    """A step of a problem's training on one thread, taken apart.
+
+    Parameters
+    ----------
+    task : Task
+    """
+
+    def __init__(self, task: Task) -> None:
+        problem = task.problem
+        self.network = problem.network(MLP, n_threads=1)
+        self.network.theta = task.theta
+        data = self.network._check_data(task.x, task.y, None)
+        batch_size = min(problem.batch_size, task.rows)
+        recipe = Recipe(OPTIMIZERS[problem.optimizer])
+        self._trainer = CompiledTrainer(self.network.engine, self.network._buffer, data, batch_size, recipe, mean=True).__enter__()
+        coefficients = self._trainer.coefficients(np.full(task.steps, problem.learning_rate))
+        self._before = self._trainer.session.arguments(task.shuffles()[0], coefficients, 0, 1, 1, True)
+        self.repeat(TRANSPOSE)(1)  # the copy of the weights that delta reads
+
+    def close(self) -> None:
+        """Give back the buffers."""
+        self._trainer.__exit__()
+
+    def repeat(self, parts: int = WHOLE_STEP) -> Callable[[int], object]:
+        """``repeat(parts)(times)`` does parts of the step so many times; results of the others are what they were."""
+        return lambda times: _repeat_parts(parts, times, *self._before)
+
+
+@contextmanager
+def step_of(task: Task) -> Iterator[Step]:
+    """A step with all its buffers filled: each part finds what it would find in a training."""
+    with closing(Step(task)) as step:
+        step.repeat()(1)
+        yield step
+
+
+def flop_per_step(problem: Problem) -> float:
+    """Floating-point operations of the products of a step: forward and gradient of all layers, delta of all but the first."""
+    products = [fan_in * fan_out for fan_in, fan_out in zip(problem.sizes, problem.sizes[1:], strict=False)]
+    return 2.0 * problem.batch_size * (3 * sum(products) - products[0])
