@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes, load_digits
 
 from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, ReferenceMLP
 from tests.test_gradients import targets_for
@@ -185,3 +186,28 @@ class TestOnline:
                 net.fit(x, y, epochs=2, **options)
         tolerance = TOLERANCE[dtype]
         np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=tolerance, atol=tolerance)
+
+
+class TestFloat32:
+    """Half the digits lose nothing that a training could find."""
+
+    @staticmethod
+    def losses(x, y, *options, **fit):
+        nets = [MLP(*options, dtype=dtype, random_state=3).fit(x, y, **fit) for dtype in ("float32", "float64")]
+        assert nets[0].loss_curve_[-1] < nets[0].loss_curve_[0] / 2
+        return [net.loss_curve_[-1] for net in nets]
+
+    def test_reaches_the_loss_of_float64_on_digits(self):
+        x, labels = load_digits(return_X_y=True)
+        ours, theirs = self.losses(
+            x / 16, labels, (64, 15, 10), ("relu", "softmax"), "cross_entropy", epochs=30, batch_size=15, learning_rate=0.1
+        )
+        assert ours == pytest.approx(theirs, rel=0.01)
+
+    def test_reaches_the_loss_of_float64_on_a_regression(self):
+        x, y = load_diabetes(return_X_y=True)
+        y = (y - y.mean()) / y.std()
+        ours, theirs = self.losses(
+            x * 20, y, (10, 32, 32, 1), ("relu", "relu", "identity"), epochs=60, batch_size=32, optimizer="adam", learning_rate=3e-3
+        )
+        assert ours == pytest.approx(theirs, rel=0.01)
