@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,14 +41,15 @@ def available_threads() -> int:
     return max(count, 1)
 
 
-_FLOP_PER_TEAM = 5e7
-"""Least work in all that is worth starting threads for: 200 microseconds at the very least; starting one takes about 100."""
+_FLOP_PER_TEAM = 1e8
+"""Least work in all that is worth starting threads for: some 400 microseconds; starting one takes about 100, and more if its
+processor is asleep."""
 
 
-_TRIAL_SECONDS = 0.003
+_TRIAL_SECONDS = 0.002
 """How long a call takes at most while a number of threads is tried..."""
-_TRIAL_CALLS = 3
-"""...of which the fastest counts: the slow ones were disturbed, or did too little to be worth the threads that they started..."""
+_TRIAL_CALLS = 5
+"""...and how often it is called: the median counts, because a call may be disturbed, or do too little for the threads it starts..."""
 _HOLD_SECONDS = 2.0
 """...and how long the fastest is used before they are tried again."""
 
@@ -67,11 +69,11 @@ class Pace:
 
     def __init__(self, candidates: Sequence[int]) -> None:
         self._candidates = list(candidates)
-        self._fastest: dict[int, float] = {}  # seconds of a part, in the best call of the last trial
+        self._tried: dict[int, float] = {}  # seconds of a part, in the last trial
         # The first calls in a process are slower than others, whoever makes them: they do not count.
         self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
         self.n_threads = self._candidates[0]
-        self._calls, self._seconds, self._best = 0, 0.0, math.inf
+        self._seconds, self._calls = 0.0, list[float]()
 
     def limit(self, seconds: float) -> float:
         """How long the next call may take, if ``seconds`` is what all calls may."""
@@ -81,20 +83,19 @@ class Pace:
         """Take note of what a call with :attr:`n_threads` took for so many equal parts of the work, and choose for the next one."""
         if len(self._candidates) == 1:
             return
-        self._calls += 1
         self._seconds += seconds
-        self._best = min(self._best, seconds / parts)
         if self._to_try:
-            if self._calls < _TRIAL_CALLS or self._seconds < _TRIAL_SECONDS / 2:
+            self._calls.append(seconds / parts)
+            if len(self._calls) < _TRIAL_CALLS or self._seconds < _TRIAL_SECONDS / 2:
                 return
-            self._fastest[self.n_threads] = self._best
+            self._tried[self.n_threads] = statistics.median(self._calls)
             del self._to_try[0]
         else:
             if self._seconds < _HOLD_SECONDS:
                 return
             self._to_try = self._candidates.copy()
-        self._calls, self._seconds, self._best = 0, 0.0, math.inf
-        best = min(self._candidates, key=lambda n: self._fastest.get(n, math.inf))
+        self._seconds, self._calls = 0.0, []
+        best = min(self._candidates, key=lambda n: self._tried.get(n, math.inf))
         self.n_threads = self._to_try[0] if self._to_try else best
 
 

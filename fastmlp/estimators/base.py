@@ -1,0 +1,599 @@
+"""What the two estimators share: from scikit-learn's parameters and data to a network, epochs, and back."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.callbacks import Callbacks, Run
+from fastmlp.estimators import solvers
+from fastmlp.losses import Loss
+from fastmlp.mlp import MLP
+from fastmlp.network import Recipe, ScheduledRates
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.schedules import SCHEDULES, Schedule
+from fastmlp.shuffle import Order
+from fastmlp.validation import Data
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BATCH_SIZE = 200
+"""Of ``batch_size="auto"``, or all rows if they are fewer."""
+
+
+@dataclass
+class Samples:
+    """Rows with what is known of them.
+
+    Parameters
+    ----------
+    x : ndarray or sparse matrix (n, n_features)
+    y : ndarray
+        As the person gave it.
+    data : Data
+        As the network takes them.
+    """
+
+    x: Any
+    y: Any
+    data: Data
+
+
+class MLPBase(BaseEstimator, ABC):
+    """Base of the estimators; see :class:`MLPClassifier` and :class:`MLPRegressor`."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({*ACTIVATIONS, *ACTIVATIONS.aliases}), Activation, list, tuple],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [None, StrOptions(set(OPTIMIZERS)), Optimizer],
+        "learning_rate_schedule": [StrOptions(set(SCHEDULES)), Schedule],
+        "weight_decay": [None, Interval(Real, 0, None, closed="left")],
+        "max_grad_norm": [None, Interval(Real, 0, None, closed="neither")],
+        "scoring": [None, str, callable],
+        "max_time": [None, Interval(Real, 0, None, closed="neither")],
+        "callbacks": ["array-like"],
+        "n_threads": [None, Interval(Integral, 1, None, closed="left")],
+    }
+
+    @abstractmethod
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes: Any,
+        activation: Any,
+        solver: str,
+        alpha: float,
+        batch_size: Any,
+        learning_rate: str,
+        learning_rate_init: float,
+        power_t: float,
+        max_iter: int,
+        shuffle: bool,
+        random_state: Any,
+        tol: float,
+        verbose: Any,
+        warm_start: bool,
+        momentum: float,
+        nesterovs_momentum: bool,
+        early_stopping: bool,
+        validation_fraction: float,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        n_iter_no_change: float,
+        max_fun: int,
+        optimizer: Any,
+        learning_rate_schedule: Any,
+        weight_decay: float | None,
+        max_grad_norm: float | None,
+        scoring: Any,
+        max_time: float | None,
+        callbacks: Any,
+        n_threads: int | None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.optimizer = optimizer
+        self.learning_rate_schedule = learning_rate_schedule
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.scoring = scoring
+        self.max_time = max_time
+        self.callbacks = callbacks
+        self.n_threads = n_threads
+
+    # --- what the two differ in ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _validate(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        """Check samples and targets."""
+
+    @abstractmethod
+    def _targets(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
+        """Targets (n, n_outputs) or class labels (n,) for the network."""
+
+    @abstractmethod
+    def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
+        """Weight of each sample."""
+
+    @abstractmethod
+    def _n_outputs(self, y: Any) -> int:
+        """Units of the last layer."""
+
+    @abstractmethod
+    def _loss_and_output(self) -> tuple[str | Loss, str, str]:
+        """Loss, activation of the last layer, and what scikit-learn calls that."""
+
+    @abstractmethod
+    def _decide(self, outputs: Array) -> Array:
+        """What ``predict`` returns for the network's outputs."""
+
+    @abstractmethod
+    def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
+        """What early stopping looks at unless ``scoring`` is given."""
+
+    def _constant_loss(self, data: Data) -> float:
+        """What the loss has beside that of the network."""
+        return 0.0
+
+    # --- fit ----------------------------------------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
+    ) -> Self:
+        """Fit the model to data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; a sample of weight 2 is one that is there twice.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation data; in the place of a part of X where ``early_stopping`` is on.
+
+        Returns
+        -------
+        self : object
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs=None)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], epochs: int | None) -> Self:
+        """``epochs``: how many of them go on from the last call; None to fit until the end."""
+        incremental = epochs is not None
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        if any(not isinstance(size, Integral) or size <= 0 for size in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._validate(X, y, incremental=incremental, reset=first)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        if first:
+            self._begin([X.shape[1], *map(int, hidden), self._n_outputs(y)], X.dtype)
+        weight = self._weights(y, sample_weight, incremental=incremental)
+        if self.solver == "lbfgs" and self.optimizer is None:
+            self._fit_lbfgs(self._samples(X, y, weight).data)
+        else:
+            train, held_out = self._split(X, y, weight, validation)
+            self._fit_epochs(train, held_out, epochs)
+        if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+            )
+        return self
+
+    def _begin(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
+        """New weights and an empty history."""
+        random_state = check_random_state(self.random_state)
+        self.n_iter_, self.t_ = 0, 0
+        self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
+        self.out_activation_ = self._loss_and_output()[2]
+        coefs, intercepts = [], []
+        for fan_in, fan_out, name in zip(sizes, sizes[1:], self._layer_activations(len(sizes) - 1), strict=False):
+            # Glorot and Bengio (2010), equation 16; the slope of the logistic function asks for less.
+            is_logistic = getattr(name, "name", name) in ("logistic", "sigmoid")
+            hidden_is_logistic = is_logistic if fan_out is not sizes[-1] else self.activation == "logistic"
+            bound = math.sqrt((2.0 if hidden_is_logistic else 6.0) / (fan_in + fan_out))
+            coefs.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
+            intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
+        self._adopt(coefs, intercepts)
+        self._split_random_state = random_state
+        self._generator = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
+        self._optimizer_state: dict[str, Any] = {}
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+        self.validation_loss_curve_: list[float] = []
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else np.inf
+        self._no_improvement_count = 0
+        self._best_theta = self._network.theta
+
+    def _layer_activations(self, n_layers: int) -> list[str | Activation]:
+        """An activation for each layer of weights; the last is the loss's."""
+        given = self.activation
+        hidden = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given] * (n_layers - 1)
+        if len(hidden) != n_layers - 1:
+            raise ValueError(
+                f"activation must be one name, or one for each of the {n_layers - 1} hidden layers, got {len(hidden)}: {given!r}."
+            )
+        return [*hidden, self._loss_and_output()[1]]
+
+    def _adopt(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> None:
+        """Make a network of weights and biases, whose arrays are then ``coefs_`` and ``intercepts_``."""
+        sizes = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
+        loss = self._loss_and_output()[0]
+        activations = self._layer_activations(len(coefs))
+        network = MLP(sizes, activations, loss, dtype=coefs[0].dtype, random_state=0, n_threads=self.n_threads)
+        network.w, network.b = coefs, [intercept.reshape(1, -1) for intercept in intercepts]
+        self._network = network
+        self.coefs_, self.intercepts_ = list(network.w), [array[0] for array in network.b]
+
+    def _synchronized(self) -> MLP:
+        """The network, with what a person may have put into ``coefs_`` and ``intercepts_``."""
+        network = self._network
+        for layer, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
+            if coef is not network.w[layer]:
+                network.w[layer] = coef
+            if intercept.base is not network.b[layer].base:
+                network.b[layer] = np.reshape(intercept, (1, -1))
+        return network
+
+    def _samples(self, X: Any, y: Any, weight: Array | None) -> Samples:
+        """Data of the network's dtype."""
+        from fastmlp.validation import check_weight, check_x
+
+        network = self._network
+        targets, labels = self._targets(y, network.dtype)
+        checked = None if weight is None else check_weight(weight, X.shape[0], network.dtype)
+        return Samples(X, y, Data(check_x(X, network.sizes[0], network.dtype, "X"), targets, labels, checked))
+
+    def _split(self, X: Any, y: Any, weight: Array | None, validation: tuple[Any, Any, Any]) -> tuple[Samples, Samples | None]:
+        """Rows to train on, and rows to look at after each epoch."""
+        X_val, y_val, weight_val = validation
+        if X_val is not None:
+            if y_val is None:
+                raise ValueError("X_val was given without y_val; both are needed for validation.")
+            X_val, y_val = self._validate(X_val, y_val, incremental=True, reset=False)
+            if weight_val is not None:
+                weight_val = _check_sample_weight(weight_val, X_val)
+        elif self.early_stopping:
+            stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
+            arrays = [X, y] if weight is None else [X, y, weight]
+            parts = train_test_split(
+                *arrays, random_state=self._split_random_state, test_size=self.validation_fraction, stratify=stratify
+            )
+            X, X_val, y, y_val = parts[:4]
+            if weight is not None:
+                weight, weight_val = parts[4:]
+            if X_val.shape[0] < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+                )
+        train = self._samples(X, y, weight)
+        return train, None if X_val is None else self._samples(X_val, y_val, weight_val)
+
+    def _recipe(self) -> Recipe:
+        """Optimizer and penalties."""
+        if self.optimizer is not None:
+            optimizer = OPTIMIZERS.find(self.optimizer, "optimizer")
+        elif self.solver == "adam":
+            optimizer = solvers.adam(self.beta_1, self.beta_2, self.epsilon)
+        else:
+            optimizer = solvers.sgd(self.momentum, self.nesterovs_momentum)
+        return Recipe(
+            optimizer,
+            optimizer.weight_decay if self.weight_decay is None else self.weight_decay,
+            self.alpha,
+            self.max_grad_norm or 0.0,
+            l2_by_weight=True,
+            loss_scale=self._loss_scale(),
+        )
+
+    def _loss_scale(self) -> float:
+        return 1.0
+
+    def _penalty(self) -> float:
+        """alpha / 2 * sum of squared weights."""
+        return 0.5 * self.alpha * float(sum(np.vdot(coef, coef) for coef in self._network.w))
+
+    def _fit_epochs(self, train: Samples, held_out: Samples | None, epochs: int | None) -> None:
+        data = train.data
+        if self.batch_size == "auto":
+            batch_size = min(BATCH_SIZE, data.rows)
+        else:
+            if self.batch_size > data.rows:
+                warnings.warn(
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
+                )
+            batch_size = min(self.batch_size, data.rows)
+        network = self._synchronized()
+        listeners = Callbacks.of(self.callbacks, verbose=False)
+        run = Run(network, data.rows, self.max_iter if epochs is None else epochs)
+        good = network._buffer.copy()
+        listeners.on_train_begin(run)
+        try:
+            self._epochs(data, held_out, batch_size, run, listeners, good, epochs)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            listeners.on_train_end(run)
+        if self.early_stopping:
+            network.theta = self._best_theta
+
+    def _epochs(
+        self,
+        data: Data,
+        held_out: Samples | None,
+        batch_size: int,
+        run: Run,
+        listeners: Callbacks,
+        good: Array,
+        epochs: int | None,
+    ) -> None:
+        network, recipe = self._network, self._recipe()
+        steps = -(-data.rows // batch_size)
+        state = self._optimizer_state
+        kind = self.learning_rate if recipe.optimizer.name in ("sgd", "momentum", "nesterov") else "constant"
+        rate = solvers.LearningRate(self.learning_rate_init, kind, self.power_t, state.get("rate", math.nan))
+        schedule = SCHEDULES.find(self.learning_rate_schedule, "learning_rate_schedule")
+        constant, weight = self._constant_loss(data), network._weight(data)
+        deadline = math.inf if self.max_time is None else time.monotonic() + self.max_time
+        self.n_iter_ = 0
+        with network._trainer(data, batch_size, recipe) as trainer:
+            if state.get("optimizer") == recipe.optimizer.name:
+                trainer.load_state(state["steps"], state["arrays"])
+            try:
+                for _ in range(run.epochs):
+                    run.epoch, run.rows_done = run.epoch + 1, 0
+                    order = Order(data.rows, self._generator) if self.shuffle and steps > 1 else None
+                    rates = ScheduledRates(rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps))
+                    penalty = self._penalty()
+                    for done in trainer.epoch(order, rates):
+                        network._check_progress(done, good, run, rate.now)
+                        run.rows_done = done.rows
+                        run.loss = done.loss_sum / done.weight_sum if done.weight_sum else math.nan
+                        listeners.on_rows(run)
+                    self.n_iter_ += 1
+                    self.t_ += data.rows
+                    # The penalty is that of a typical step, between the epoch's first and last.
+                    penalty = (penalty + self._penalty()) / 2 * steps / weight
+                    self.loss_ = recipe.loss_scale * done.loss_sum / done.weight_sum + constant + penalty
+                    self.loss_curve_.append(self.loss_)
+                    if self.verbose:
+                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                    self._look_at(held_out)
+                    listeners.on_epoch_end(run)
+                    before = rate.now
+                    rate.after_epoch(self.t_)
+                    if not self._goes_on(rate) or run.stop or time.monotonic() > deadline:
+                        break
+                    if rate.now != before and recipe.optimizer.n_states:
+                        trainer.scale_state(before / rate.now)  # their velocity has the rate in it
+                    if epochs is None and self.n_iter_ == self.max_iter:
+                        warnings.warn(
+                            f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                            "converged yet.", ConvergenceWarning, stacklevel=6,
+                        )  # fmt: skip
+            finally:
+                self._optimizer_state = {
+                    "optimizer": recipe.optimizer.name, "steps": trainer.steps, "arrays": trainer.state(), "rate": rate.now,
+                }  # fmt: skip
+
+    def _look_at(self, held_out: Samples | None) -> None:
+        """Keep account of improvement, by validation data or by the training loss."""
+        if held_out is not None:
+            network, data = self._network, held_out.data
+            outputs = network._outputs(data.x)
+            total, _ = network._sums(network._buffer, data, gradient=False)
+            self.validation_loss_curve_.append(
+                self._loss_scale() * total / network._weight(data) + self._constant_loss(data)
+            )
+        if not self.early_stopping:
+            assert self.best_loss_ is not None
+            self._no_improvement_count = self._no_improvement_count + 1 if self.loss_ > self.best_loss_ - self.tol else 0
+            self.best_loss_ = min(self.best_loss_, self.loss_)
+            return
+        assert held_out is not None
+        assert self.validation_scores_ is not None
+        if self.scoring is None:
+            score = self._score(held_out.y, outputs, held_out.data.weight)
+        else:
+            score = float(check_scoring(self, self.scoring)(self, held_out.x, held_out.y))
+        self.validation_scores_.append(score)
+        if self.verbose:
+            print(f"Validation score: {score:f}")
+        self._no_improvement_count = self._no_improvement_count + 1 if score < self.best_validation_score_ + self.tol else 0
+        if score > self.best_validation_score_:
+            self.best_validation_score_ = score
+            self._best_theta = self._network.theta
+
+    def _goes_on(self, rate: solvers.LearningRate) -> bool:
+        """Whether there is still hope."""
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return True
+        what = "Validation score" if self.early_stopping else "Training loss"
+        message = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+        if rate.falls():
+            if self.verbose:
+                print(f"{message} Setting learning rate to {rate.now:f}")
+            self._no_improvement_count = 0
+            return True
+        if self.verbose:
+            print(f"{message} Learning rate too small. Stopping." if rate.kind == "adaptive" else f"{message} Stopping.")
+        return False
+
+    def _fit_lbfgs(self, data: Data) -> None:
+        """SciPy's L-BFGS-B over the sum of the loss and the penalty."""
+        from scipy.optimize import minimize
+
+        network = self._synchronized()
+        weight, scale, constant = network._weight(data), self._loss_scale(), self._constant_loss(data)
+        is_coef = np.concatenate([
+            np.full(array.size, array is coef)
+            for coef, intercept in zip(network.w, network.b, strict=True) for array in (coef, intercept)
+        ])  # fmt: skip
+        layout = network._layout()
+
+        def objective(theta: Array) -> tuple[float, Array]:
+            network.theta = theta
+            total, gradient = network._sums(network._buffer, data, gradient=True)
+            flat = network_gradient(gradient)
+            penalized = theta * is_coef
+            value = (scale * total + 0.5 * self.alpha * float(penalized @ penalized)) / weight + constant
+            return value, (scale * flat + self.alpha * penalized) / weight
+
+        def network_gradient(gradient: Any) -> Array:
+            from fastmlp.parameters import pack
+
+            return pack(*layout.views(gradient)).astype(np.float64)
+
+        def after(intermediate_result: Any) -> None:
+            self.loss_curve_.append(float(intermediate_result.fun))
+            if self.verbose:
+                print(f"Iteration {len(self.loss_curve_)}, loss = {intermediate_result.fun:.8f}")
+
+        found = minimize(
+            objective, network.theta.astype(np.float64), method="L-BFGS-B", jac=True, callback=after,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+        )  # fmt: skip
+        network.theta = found.x
+        self.n_iter_ = min(int(found.nit), self.max_iter)
+        self.loss_ = float(found.fun)
+        if found.status != 0:
+            warnings.warn(
+                f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}):\n{found.message}\n\n"
+                "You might also want to scale the data as shown in:\n"
+                "    https://scikit-learn.org/stable/modules/preprocessing.html",
+                ConvergenceWarning, stacklevel=4,
+            )  # fmt: skip
+
+    def _can_go_on(self) -> bool:
+        if self.solver == "lbfgs" and self.optimizer is None:
+            raise AttributeError(f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic.")
+        return True
+
+    # --- use ----------------------------------------------------------------------------------------------------------------
+
+    def _raw(self, X: Any) -> Array:
+        """The network's outputs."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
+        return self._synchronized().predict(X)
+
+    def predict(self, X: Any) -> Array:
+        """Predict.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        return self._decide(self._raw(X))
+
+    def transform(self, X: Any, layer: int = -1) -> Array:
+        """Activations of a hidden layer, as features for another model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        layer : int, default=-1
+            Number of the hidden layer, from 0, or from -1 for the last.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, hidden_layer_sizes[layer])
+        """
+        check_is_fitted(self)
+        n_hidden = self.n_layers_ - 2
+        if not -n_hidden <= layer < n_hidden:
+            raise ValueError(f"layer must be from {-n_hidden} to {n_hidden - 1}, one of the hidden layers, got {layer!r}.")
+        X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
+        whole = self._synchronized()
+        depth = layer % n_hidden + 1
+        part = MLP(whole.sizes[: depth + 1], whole._activations[:depth], dtype=whole.dtype, random_state=0, n_threads=self.n_threads)
+        part.w, part.b = whole.w[:depth], whole.b[:depth]
+        return part.predict(X)
+
+    # --- scikit-learn's protocols -------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        if state.pop("_network", None) is not None:
+            network = self._synchronized()
+            state["coefs_"] = [coef.copy() for coef in network.w]
+            state["intercepts_"] = [intercept[0].copy() for intercept in network.b]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "coefs_" in state:
+            self._adopt(state["coefs_"], state["intercepts_"])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

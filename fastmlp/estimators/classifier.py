@@ -1,0 +1,320 @@
+"""The classifier."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from fastmlp.estimators.base import MLPBase, Real
+from fastmlp.losses import Loss
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
+    """Multi-layer perceptron classifier, scikit-learn's own in compiled kernels.
+
+    It minimises the log-loss by stochastic gradient descent, Adam or L-BFGS. Parameters up to ``max_fun`` are those of
+    :class:`sklearn.neural_network.MLPClassifier`, with the same defaults; those after it are keyword-only additions.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+        Numbers of units of the hidden layers.
+    activation : str, Activation or a list of them, default='relu'
+        Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu'; one for
+        all, or one for each.
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        How the weights are found; 'lbfgs' suits small data.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty: each minibatch adds alpha / (2 * its weight) * (sum of squared weights) to the loss.
+    batch_size : int, default='auto'
+        Rows of a minibatch; 'auto' is min(200, n_samples). L-BFGS has none.
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        For solver='sgd': 'invscaling' is learning_rate_init / (t_ + 1)**power_t after each epoch, 'adaptive' divides the rate by
+        5 whenever training has stopped improving.
+    learning_rate_init : float, default=0.001
+        The learning rate at the beginning.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Most epochs, or iterations of L-BFGS.
+    shuffle : bool, default=True
+        Whether each epoch has its own order of rows.
+    random_state : int, RandomState instance, default=None
+        For the initial weights, the validation split and the order of rows.
+    tol : float, default=1e-4
+        Improvements smaller than this do not count.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last solution, the state of its optimizer included.
+    momentum : float, default=0.9
+        For solver='sgd'.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to stop when the score on held-out rows has stopped improving, and to return to the weights of the best score.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out.
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
+        For solver='adam'.
+    n_iter_no_change : int, default=10
+        Epochs without improvement that are allowed.
+    max_fun : int, default=15000
+        Most evaluations by L-BFGS.
+    class_weight : dict or 'balanced', default=None
+        Weights of the classes.
+    label_smoothing : float, default=0.0
+        Share of each target that is spread evenly over all classes.
+    optimizer : str or Optimizer, default=None
+        Any of :data:`fastmlp.OPTIMIZERS`, in the place of ``solver``.
+    learning_rate_schedule : str or Schedule, default='constant'
+        Any of :data:`fastmlp.SCHEDULES`; multiplies the learning rate, with any optimizer.
+    weight_decay : float, default=None
+        Decoupled weight decay; None for the optimizer's own.
+    max_grad_norm : float, default=None
+        Gradients are scaled down to this Euclidean norm.
+    scoring : str or callable, default=None
+        What early stopping looks at; None for the accuracy.
+    max_time : float, default=None
+        Seconds after which no further epoch begins.
+    callbacks : sequence of Callback, default=()
+        See :mod:`fastmlp.callbacks`.
+    n_threads : int, default=None
+        Threads; None for as many as are fastest.
+
+    Attributes
+    ----------
+    classes_ : ndarray or list of ndarray of shape (n_classes,)
+        Class labels.
+    coefs_, intercepts_ : list of ndarray
+        Weights (fan_in, fan_out) and biases (fan_out,) of each layer.
+    loss_ : float
+        Of the last epoch.
+    best_loss_ : float or None
+        Lowest of ``loss_curve_``; None with early stopping.
+    loss_curve_ : list of float
+        Loss of each epoch, or of each iteration of L-BFGS.
+    validation_scores_ : list of float or None
+        With early stopping.
+    validation_loss_curve_ : list of float
+        Loss of the validation rows after each epoch, if there are any.
+    best_validation_score_ : float or None
+    t_ : int
+        Rows that have been trained on in all.
+    n_iter_ : int
+        Epochs or iterations of the last call.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+    out_activation_ : str
+
+    Examples
+    --------
+    >>> from fastmlp import MLPClassifier
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.model_selection import train_test_split
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=1)
+    >>> clf = MLPClassifier(random_state=1, max_iter=300).fit(X_train, y_train)
+    >>> clf.predict(X_test[:5, :])
+    array([1, 0, 1, 0, 1])
+    """
+
+    _parameter_constraints = {
+        **MLPBase._parameter_constraints,
+        "class_weight": [None, dict, StrOptions({"balanced"})],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        optimizer: Any = None,
+        learning_rate_schedule: Any = "constant",
+        weight_decay: float | None = None,
+        max_grad_norm: float | None = None,
+        scoring: Any = None,
+        max_time: float | None = None,
+        callbacks: Any = (),
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha, batch_size=batch_size,
+            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter, shuffle=shuffle,
+            random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start, momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping, validation_fraction=validation_fraction,
+            beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
+            optimizer=optimizer, learning_rate_schedule=learning_rate_schedule, weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm, scoring=scoring, max_time=max_time, callbacks=callbacks, n_threads=n_threads,
+        )  # fmt: skip
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+
+    # --- targets ------------------------------------------------------------------------------------------------------------
+
+    def _validate(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc", "coo"], multi_output=True, dtype=(np.float64, np.float32), reset=reset
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return X, y
+        classes = unique_labels(y)
+        if self.warm_start and not incremental:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+        return X, y
+
+    @property
+    def _is_multiclass(self) -> bool:
+        return bool(self._label_binarizer.y_type_ == "multiclass")
+
+    def _n_outputs(self, y: Any) -> int:
+        return len(self.classes_) if self._is_multiclass or self._label_binarizer.y_type_.startswith("multilabel") else 1
+
+    def _loss_and_output(self) -> tuple[str | Loss, str, str]:
+        if self._is_multiclass:
+            return "cross_entropy", "softmax", "softmax"
+        return "binary_cross_entropy", "sigmoid", "logistic"
+
+    def _targets(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
+        is_multilabel = self._label_binarizer.y_type_.startswith("multilabel")
+        if self.label_smoothing == 0 and not is_multilabel:
+            return None, np.searchsorted(self.classes_, y).astype(np.int64)
+        targets = np.ascontiguousarray(self._label_binarizer.transform(y), dtype=dtype)
+        share = self.label_smoothing
+        n_classes = len(self.classes_) if self._is_multiclass else 2
+        return targets * dtype.type(1 - share) + dtype.type(share / n_classes), None
+
+    def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all rows at once; for partial_fit, compute the weights with "
+                "sklearn.utils.compute_class_weight('balanced', classes=classes, y=y) and give them as a dict."
+            )
+        by_class = compute_sample_weight(self.class_weight, y)
+        return by_class if sample_weight is None else by_class * sample_weight
+
+    # --- results ------------------------------------------------------------------------------------------------------------
+
+    def _decide(self, outputs: Array) -> Array:
+        if self._is_multiclass:
+            return self.classes_[outputs.argmax(axis=1)]  # type: ignore[no-any-return]
+        if self.n_outputs_ == 1:
+            outputs = outputs.ravel()
+        decided: Array = self._label_binarizer.inverse_transform(outputs)
+        return decided
+
+    def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return float(accuracy_score(y, self._decide(outputs), sample_weight=sample_weight))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probability estimates.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        outputs = self._raw(X)
+        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probability estimates.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        probabilities = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities, out=probabilities)
+
+    @available_if(lambda self: self._can_go_on())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *,
+        epochs: int = 1, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None,
+    ) -> Self:  # fmt: skip
+        """Go on training: ``epochs`` epochs over the given rows, with the optimizer, schedule and order of rows where they were.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+        classes : array of shape (n_classes,), default=None
+            All classes that will ever come; needed at the first call.
+        epochs : int, default=1
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation data; see :meth:`fit`.
+
+        Returns
+        -------
+        self : object
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

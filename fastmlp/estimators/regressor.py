@@ -1,0 +1,196 @@
+"""The regressor."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import xlogy
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from fastmlp.estimators.base import MLPBase, Real
+from fastmlp.losses import LOSSES, Loss
+from fastmlp.validation import Data
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber", "pinball", "poisson")
+
+
+class MLPRegressor(RegressorMixin, MLPBase):  # type: ignore[misc]
+    """Multi-layer perceptron regressor, scikit-learn's own in compiled kernels.
+
+    It minimises the loss by stochastic gradient descent, Adam or L-BFGS. Parameters up to ``max_fun`` are those of
+    :class:`sklearn.neural_network.MLPRegressor`, with the same defaults; those after it are keyword-only additions.
+
+    Parameters
+    ----------
+    loss : str or Loss, default='squared_error'
+        'squared_error' (half of it, the mean over the outputs), 'poisson' (half the deviance; the model is then exp of the last
+        layer, and targets must not be negative), 'absolute_error', 'huber', 'pinball' or any other :class:`fastmlp.Loss`.
+    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+        Numbers of units of the hidden layers.
+    activation : str, Activation or a list of them, default='relu'
+        Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu'; one for
+        all, or one for each.
+    solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, \
+momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
+        As for :class:`fastmlp.MLPClassifier`; early stopping looks at R^2.
+    quantile : float, default=None
+        Of loss='pinball'; None for the median.
+    optimizer, learning_rate_schedule, weight_decay, max_grad_norm, scoring, max_time, callbacks, n_threads
+        As for :class:`fastmlp.MLPClassifier`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, validation_loss_curve_, best_validation_score_, t_, \
+n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activation_
+        As of :class:`fastmlp.MLPClassifier`.
+
+    Notes
+    -----
+    With several outputs, the squared error is a mean over them, and the gradient is that of this mean. scikit-learn 1.9
+    computes the gradient of the sum there, which is not that of the loss that it reports.
+
+    Examples
+    --------
+    >>> from fastmlp import MLPRegressor
+    >>> from sklearn.datasets import make_regression
+    >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
+    >>> reg = MLPRegressor(random_state=1, max_iter=500, learning_rate_init=0.01).fit(X, y)
+    >>> reg.predict(X[:2]).shape
+    (2,)
+    """
+
+    _parameter_constraints = {
+        **MLPBase._parameter_constraints,
+        "loss": [StrOptions(set(REGRESSION_LOSSES)), Loss],
+        "quantile": [None, Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        quantile: float | None = None,
+        optimizer: Any = None,
+        learning_rate_schedule: Any = "constant",
+        weight_decay: float | None = None,
+        max_grad_norm: float | None = None,
+        scoring: Any = None,
+        max_time: float | None = None,
+        callbacks: Any = (),
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha, batch_size=batch_size,
+            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter, shuffle=shuffle,
+            random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start, momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping, validation_fraction=validation_fraction,
+            beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
+            optimizer=optimizer, learning_rate_schedule=learning_rate_schedule, weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm, scoring=scoring, max_time=max_time, callbacks=callbacks, n_threads=n_threads,
+        )  # fmt: skip
+        self.loss = loss
+        self.quantile = quantile
+
+    # --- targets ------------------------------------------------------------------------------------------------------------
+
+    def _validate(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc", "coo"], multi_output=True, y_numeric=True,
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if self._loss.name == "poisson" and np.min(y) < 0:
+            raise ValueError("Some value(s) of y are out of the valid range of the loss 'HalfPoissonLoss'.")
+        return X, y
+
+    @property
+    def _loss(self) -> Loss:
+        loss = LOSSES.find(self.loss, "loss")
+        return loss if self.quantile is None or loss.name != "pinball" else loss(self.quantile)
+
+    def _n_outputs(self, y: Any) -> int:
+        return 1 if y.ndim == 1 else int(y.shape[1])
+
+    def _loss_and_output(self) -> tuple[str | Loss, str, str]:
+        if self._loss.name == "poisson":
+            return self._loss, "exponential", "exp"
+        return self._loss, "identity", "identity"
+
+    def _loss_scale(self) -> float:
+        return 1.0 / self.n_outputs_ if self._loss.name == "squared_error" else 1.0
+
+    def _targets(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
+        return np.ascontiguousarray(y, dtype=dtype).reshape(len(y), -1), None
+
+    def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
+        return sample_weight
+
+    def _constant_loss(self, data: Data) -> float:
+        if self._loss.name != "poisson" or data.y is None:
+            return 0.0
+        terms = (xlogy(data.y, data.y) - data.y).sum(axis=1)
+        return float(np.average(terms, weights=data.weight))
+
+    # --- results ------------------------------------------------------------------------------------------------------------
+
+    def _decide(self, outputs: Array) -> Array:
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return float(r2_score(y, self._decide(outputs), sample_weight=sample_weight))
+
+    @available_if(lambda self: self._can_go_on())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        epochs: int = 1, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None,
+    ) -> Self:  # fmt: skip
+        """Go on training: ``epochs`` epochs over the given rows, with the optimizer, schedule and order of rows where they were.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        epochs : int, default=1
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation data; see :meth:`fit`.
+
+        Returns
+        -------
+        self : object
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs)

@@ -1,0 +1,76 @@
+"""From scikit-learn's names of solvers to the optimizers of this package.
+
+The rules are theirs, as described in the user guide of scikit-learn, "Neural network models (supervised)"; two details differ
+from the usual ones: Adam's epsilon stands beside a root that is not corrected for its start at zero, and the learning rate of
+a momentum step goes into the velocity, so that a change of the rate acts on later gradients only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastmlp.optimizers import OPTIMIZERS, Optimizer, Options
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+LEAST_RATE = 1e-6
+"""An adaptive learning rate that has come down to this ends the training."""
+
+ADAPTIVE_DIVISOR = 5.0
+
+
+def _adam_coefficients(t: Array, rate: Array, o: Options) -> list[Any]:
+    beta1, beta2 = o["beta1"], o["beta2"]
+    return [rate * np.sqrt(1 - beta2**t) / (1 - beta1**t), beta1, 1 - beta1, beta2, 1 - beta2, 1.0, o["epsilon"]]
+
+
+def adam(beta_1: float, beta_2: float, epsilon: float) -> Optimizer:
+    """Adam as in the last paragraph of section 2 of Kingma and Ba (2015): the step's rate is corrected, the root is not."""
+    options = {"beta1": float(beta_1), "beta2": float(beta_2), "epsilon": float(epsilon)}
+    return replace(OPTIMIZERS["adam"], coefficients=_adam_coefficients, options=options)
+
+
+def sgd(momentum: float, nesterov: bool) -> Optimizer:
+    """Gradient descent, with momentum unless that is 0."""
+    if momentum == 0:
+        return OPTIMIZERS["sgd"]
+    return replace(OPTIMIZERS["nesterov" if nesterov else "momentum"], options={"momentum": float(momentum)})
+
+
+@dataclass
+class LearningRate:
+    """scikit-learn's learning rate of an epoch.
+
+    Parameters
+    ----------
+    initial : float
+    kind : {"constant", "invscaling", "adaptive"}
+    power : float
+        Exponent of "invscaling".
+    now : float
+    """
+
+    initial: float
+    kind: str
+    power: float
+    now: float = math.nan
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.now):
+            self.now = self.initial
+
+    def after_epoch(self, rows_seen: int) -> None:
+        """Follow the number of rows that have been trained on in all."""
+        if self.kind == "invscaling":
+            self.now = self.initial / (rows_seen + 1) ** self.power
+
+    def falls(self) -> bool:
+        """Whether training goes on at a lower rate where the loss has stopped falling."""
+        if self.kind != "adaptive" or self.now <= LEAST_RATE:
+            return False
+        self.now /= ADAPTIVE_DIVISOR
+        return True
