@@ -58,7 +58,7 @@ def _repeat(parts, times, jobs, layers, units, bounds, x, indices, starts, y, la
     bottom = layers[0]
     batch_rows = min(job.batch_size, job.rows)
     several = batch_rows > job.chunk_rows
-    scale = 1.0 / batch_rows
+    scale = job.loss_scale / batch_rows
     if job.plain:
         scale *= -coefficients[0]
     for _ in range(times):
@@ -108,7 +108,7 @@ def _repeat(parts, times, jobs, layers, units, bounds, x, indices, starts, y, la
                     new, exact = start == 0 and job.plain == 0, several or job.plain == 1
                     gradient_block(layers, unit, rows, new, activations, d, d0, ld_d, constants, out, out0, ld, exact)
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
-                    update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, coefficients, ZERO)
+                    update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, job.l2, coefficients, ZERO)
                 if parts & TRANSPOSE and start + rows == batch_rows and not job.layered:
                     transpose_weights(layers, unit, parameters, transposed)
     restore_denormals(mode)

@@ -1,5 +1,7 @@
 """Multilayer perceptrons that train fast on a CPU, in kernels that numba compiles from readable code."""
 
+from typing import TYPE_CHECKING, Any
+
 from fastmlp.activations import ACTIVATIONS as ACTIVATIONS
 from fastmlp.activations import Activation as Activation
 from fastmlp.exceptions import DivergenceError as DivergenceError
@@ -14,4 +16,23 @@ from fastmlp.reference import ReferenceMLP as ReferenceMLP
 from fastmlp.schedules import SCHEDULES as SCHEDULES
 from fastmlp.schedules import Schedule as Schedule
 
+if TYPE_CHECKING:
+    from fastmlp.estimators import MLPClassifier as MLPClassifier
+    from fastmlp.estimators import MLPRegressor as MLPRegressor
+
 __version__ = "0.1.0"
+
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, whose import brings scikit-learn, when somebody asks for them."""
+    if name in _ESTIMATORS:
+        from fastmlp import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ESTIMATORS])

@@ -24,7 +24,7 @@ from fastmlp.kernels.team import Team
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS
-from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, padded
+from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, pack, padded, unpack
 from fastmlp.partition import n_norms, share_units
 from fastmlp.shuffle import ROUNDS, Order
 from fastmlp.threads import Pace, choose_threads, thread_candidates
@@ -342,6 +342,8 @@ class Session:
         n_states: int = 0,
         l2: float = 0.0,
         max_norm: float = 0.0,
+        l2_by_weight: bool = False,
+        loss_scale: float = 1.0,
         still: bool = False,
         plain: bool = False,
     ) -> None:
@@ -356,7 +358,7 @@ class Session:
         self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
         self._most_threads = n_threads
         length = engine.layout.length
-        self._states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
+        self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
         needs_gradient = data.sparse or optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
         self.gradient = aligned_zeros(length if needs_gradient else 1, dtype)
         self.sums = aligned_zeros(2, _FLOAT64)
@@ -369,6 +371,7 @@ class Session:
         job["single"] = batch_size == 1 and job["plain"] and not data.sparse
         job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
+        job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
         self._order: Array | None = None
@@ -453,7 +456,7 @@ class Session:
         job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
         return (
             _records(job), _records(space.layers), _records(units), bounds, *self._data, _read_only(rows, _INT64),
-            self._buffer, space.transposed, refresh, *self._states, self.gradient, space.constants,
+            self._buffer, space.transposed, refresh, *self.states, self.gradient, space.constants,
             space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
             steps.reshape(-1), first_batch, start, stop, self.sums,
         )  # fmt: skip
@@ -463,11 +466,12 @@ class CompiledTrainer(Trainer):
     """A training of one network by the kernels."""
 
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
-        self._recipe = recipe
-        self._steps = 0
+        self._recipe, self._layout = recipe, engine.layout
+        self.steps = 0
         self.session = engine.session(
             data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
+            l2_by_weight=recipe.l2_by_weight, loss_scale=recipe.loss_scale,
             still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,
         ).on(buffer, data)  # fmt: skip
 
@@ -478,6 +482,24 @@ class CompiledTrainer(Trainer):
     def __exit__(self, *error: object) -> None:
         self.session.__exit__(*error)
 
+    def state(self) -> list[Array]:
+        """The optimizer's state: flat arrays laid out as ``theta``, copies."""
+        return [pack(*self._layout.views(state)) for state in self._used_states()]
+
+    def load_state(self, steps: int, arrays: Sequence[Array]) -> None:
+        """Go on where another training was after ``steps`` steps."""
+        self.steps = steps
+        for state, array in zip(self._used_states(), arrays, strict=True):
+            unpack(array, self._layout, state)
+
+    def scale_state(self, factor: float) -> None:
+        """Multiply the optimizer's state."""
+        for state in self._used_states():
+            state *= state.dtype.type(factor)
+
+    def _used_states(self) -> list[Array]:
+        return self.session.states[: self._recipe.optimizer.n_states]
+
     def coefficients(self, rates: Rates) -> Callable[[int, int], Array]:
         """Coefficients of the next steps, as a :class:`Session` takes them."""
 
@@ -486,7 +508,7 @@ class CompiledTrainer(Trainer):
             if self._recipe.optimizer.steady and (of_steps == of_steps[0]).all():
                 of_steps = of_steps[:1]
             table = np.empty((len(of_steps), plan.STEP_COLUMNS))
-            table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self._steps + first + 1, of_steps)
+            table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self.steps + first + 1, of_steps)
             table[:, plan.SHRINK] = 1 - of_steps * self._recipe.weight_decay
             return table
 
@@ -497,4 +519,4 @@ class CompiledTrainer(Trainer):
         sums = self.session.sums
         for rows in self.session.run(order, self.coefficients(rates)):
             yield Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
-        self._steps += len(rates)
+        self.steps += len(rates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class DivergenceError(FloatingPointError):
+class DivergenceError(FloatingPointError, ValueError):
     """The loss or a parameter stopped being a finite number; the network has the last finite parameters.
 
     Attributes

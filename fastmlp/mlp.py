@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp.network import Network, Recipe, Trainer
+from fastmlp.network import Network, Recipe
 from fastmlp.parameters import Layout
 from fastmlp.validation import Data, check_finite
 
 if TYPE_CHECKING:
-    from fastmlp.engine import Engine
+    from fastmlp.engine import CompiledTrainer, Engine
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -90,7 +90,7 @@ class MLP(Network):
     def _sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         return self.engine.sums(buffer, data, gradient)
 
-    def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> Trainer:
+    def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> CompiledTrainer:
         from fastmlp.engine import CompiledTrainer
 
         return CompiledTrainer(self.engine, self._buffer, data, batch_size, recipe, mean=self.reduction == "mean")

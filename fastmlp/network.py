@@ -50,12 +50,18 @@ class Recipe:
         Adds l2 * w to the gradient of each weight (not of biases): the penalty l2 / 2 * sum of w^2.
     max_grad_norm : float
         Gradients of a larger Euclidean norm, over all parameters, are scaled down to it; 0 for no limit.
+    l2_by_weight : bool, default False
+        Whether l2 is divided by the weight of each minibatch.
+    loss_scale : float, default 1.0
+        What the loss is multiplied by.
     """
 
     optimizer: Optimizer
     weight_decay: float = 0.0
     l2: float = 0.0
     max_grad_norm: float = 0.0
+    l2_by_weight: bool = False
+    loss_scale: float = 1.0
 
 
 class Progress(NamedTuple):

@@ -154,19 +154,23 @@ class _ReferenceTrainer(Trainer):
             weight = self._weight[batch][:, None]
             total = float(weight.sum(dtype=np.float64))
             delta, terms = delta * weight, terms * weight
+        scale = recipe.loss_scale
         if net.reduction == "mean":
-            delta = delta * net.dtype.type(1 / total if total else 0)
+            scale = scale / total if total else 0.0
+        if scale != 1:
+            delta = delta * net.dtype.type(scale)
         w_grad, b_grad = net._backward(logits, outputs, delta, net.w)
         gradients = [gradient for pair in zip(w_grad, b_grad, strict=True) for gradient in pair]
         if recipe.max_grad_norm:
             norm = float(np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients)))
             scale = min(1.0, recipe.max_grad_norm / (norm + 1e-6))
             gradients = [gradient * scale for gradient in gradients]
+        l2 = recipe.l2 / total if recipe.l2_by_weight and total else recipe.l2
         step = recipe.optimizer.step.py_func
         for number, (w, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
             is_weight = number % 2 == 0  # penalties are for weights, not for biases
-            if recipe.l2 and is_weight:
-                gradient = gradient + recipe.l2 * w
+            if l2 and is_weight:
+                gradient = gradient + l2 * w
             if recipe.weight_decay and is_weight:
                 w *= 1 - rate * recipe.weight_decay
             w[...], *states = step(w, gradient, *self._states[number], *coefficients)

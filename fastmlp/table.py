@@ -35,10 +35,10 @@ class Table(Mapping[str, T], Generic[T]):
     def __init__(self, kind: str, entries: Sequence[T], aliases: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self._entries = {entry.name: entry for entry in entries}
-        self._aliases = dict(aliases or {})
+        self.aliases = dict(aliases or {})
 
     def __getitem__(self, name: str) -> T:
-        return self._entries[self._aliases.get(name, name)]
+        return self._entries[self.aliases.get(name, name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -70,9 +70,9 @@ class Table(Mapping[str, T], Generic[T]):
             )
         if given in self:
             return self[given]
-        near = difflib.get_close_matches(given, [*self, *self._aliases], n=1)
+        near = difflib.get_close_matches(given, [*self, *self.aliases], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{argument}={given!r} is unknown.{hint} Known names: {', '.join(self)}.")
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._aliases
+        return name in self._entries or name in self.aliases

@@ -49,7 +49,7 @@ processor is asleep."""
 _TRIAL_SECONDS = 0.002
 """How long a call takes at most while a number of threads is tried..."""
 _TRIAL_CALLS = 5
-"""...and how often it is called: the median counts, because a call may be disturbed, or do too little for the threads it starts..."""
+"""...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
 _HOLD_SECONDS = 2.0
 """...and how long the fastest is used before they are tried again."""
 

@@ -7,12 +7,13 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
@@ -29,7 +30,7 @@ from fastmlp.network import Recipe, ScheduledRates
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.shuffle import Order
-from fastmlp.validation import Data
+from fastmlp.validation import Data, check_weight, check_x
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -55,10 +56,10 @@ class Samples:
     data: Data
 
 
-class MLPBase(BaseEstimator, ABC):
+class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the estimators; see :class:`MLPClassifier` and :class:`MLPRegressor`."""
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({*ACTIVATIONS, *ACTIVATIONS.aliases}), Activation, list, tuple],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
@@ -259,7 +260,8 @@ class MLPBase(BaseEstimator, ABC):
             intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
         self._adopt(coefs, intercepts)
         self._split_random_state = random_state
-        self._generator = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
+        # A copy: the split of validation rows, which comes next from the original, is then that of scikit-learn.
+        self._generator = np.random.default_rng(deepcopy(random_state).randint(np.iinfo(np.int32).max))
         self._optimizer_state: dict[str, Any] = {}
         self.loss_curve_: list[float] = []
         self.validation_scores_: list[float] | None = [] if self.early_stopping else None
@@ -301,8 +303,6 @@ class MLPBase(BaseEstimator, ABC):
 
     def _samples(self, X: Any, y: Any, weight: Array | None) -> Samples:
         """Data of the network's dtype."""
-        from fastmlp.validation import check_weight, check_x
-
         network = self._network
         targets, labels = self._targets(y, network.dtype)
         checked = None if weight is None else check_weight(weight, X.shape[0], network.dtype)
@@ -327,9 +327,7 @@ class MLPBase(BaseEstimator, ABC):
             if weight is not None:
                 weight, weight_val = parts[4:]
             if X_val.shape[0] < 2:
-                raise ValueError(
-                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-                )
+                raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
         train = self._samples(X, y, weight)
         return train, None if X_val is None else self._samples(X_val, y_val, weight_val)
 
@@ -363,9 +361,7 @@ class MLPBase(BaseEstimator, ABC):
             batch_size = min(BATCH_SIZE, data.rows)
         else:
             if self.batch_size > data.rows:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
-                )
+                warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4)
             batch_size = min(self.batch_size, data.rows)
         network = self._synchronized()
         listeners = Callbacks.of(self.callbacks, verbose=False)
@@ -407,7 +403,9 @@ class MLPBase(BaseEstimator, ABC):
                 for _ in range(run.epochs):
                     run.epoch, run.rows_done = run.epoch + 1, 0
                     order = Order(data.rows, self._generator) if self.shuffle and steps > 1 else None
-                    rates = ScheduledRates(rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps))
+                    rates = ScheduledRates(
+                        rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps)
+                    )
                     penalty = self._penalty()
                     for done in trainer.epoch(order, rates):
                         network._check_progress(done, good, run, rate.now)
@@ -446,9 +444,7 @@ class MLPBase(BaseEstimator, ABC):
             network, data = self._network, held_out.data
             outputs = network._outputs(data.x)
             total, _ = network._sums(network._buffer, data, gradient=False)
-            self.validation_loss_curve_.append(
-                self._loss_scale() * total / network._weight(data) + self._constant_loss(data)
-            )
+            self.validation_loss_curve_.append(self._loss_scale() * total / network._weight(data) + self._constant_loss(data))
         if not self.early_stopping:
             assert self.best_loss_ is not None
             self._no_improvement_count = self._no_improvement_count + 1 if self.loss_ > self.best_loss_ - self.tol else 0
@@ -456,6 +452,7 @@ class MLPBase(BaseEstimator, ABC):
             return
         assert held_out is not None
         assert self.validation_scores_ is not None
+        assert self.best_validation_score_ is not None
         if self.scoring is None:
             score = self._score(held_out.y, outputs, held_out.data.weight)
         else:
@@ -574,11 +571,17 @@ class MLPBase(BaseEstimator, ABC):
         X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
         whole = self._synchronized()
         depth = layer % n_hidden + 1
-        part = MLP(whole.sizes[: depth + 1], whole._activations[:depth], dtype=whole.dtype, random_state=0, n_threads=self.n_threads)
+        part = MLP(
+            whole.sizes[: depth + 1], whole._activations[:depth], dtype=whole.dtype, random_state=0, n_threads=self.n_threads
+        )
         part.w, part.b = whole.w[:depth], whole.b[:depth]
         return part.predict(X)
 
     # --- scikit-learn's protocols -------------------------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.coefs_[-2].shape[1])
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
@@ -14,13 +15,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastmlp.estimators.base import MLPBase, Real
+from fastmlp.estimators.base import MLPBase
 from fastmlp.losses import Loss
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, MLPBase):
     """Multi-layer perceptron classifier, scikit-learn's own in compiled kernels.
 
     It minimises the log-loss by stochastic gradient descent, Adam or L-BFGS. Parameters up to ``max_fun`` are those of
@@ -130,7 +131,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
     array([1, 0, 1, 0, 1])
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MLPBase._parameter_constraints,
         "class_weight": [None, dict, StrOptions({"balanced"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -205,9 +206,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
                     f"Previously got {self.classes_}, `y` has {classes}"
                 )
         elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
-            raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
-            )
+            raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}.")
         return X, y
 
     @property
@@ -239,14 +238,14 @@ class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
                 "class_weight='balanced' needs all rows at once; for partial_fit, compute the weights with "
                 "sklearn.utils.compute_class_weight('balanced', classes=classes, y=y) and give them as a dict."
             )
-        by_class = compute_sample_weight(self.class_weight, y)
+        by_class: Array = compute_sample_weight(self.class_weight, y)
         return by_class if sample_weight is None else by_class * sample_weight
 
     # --- results ------------------------------------------------------------------------------------------------------------
 
     def _decide(self, outputs: Array) -> Array:
         if self._is_multiclass:
-            return self.classes_[outputs.argmax(axis=1)]  # type: ignore[no-any-return]
+            return np.asarray(self.classes_[outputs.argmax(axis=1)])
         if self.n_outputs_ == 1:
             outputs = outputs.ravel()
         decided: Array = self._label_binarizer.inverse_transform(outputs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import xlogy
@@ -12,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from fastmlp.estimators.base import MLPBase, Real
+from fastmlp.estimators.base import MLPBase
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data
 
@@ -21,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber", "pinball", "poisson")
 
 
-class MLPRegressor(RegressorMixin, MLPBase):  # type: ignore[misc]
+class MLPRegressor(RegressorMixin, MLPBase):
     """Multi-layer perceptron regressor, scikit-learn's own in compiled kernels.
 
     It minimises the loss by stochastic gradient descent, Adam or L-BFGS. Parameters up to ``max_fun`` are those of
@@ -37,8 +38,8 @@ class MLPRegressor(RegressorMixin, MLPBase):  # type: ignore[misc]
     activation : str, Activation or a list of them, default='relu'
         Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu'; one for
         all, or one for each.
-    solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, \
-momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
+    solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, \
+warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As for :class:`fastmlp.MLPClassifier`; early stopping looks at R^2.
     quantile : float, default=None
         Of loss='pinball'; None for the median.
@@ -66,7 +67,7 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
     (2,)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MLPBase._parameter_constraints,
         "loss": [StrOptions(set(REGRESSION_LOSSES)), Loss],
         "quantile": [None, Interval(Real, 0, 1, closed="neither")],

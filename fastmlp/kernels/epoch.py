@@ -139,9 +139,11 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
             continue
         is_last = chunk_start + rows == batch_rows
         weight = total_weight(job, weights, order, batch_start, batch_rows)
-        scale = 1.0
+        scale, l2 = job.loss_scale, job.l2
         if job.mean:
-            scale = 1.0 / weight if weight > 0 else 0.0
+            scale = scale / weight if weight > 0 else 0.0
+        if job.l2_by_weight and weight > 0:
+            l2 /= weight
         c0 = (batch - first_batch) * job.step_columns
         # Plain gradient descent, w - rate * gradient: with -rate in the deltas, the product that gives the gradient gives the
         # new weights if it begins with the old ones.
@@ -253,7 +255,7 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
                             squared_norms(unit, out, out0, ld, norms)
                     if steps_now and (turn == 1 or not clips):
                         if not job.plain:
-                            update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, coefficients, c0)
+                            update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, l2, coefficients, c0)
                         if gradient_is_there:
                             clear_block(unit, out, out0, ld)
                         if not job.layered:

@@ -111,13 +111,13 @@ def _update_rows(job, layer, unit, first, n_rows, parameters, gradient, g0, ld, 
 
 
 @part
-def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, coefficients, c0):
+def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, l2, coefficients, c0):
     """One optimizer step of a block of parameters from its gradient (unit.rows + unit.bias, unit.columns) at g0, times ``scale``.
 
     ``coefficients`` at c0: those of the step formula, then the factor that weight decay multiplies weights with.
     """
     layer = layers[unit.layer]
-    shrink, l2 = coefficients[index(c0 + SHRINK)], job.l2
+    shrink = coefficients[index(c0 + SHRINK)]
     n_rows = unit.rows + unit.bias
     if scale != 1.0:
         factor = type(gradient[index(g0)])(scale)

@@ -50,7 +50,8 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
         if job.prefetches and position + AHEAD < last:
             prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE)
         weight = 1.0
-        scale = -coefficients[index((position - first) * job.step_columns)]  # in the deltas already, as they go into the weights
+        rate = coefficients[index((position - first) * job.step_columns)]
+        scale = -rate * job.loss_scale  # the rate is in the deltas already, as they go into the weights
         if job.weighted:
             weight = float(weights[index(row)])
             if job.mean:

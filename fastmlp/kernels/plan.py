@@ -68,6 +68,8 @@ JOB = _record(
     optimizer="i8",  # code of the optimizer, or one of the two below
     parameter="f8",  # threshold or quantile of the loss
     l2="f8",
+    l2_by_weight="i8",  # 1: it is divided by the weight of each batch
+    loss_scale="f8",
     max_norm="f8",  # 0: gradients are not clipped
     scratch_stride="i8",  # elements of scratch memory per thread
 )

@@ -1,0 +1,444 @@
+"""MLPClassifier and MLPRegressor beside scikit-learn's, and what they have beyond them."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn import neural_network as theirs
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, make_classification, make_multilabel_classification, make_regression
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fastmlp
+from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.callbacks import Callback
+from fastmlp.exceptions import DivergenceError
+
+
+@parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100)])
+def test_scikit_learn_checks(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the checks train on a handful of rows, and ignore what they warn of
+        check(estimator)
+
+
+# --- parity -------------------------------------------------------------------------------------------------------------------
+
+SOLVERS = {
+    "adam": {"solver": "adam"},
+    "sgd": {"solver": "sgd", "momentum": 0, "learning_rate_init": 0.1},
+    "momentum": {"solver": "sgd", "nesterovs_momentum": False, "learning_rate_init": 0.01},
+    "nesterov": {"solver": "sgd", "learning_rate_init": 0.01},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.1, "power_t": 0.2},
+    "adaptive": {"solver": "sgd", "learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 2, "learning_rate_init": 0.01},
+}
+
+
+def data(task):
+    if task == "binary":
+        x, y = make_classification(250, 8, random_state=0)
+        return x, np.array(["no", "yes"])[y]
+    if task == "multiclass":
+        return make_classification(250, 8, n_informative=5, n_classes=4, random_state=0)
+    if task == "multilabel":
+        return make_multilabel_classification(250, 8, n_classes=3, random_state=0)
+    x, y = make_regression(250, 8, random_state=0)
+    y = y / y.std()
+    return (x, np.round(np.exp(y / 2))) if task == "poisson" else (x, y)
+
+
+def pair(task, **options):
+    name = "MLPRegressor" if task in ("regression", "poisson") else "MLPClassifier"
+    if task == "poisson":
+        options["loss"] = "poisson"
+    return getattr(fastmlp, name)(**options), getattr(theirs, name)(**options)
+
+
+def fitted(task, weight=None, **options):
+    x, y = data(task)
+    estimators = pair(task, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for estimator in estimators:
+            estimator.fit(x, y, sample_weight=weight)
+    return x, y, *estimators
+
+
+TASKS = ["binary", "multiclass", "multilabel", "regression", "poisson"]
+
+
+class TestParity:
+    @pytest.mark.parametrize("task", TASKS)
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_parameters_follow(self, task, solver):
+        options = {"hidden_layer_sizes": (11, 5), "activation": "tanh", "batch_size": 64, "alpha": 0.05, "max_iter": 10}
+        x, y, ours, sklearns = fitted(task, shuffle=False, random_state=3, **options, **SOLVERS[solver])
+        for mine, other in zip([*ours.coefs_, *ours.intercepts_], [*sklearns.coefs_, *sklearns.intercepts_], strict=True):
+            assert mine.dtype == other.dtype
+            np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=1e-3)  # theirs has the penalty of every step
+        np.testing.assert_allclose(ours.loss_curve_[0], sklearns.loss_curve_[0], rtol=1e-4)
+        if y.dtype.kind != "f":
+            np.testing.assert_array_equal(ours.predict(x), sklearns.predict(x))
+        for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
+            assert getattr(ours, name) == getattr(sklearns, name), name
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_losses_at_the_default_penalty(self, task):
+        _, _, ours, sklearns = fitted(task, shuffle=False, random_state=3, batch_size=64, max_iter=10)
+        np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=1e-6)
+        assert ours.best_loss_ == min(ours.loss_curve_)
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_initial_weights_are_theirs(self, task):
+        for activation in ("relu", "logistic"):
+            _, _, ours, sklearns = fitted(task, activation=activation, max_iter=1, learning_rate_init=1e-9, random_state=5)
+            for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
+                np.testing.assert_allclose(mine, other, atol=1e-6)
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_sample_weights(self, task):
+        weight = np.random.default_rng(0).uniform(0.1, 2, 250)
+        _, _, ours, sklearns = fitted(task, weight, shuffle=False, random_state=3, alpha=0.1, max_iter=5)
+        for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_lbfgs(self, task):
+        options = {"solver": "lbfgs", "random_state": 1, "alpha": 1.0, "hidden_layer_sizes": (4,), "max_iter": 1000, "tol": 1e-6}
+        _, _, ours, sklearns = fitted(task, **options)
+        assert ours.loss_ == pytest.approx(sklearns.loss_, rel=0.05)
+        assert ours.loss_curve_[-1] == pytest.approx(ours.loss_)
+        assert ours.loss_curve_[0] > ours.loss_
+        assert not hasattr(ours, "partial_fit")
+
+    def test_squared_error_of_several_outputs_has_its_own_gradient(self):
+        x, y = make_regression(60, 4, n_targets=3, random_state=0)
+        ours, sklearns = pair("regression", solver="sgd", momentum=0, shuffle=False, alpha=0, random_state=1, max_iter=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            ours.set_params(learning_rate_init=3e-4).fit(x, y)
+            sklearns.set_params(learning_rate_init=1e-4).fit(x, y)
+        assert ours.loss_ == pytest.approx(sklearns.loss_)  # the same mean over the outputs...
+        for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-9)  # ...and a third of their gradient
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_early_stopping(self, task):
+        options = {"early_stopping": True, "random_state": 2, "max_iter": 30, "n_iter_no_change": 3, "shuffle": False}
+        _, _, ours, sklearns = fitted(task, **options)
+        np.testing.assert_allclose(ours.validation_scores_, sklearns.validation_scores_, rtol=1e-6)
+        for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+        assert len(ours.validation_scores_) == ours.n_iter_
+        assert ours.best_validation_score_ == max(ours.validation_scores_)
+        assert ours.n_iter_ == sklearns.n_iter_
+        assert ours.best_loss_ is None
+        assert len(ours.validation_loss_curve_) == ours.n_iter_
+
+    def test_warnings(self):
+        x, y = data("binary")
+        for estimator in pair("binary", max_iter=2):
+            with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached"):
+                estimator.fit(x, y)
+            with pytest.warns(UserWarning, match="clipped"):
+                estimator.set_params(batch_size=1000).partial_fit(x, y, classes=["no", "yes"])
+
+    def test_verbose(self, capsys):
+        x, y = data("binary")
+        printed = []
+        for estimator in pair("binary", max_iter=3, tol=10.0, n_iter_no_change=1, verbose=True, random_state=0, shuffle=False):
+            estimator.fit(x, y)
+            printed.append(capsys.readouterr().out)
+        assert printed[0].splitlines()[0] == printed[1].splitlines()[0]
+        assert printed[0].splitlines()[-1] == printed[1].splitlines()[-1]
+
+    @pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+    def test_parameters_and_defaults_are_theirs(self, estimator):
+        mine, other = estimator().get_params(), getattr(theirs, estimator.__name__)().get_params()
+        assert other.items() <= mine.items()
+
+    def test_scores_on_digits(self):
+        x, y = load_digits(return_X_y=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            scores = [
+                cross_val_score(estimator, x, y, cv=3).mean() for estimator in pair("multiclass", random_state=0, max_iter=30)
+            ]
+        assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+# --- data and protocols -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix, sparse.csc_array, sparse.coo_array])
+def test_containers_and_dtypes(container, dtype):
+    x, y = data("multiclass")
+    x = x.astype(dtype) * (np.abs(x) > 0.5)
+    ours = MLPClassifier(random_state=0, max_iter=40, tol=0.0, n_iter_no_change=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours.fit(container(x), y)
+        expected = clone(ours).fit(x, y)
+    assert {array.dtype for array in [*ours.coefs_, *ours.intercepts_, ours.predict_proba(container(x))]} == {np.dtype(dtype)}
+    np.testing.assert_allclose(ours.predict_proba(container(x)), expected.predict_proba(x), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("round_trip", [lambda e: pickle.loads(pickle.dumps(e)), "joblib"])
+def test_pickle(round_trip, tmp_path):
+    x, y = data("binary")
+    ours = MLPClassifier(random_state=0, max_iter=5, tol=10.0, n_iter_no_change=2).fit(x, y)
+    if round_trip == "joblib":
+        joblib.dump(ours, tmp_path / "model")
+        again = joblib.load(tmp_path / "model")
+    else:
+        again = round_trip(ours)
+    np.testing.assert_array_equal(again.predict_proba(x), ours.predict_proba(x))
+    np.testing.assert_array_equal(again.partial_fit(x, y).coefs_[0], ours.partial_fit(x, y).coefs_[0])
+    assert "_network" not in ours.__getstate__()
+
+
+def test_weights_that_are_assigned_are_used():
+    x, y = data("regression")
+    ours = MLPRegressor(random_state=0, max_iter=3, tol=10.0, n_iter_no_change=1).fit(x, y)
+    before = ours.predict(x)
+    ours.coefs_[-1] = ours.coefs_[-1] * 2
+    ours.intercepts_[-1] *= 2
+    np.testing.assert_allclose(ours.predict(x), 2 * before, rtol=1e-12)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(ours)).predict(x), 2 * before, rtol=1e-12)
+
+
+def test_grid_search_over_a_pipeline():
+    x, y = data("multiclass")
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), MLPClassifier(max_iter=500, random_state=0, learning_rate_init=0.01, tol=1e-3)),
+        {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__hidden_layer_sizes": [(5,), (20,)]},
+        cv=2, n_jobs=2,
+    )  # fmt: skip
+    search.fit(x, y)
+    assert search.best_score_ > 0.5
+
+
+# --- beyond scikit-learn --------------------------------------------------------------------------------------------------------
+
+
+def quiet(estimator, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*args, **kwargs)
+
+
+class TestPartialFit:
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("task", ["multiclass", "regression"])
+    def test_equals_fit(self, task, solver):
+        x, y = data(task)
+        options = {"batch_size": 32, "random_state": 4, "n_iter_no_change": np.inf, **SOLVERS[solver]} | {
+            "n_iter_no_change": np.inf
+        }
+        at_once = quiet(pair(task, max_iter=6, **options)[0], x, y)
+        by_call, by_epochs = (pair(task, max_iter=6, **options)[0] for _ in range(2))
+        classes = {"classes": np.unique(y)} if task == "multiclass" else {}
+        for _ in range(6):
+            by_call.partial_fit(x, y, **classes)
+        by_epochs.partial_fit(x, y, **classes, epochs=2).partial_fit(x, y, epochs=4)
+        for other in (by_call, by_epochs):
+            assert other.loss_curve_ == at_once.loss_curve_
+            for mine, expected in zip(other.coefs_, at_once.coefs_, strict=True):
+                np.testing.assert_array_equal(mine, expected)
+
+    def test_early_stopping(self):
+        x, y = data("binary")
+        ours = MLPClassifier(early_stopping=True, random_state=0)
+        for _ in range(3):
+            ours.partial_fit(x[:200], y[:200], classes=["no", "yes"], X_val=x[200:], y_val=y[200:])
+        assert len(ours.validation_scores_) == 3
+        assert ours.score(x[200:], y[200:]) == max(ours.validation_scores_)
+
+
+def test_warm_start_keeps_the_optimizer():
+    x, y = data("regression")
+    options = {"random_state": 4, "n_iter_no_change": np.inf}
+    once = quiet(MLPRegressor(max_iter=6, **options), x, y)
+    twice = quiet(quiet(MLPRegressor(max_iter=3, warm_start=True, **options), x, y), x, y)
+    for mine, expected in zip(twice.coefs_, once.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+class TestValidation:
+    def test_own_rows(self):
+        x, y = data("regression")
+        ours = quiet(MLPRegressor(random_state=0, max_iter=8), x[:200], y[:200], X_val=x[200:], y_val=y[200:])
+        assert len(ours.validation_loss_curve_) == 8
+        expected = 0.5 * np.mean((ours.predict(x[200:]) - y[200:]) ** 2)
+        assert ours.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
+
+    def test_in_a_pipeline(self):
+        import sklearn
+
+        x, y = data("regression")
+        with sklearn.config_context(enable_metadata_routing=True):
+            estimator = MLPRegressor(random_state=0, max_iter=8).set_fit_request(X_val=True, y_val=True)
+            pipeline = make_pipeline(StandardScaler(), estimator)
+            pipeline.set_params(transform_input=["X_val"])
+            quiet(pipeline, x[:200], y[:200], X_val=x[200:], y_val=y[200:])
+        expected = 0.5 * np.mean((pipeline.predict(x[200:]) - y[200:]) ** 2)
+        assert estimator.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
+
+    def test_the_best_weights_are_kept(self):
+        x, y = data("multiclass")
+        ours = MLPClassifier(early_stopping=True, scoring="neg_log_loss", random_state=0, max_iter=100, n_iter_no_change=5)
+        quiet(ours, x[:150], y[:150], X_val=x[150:], y_val=y[150:])
+        probabilities = ours.predict_proba(x[150:])
+        assert np.log(probabilities[np.arange(100), y[150:]]).mean() == pytest.approx(max(ours.validation_scores_), rel=1e-9)
+        assert ours.validation_scores_[-1] <= max(ours.validation_scores_)
+
+    def test_half_of_it(self):
+        x, y = data("regression")
+        with pytest.raises(ValueError, match="X_val was given without y_val"):
+            MLPRegressor().fit(x, y, X_val=x)
+
+
+class TestWeights:
+    @pytest.mark.parametrize("task", TASKS)
+    def test_a_weight_of_two_is_a_row_that_is_there_twice(self, task):
+        x, y = data(task)
+        weight = np.random.default_rng(0).integers(0, 3, len(x))
+        options = {"batch_size": 600, "max_iter": 20, "random_state": 0, "alpha": 0.1, "n_iter_no_change": np.inf}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            weighted = pair(task, **options)[0].fit(x, y, sample_weight=weight)
+            repeated = pair(task, **options)[0].fit(np.repeat(x, weight, axis=0), np.repeat(y, weight, axis=0))
+        for mine, expected in zip(weighted.coefs_, repeated.coefs_, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-7, atol=1e-9)
+        assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-9)
+
+    @pytest.mark.parametrize("task", ["binary", "multiclass"])
+    def test_class_weight(self, task):
+        from sklearn.utils import compute_sample_weight
+
+        x, y = data(task)
+        by_class = dict(zip(np.unique(y), [3.0, 1.0, 0.5, 2.0], strict=False))
+        for class_weight in ("balanced", by_class):
+            ours = quiet(MLPClassifier(class_weight=class_weight, max_iter=5, random_state=0), x, y)
+            expected = quiet(MLPClassifier(max_iter=5, random_state=0), x, y, sample_weight=compute_sample_weight(class_weight, y))
+            np.testing.assert_array_equal(ours.coefs_[0], expected.coefs_[0])
+        with pytest.raises(ValueError, match="all rows at once"):
+            MLPClassifier(class_weight="balanced").partial_fit(x, y, classes=np.unique(y))
+
+    @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+    def test_label_smoothing(self, task):
+        x, y = data(task)
+        sharp, smooth = (
+            quiet(MLPClassifier(label_smoothing=share, max_iter=300, alpha=0, random_state=0), x, y) for share in (0.0, 0.4)
+        )
+        assert smooth.predict_proba(x).max() < sharp.predict_proba(x).max()
+        assert smooth.predict_proba(x).max() < 0.95
+        assert smooth.score(x, y) > 0.7
+
+
+class TestMore:
+    @pytest.mark.parametrize("optimizer", fastmlp.OPTIMIZERS)
+    def test_optimizers_and_schedules(self, optimizer):
+        x, y = data("regression")
+        rate = 0.05 if optimizer in ("sgd", "momentum", "nesterov", "adagrad") else 0.005
+        ours = MLPRegressor(
+            optimizer=optimizer, learning_rate_schedule="cosine", learning_rate_init=rate, max_grad_norm=1.0,
+            activation=["gelu", "softplus"], hidden_layer_sizes=(20, 10), max_iter=60, random_state=0,
+        )  # fmt: skip
+        quiet(ours, x, y)
+        assert ours.score(x, y) > 0.5
+
+    @pytest.mark.parametrize("loss", ["absolute_error", "huber", "pinball"])
+    @pytest.mark.parametrize("outputs", [1, 2])
+    def test_losses(self, loss, outputs):
+        x, y = make_regression(200, 5, n_targets=outputs, random_state=0)
+        y = y / y.std()
+        ours = quiet(MLPRegressor(loss=loss, learning_rate_init=0.01, random_state=0, max_iter=150), x, y)
+        assert ours.score(x, y) > 0.9
+        assert ours.predict(x).shape == y.shape
+
+    def test_quantiles(self):
+        rng = np.random.default_rng(0)
+        x = rng.uniform(size=(2000, 1))
+        y = rng.normal(size=2000)
+        for quantile in (0.1, 0.8):
+            ours = quiet(
+                MLPRegressor(loss="pinball", quantile=quantile, learning_rate_init=0.01, max_iter=40, random_state=0), x, y
+            )
+            assert np.mean(y < ours.predict(x)) == pytest.approx(quantile, abs=0.05)
+
+    def test_hidden_layers_as_features(self):
+        x, y = data("regression")
+        ours = quiet(MLPRegressor(hidden_layer_sizes=(7, 4), activation="tanh", max_iter=3, random_state=0), x, y)
+        first = np.tanh(x @ ours.coefs_[0] + ours.intercepts_[0])
+        np.testing.assert_allclose(ours.transform(x, layer=0), first, rtol=1e-9)
+        last = np.tanh(first @ ours.coefs_[1] + ours.intercepts_[1])
+        np.testing.assert_allclose(ours.transform(x), last, rtol=1e-9)
+        with pytest.raises(ValueError, match="layer must be from -2 to 1"):
+            ours.transform(x, layer=2)
+
+    def test_callbacks_and_time_limit(self):
+        x, y = data("regression")
+
+        class Count(Callback):
+            epochs = 0
+
+            def on_epoch_end(self, run):
+                self.epochs += 1
+                run.stop = self.epochs == 4
+
+        count = Count()
+        assert MLPRegressor(callbacks=[count]).fit(x, y).n_iter_ == count.epochs == 4
+        assert MLPRegressor(max_time=1e-9).fit(x, y).n_iter_ == 1
+
+    def test_ctrl_c_keeps_what_was_learned(self):
+        x, y = data("regression")
+
+        class Interrupt(Callback):
+            def on_epoch_end(self, run):
+                if run.epoch == 3:
+                    raise KeyboardInterrupt
+
+        ours = MLPRegressor(callbacks=[Interrupt()], random_state=0)
+        with pytest.warns(UserWarning, match="interrupted"):
+            ours.fit(x, y)
+        assert ours.n_iter_ == 3
+        assert np.isfinite(ours.predict(x)).all()
+
+    def test_divergence_names_the_epoch_and_a_rate(self):
+        x, y = load_diabetes(return_X_y=True)
+        with pytest.raises(DivergenceError, match=r"epoch \d of 200.*Try a lower rate, such as 1\."):
+            MLPRegressor(solver="sgd", learning_rate_init=10.0, random_state=0).fit(x * 1e3, y)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes must be > 0"),
+            ({"activation": ["relu", "tanh"]}, "one for each of the 1 hidden layers, got 2"),
+            ({"activation": "rleu"}, "'activation' parameter of MLPRegressor must be"),
+            ({"optimizer": "adamm"}, "'optimizer' parameter of MLPRegressor must be"),
+            ({"learning_rate_init": -1.0}, "'learning_rate_init' parameter of MLPRegressor must be a float in the range"),
+            ({"early_stopping": True, "validation_fraction": 0.001}, "validation set is too small"),
+        ],
+    )
+    def test_bad_parameters(self, options, message):
+        x, y = data("regression")
+        with pytest.raises(ValueError, match=message):
+            MLPRegressor(**options).fit(x, y)
+
+
+def test_import_is_lazy():
+    assert "MLPClassifier" in dir(fastmlp)
+    with pytest.raises(AttributeError, match="no attribute 'MLPTransformer'"):
+        fastmlp.MLPTransformer  # noqa: B018
