@@ -120,9 +120,15 @@ def _d_leaky_relu(z, a, parameter):
 
 
 @formula
+def _exp_minus_one(z):
+    """exp(z) - 1 for z < 0, without cancellation: 2 t / (1 - t) with t = tanh(z / 2)."""
+    t = elementary.tanh(z * type(z)(0.5))
+    return (t + t) / (type(z)(1) - t)
+
+
+@formula
 def _elu(z, parameter):
-    below = parameter * (elementary.exp(z) - type(z)(1))
-    return below if z < type(z)(0) else z
+    return parameter * _exp_minus_one(z) if z < type(z)(0) else z
 
 
 @formula
@@ -136,8 +142,7 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 @formula
 def _selu(z, parameter):
-    below = type(z)(SELU_SCALE * SELU_ALPHA) * (elementary.exp(z) - type(z)(1))
-    return below if z < type(z)(0) else type(z)(SELU_SCALE) * z
+    return type(z)(SELU_SCALE * SELU_ALPHA) * _exp_minus_one(z) if z < type(z)(0) else type(z)(SELU_SCALE) * z
 
 
 @formula
@@ -213,7 +218,7 @@ def _softmax_rows(z: Array, parameter: float) -> Array:
 
 
 def _sigmoid_array(z: Array) -> Array:
-    e: Array = np.exp(np.minimum(-z, 80))  # no overflow in float32 either
+    e: Array = np.exp(np.minimum(-z, 80 if z.dtype.itemsize == 4 else 700))  # no overflow
     e += 1
     return np.reciprocal(e, out=e)
 

@@ -27,7 +27,7 @@ class Run:
     rows_done : int
         Samples of the current epoch that have been trained on.
     loss : float
-        Mean loss of the current epoch so far, or of the epoch that has just ended.
+        Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended.
     stop : bool
         Set it to end the training after this epoch.
     """
@@ -66,6 +66,8 @@ class Callbacks(Callback):
     @classmethod
     def of(cls, given: Iterable[Any], *, verbose: bool) -> Callbacks:
         """The caller's callbacks, and a progress bar if wanted."""
+        if not isinstance(given, Iterable):
+            raise TypeError(f"callbacks must be a sequence of callbacks, got {given!r}.")
         members = list(given)
         for member in members:
             if not isinstance(member, Callback):

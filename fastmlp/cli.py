@@ -53,6 +53,9 @@ def warmup(
         raise typer.Exit(2) from None
     for one in dtypes:
         compile_kernels(one)
+    if not any(path.is_file() for path in cache_directory().glob("*")):
+        typer.echo(f"Kernels were compiled, but could not be kept in {cache_directory()}: can you write there?", err=True)
+        raise typer.Exit(1)
     typer.echo(f"Kernels are compiled and kept in {cache_directory()}.")
 
 

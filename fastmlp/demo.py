@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ def draw_loss_curves(outcomes: list[Outcome], path: Path) -> None:
         axes.set_ylabel("training loss")
         axes.legend()
         axes.grid(alpha=0.3, which="both")
-    figure.savefig(path, dpi=120)
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, dpi=120, format="png")
+    os.replace(aside, path)
     pyplot.close(figure)
 
 

@@ -39,7 +39,7 @@ LEAST_CHUNK_ROWS = 256
 LAYERED_CHUNK_ROWS = 1024
 """...and packing pays off with the number of rows..."""
 CHUNK_FLOP = 2e10
-"""...but longer ones than this would keep Ctrl-C waiting."""
+"""...but longer ones than this would keep Ctrl-C waiting; in float32, of float64 half as many."""
 
 LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
@@ -181,7 +181,8 @@ class Engine:
         row_bytes = self.dtype.itemsize * (self.widths[0] * (not sparse) + 2 * sum(self.widths[1:]))
         least = LAYERED_CHUNK_ROWS if self.is_layered(batch_size) and not sparse else LEAST_CHUNK_ROWS
         most = max(least, WORKSPACE_BYTES // row_bytes)
-        most = min(most, max(4 * PANEL_ROWS, int(CHUNK_FLOP / self.flop_per_row)))
+        flop_per_row = self.flop_per_row - sparse * 6 * self.sizes[0] * self.widths[1]
+        most = min(most, max(LEAST_LAYERED_ROWS, int(CHUNK_FLOP * 4 / self.dtype.itemsize / max(flop_per_row, 1))))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
 
     def is_layered(self, rows: int) -> bool:
@@ -223,8 +224,8 @@ class Engine:
         """Keep a session without state for the next user of its kind."""
         if session.key is not None:
             self._sessions[session.key] = session
-            if len(self._sessions) > MOST_SESSIONS:
-                self._sessions.pop(next(iter(self._sessions)), None)
+            for oldest in list(self._sessions)[:-MOST_SESSIONS]:  # a copy: other threads do the same
+                self._sessions.pop(oldest, None)
 
     def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
@@ -302,7 +303,8 @@ class _Workspace:
         if self.layered:
             tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
             packed = max(rows, max(engine.sizes)) + plan.SLACK_ROWS
-            gradient = max(plan.UNIT_SCRATCH, 2 * PANEL_ROWS * tile) + packed * tile
+            panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
+            gradient = max(plan.UNIT_SCRATCH, panels) + packed * tile
             self._most_columns = tile
         self.scratch_stride = padded(max(engine.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
         self.activations = aligned_zeros(activations, dtype)
@@ -397,7 +399,8 @@ class Session:
             self._engine.give_back_workspace(self._space)
         self._space = None
         del self._buffer, self._data
-        self._engine.give_back_session(self)
+        if error[0] is None:  # else it may have ended in the middle of a batch, with a part of its gradient
+            self._engine.give_back_session(self)
 
     def _team(self, n_threads: int) -> Team:
         if n_threads not in self._teams:

@@ -365,8 +365,9 @@ class Network(ABC):
         """
         data = self._check_data(x, y, sample_weight)
         given = self._check_theta(theta)
-        if out is not None and (out.shape != given.shape or out.dtype != self.dtype):
-            raise ValueError(f"out must have the shape {given.shape} and dtype {self.dtype}, got {out.shape} and {out.dtype}.")
+        if out is not None and (not isinstance(out, np.ndarray) or out.shape != given.shape or out.dtype != self.dtype):
+            what = f"{out.shape} and {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ValueError(f"out must be an array of the shape {given.shape} and dtype {self.dtype}, got {what}.")
         try:  # popping is atomic: two threads that ask at once have a set of parameters each
             probe = self._probes.pop()
         except IndexError:
@@ -478,8 +479,8 @@ class Network(ABC):
         run = Run(self, data.rows, epochs)
         self.loss_curve_ = []
         good = self._buffer.copy()
-        listeners.on_train_begin(run)
         try:
+            listeners.on_train_begin(run)
             with self._trainer(data, batch_size, recipe) as trainer:
                 for epoch in range(epochs):
                     run.epoch, run.rows_done = epoch + 1, 0

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,10 @@ class Optimizer:
                 known = ", ".join(self.options) or "none"
                 raise ValueError(f"{self.name} has no option {option!r}. Its options: {known}.")
             highest = 1.0 if option in _BELOW_ONE else math.inf
-            if not 0 <= value < highest:
+            if not isinstance(value, Real) or not 0 <= value < highest:
                 raise ValueError(f"{self.name}: {option} must be at least 0 and below {highest:g}, got {value!r}.")
+            if option == "epsilon" and value == 0:
+                raise ValueError(f"{self.name}: epsilon must be above 0, or a weight without any gradient would be 0 / 0.")
         return replace(self, options={**self.options, **options})
 
     @cached_property

@@ -137,15 +137,18 @@ class ParameterList(list[Array]):
             places = range(*position.indices(len(self)))
             if len(values) != len(places):
                 raise ValueError(f"{self._name}[{position}] has {len(places)} arrays, got {len(values)}.")
-            for place, one in zip(places, values, strict=True):
-                self[place] = one
+            for place, one in [(place, self._checked(place, one)) for place, one in zip(places, values, strict=True)]:
+                self[place][...] = one  # all of them have been checked before the first is changed
             return
-        array = self[position]
-        given = np.asarray(value)
+        self[position][...] = self._checked(position, value)
+
+    def _checked(self, position: SupportsIndex, value: Any) -> Array:
+        array, given = self[position], np.asarray(value)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(f"{self._name}[{position}] takes real numbers, got an array of dtype {given.dtype}.")
         if given.shape != array.shape:
             raise ValueError(f"{self._name}[{position}] has shape {array.shape}, got an array of shape {given.shape}.")
-        if given is not array:
-            array[...] = given
+        return given
 
     def _fixed(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._name} has one array for each layer; assign to its items or change them in place.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, Generic, Protocol, TypeVar
+
+from fastmlp.kernels.jit import Kernel
 
 
 class Named(Protocol):
@@ -17,6 +20,14 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
+
+
+def _compiled(entry: Any) -> list[Any]:
+    """The compiled formulas of an entry, and those in plain NumPy that say the same; empty where there are none."""
+    values = [getattr(entry, field.name) for field in fields(entry)] if is_dataclass(entry) else []
+    if not any(isinstance(value, Kernel) for value in values):
+        return []
+    return [value for value in values if callable(value) and not getattr(value, "__name__", "").endswith("_coefficients")]
 
 
 class Table(Mapping[str, T], Generic[T]):
@@ -62,6 +73,11 @@ class Table(Mapping[str, T], Generic[T]):
         """
         example = next(iter(self._entries.values()))
         if isinstance(given, type(example)):
+            if _compiled(given) != _compiled(self._entries.get(given.name)):
+                raise ValueError(
+                    f"{argument}={given.name!r} has other formulas than the table of {self.kind} entries has. Kernels know an "
+                    "entry by its place in the table, so a new one has to be added there."
+                )
             return given
         if not isinstance(given, str):
             raise TypeError(

@@ -41,9 +41,9 @@ def available_threads() -> int:
     return max(count, 1)
 
 
-_FLOP_PER_TEAM = 1e8
-"""Least work in all that is worth starting threads for: some 400 microseconds; starting one takes about 100, and more if its
-processor is asleep."""
+_FLOP_PER_TEAM = 3e7
+"""Least work in all that may be worth starting threads for: 150 microseconds at least; starting one takes about 100, and more if
+its processor is asleep."""
 
 
 _TRIAL_SECONDS = 0.002
@@ -121,10 +121,10 @@ def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> i
     shares : int
         Parts that the work can be cut into.
     wish : int or None
-        What the caller wants; that is then the answer.
+        What the caller wants; that is then the answer, up to the number of shares.
     """
     if wish is not None:
-        return wish
+        return max(1, min(wish, shares))
     if flop * rounds < _FLOP_PER_TEAM:
         return 1
     return int(max(1, min(available_threads(), shares, flop // _FLOP_PER_THREAD)))

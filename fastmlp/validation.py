@@ -65,7 +65,7 @@ class Data:
 def check_sizes(sizes: Any) -> tuple[int, ...]:
     """Numbers of units of each layer, inputs first."""
     advice = "sizes must be two or more whole numbers above 0, from inputs to outputs, such as (64, 15, 10)"
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or np.ndim(sizes) != 1 or len(sizes) < 2:
         raise ValueError(f"{advice}; got {sizes!r}.")
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
@@ -161,8 +161,11 @@ _FEW = 10_000
 def check_finite(array: Array, argument: str) -> None:
     """No nan and no infinity."""
     flat = array.reshape(-1)
-    if flat.size <= _FEW and math.isfinite(np.dot(flat, flat)):
-        return  # sooner found out
+    if flat.size <= _FEW:  # sooner found out
+        with np.errstate(over="ignore"):
+            squares = np.dot(flat, flat)
+        if math.isfinite(squares):
+            return
     for start in range(0, flat.size, _BLOCK):
         finite = np.isfinite(flat[start : start + _BLOCK])
         if not finite.all():
@@ -205,7 +208,7 @@ def _check_sparse(x: Any, features: int, dtype: np.dtype[Any], argument: str) ->
 
 def compressed(x: Any) -> tuple[Array, Array, Array]:
     """Values, column indices (int32) and starts of rows (int64) of a checked sparse matrix."""
-    return x.data, np.ascontiguousarray(x.indices, np.int32), np.ascontiguousarray(x.indptr, np.int64)
+    return np.ascontiguousarray(x.data), np.ascontiguousarray(x.indices, np.int32), np.ascontiguousarray(x.indptr, np.int64)
 
 
 def check_x(x: Any, features: int, dtype: np.dtype[Any], argument: str = "x") -> Any:

@@ -75,3 +75,17 @@ def test_gradients():
 def test_every_example_has_a_test():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {name.removesuffix(".py") for name in EXAMPLES} <= tested
+
+
+def test_swap_import():
+    out = run("swap_import.py", "--quick")
+    scores = [float(score) for score in re.findall(r"score ([\d.]+)", out)]
+    assert len(scores) == 4
+    for theirs, ours in zip(scores[::2], scores[1::2], strict=True):
+        assert ours == pytest.approx(theirs, abs=0.05)
+    assert len(re.findall(r"times as fast", out)) == 2
+
+
+def test_grid_search():
+    theirs, ours = (float(score) for score in re.findall(r"best R\^2 (-?[\d.]+)", run("grid_search.py", "--quick")))
+    assert ours == pytest.approx(theirs, abs=0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastmlp import ACTIVATIONS, LOSSES, MLP
+from fastmlp import ACTIVATIONS, LOSSES, MLP, ReferenceMLP
 
 STEP = 1e-6
 
@@ -76,3 +76,20 @@ def test_canonical_pairs_equal_the_general_path(pair):
     assert fused.engine.job["canonical"] == 1
     np.testing.assert_allclose(general.eval_loss(x, y), fused.eval_loss(x, y), rtol=1e-12)
     np.testing.assert_allclose(general.backprop(x, y)[0][0], fused.backprop(x, y)[0][0], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+@pytest.mark.parametrize("outputs", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("loss", "output"), [("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "sigmoid")]
+)
+def test_class_labels(kind, loss, output, outputs):
+    """A label is the one-hot target that it stands for; of a single output, 0 or 1."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(7, 3)), rng.integers(0, max(outputs, 2), 7)
+    targets = np.eye(outputs)[labels] if outputs > 1 else labels[:, None].astype(float)
+    net = kind((3, 4, outputs), ("tanh", output), loss, dtype="float64", random_state=0)
+    for ours, expected in zip(net.backprop(x, labels), net.backprop(x, targets), strict=True):
+        for one, other in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+    assert net.eval_loss(x, labels) == pytest.approx(net.eval_loss(x, targets), rel=1e-12)

@@ -83,7 +83,7 @@ def with_description(net, path, **changes):
     ("changes", "message"),
     [
         ({"format": 2}, "its format is 2, and this version reads up to 1; update fastmlp"),
-        ({"sizes": [5, 8, 3]}, r"w\[0\] has shape \(5, 8\), got an array of shape \(5, 7\)"),
+        ({"sizes": [5, 8, 3]}, r"layers.0.weight has the shape \[5, 7\], but the sizes of the network ask for \[5, 8\]"),
         ({"sizes": [5, 7, 3, 2]}, "not a usable fastmlp model"),
         ({"activation": [["evil", 0], ["relu", 0]]}, "not a usable fastmlp model"),
         ({"dtype": "object"}, "dtype must be 'float32' or 'float64'"),
@@ -116,3 +116,30 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path, net):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(ImportError, match=r"safetensors is needed .*pip install 'fastmlp\[cli\]'"):
         save(net, tmp_path / "x.safetensors")
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path, net):
+    save(net, tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_sizes_are_compared_before_memory_is_asked_for(tmp_path, net):
+    path = tmp_path / "model.safetensors"
+    save(net, path)
+    content = path.read_bytes()
+    sizes = json.dumps(list(net.sizes)).replace('"', "")
+    claimed = sizes.replace(str(net.sizes[0]), "10000000", 1)
+    changed = content.replace(sizes.encode(), claimed.encode())
+    assert changed != content
+    header = int.from_bytes(content[:8], "little") + len(changed) - len(content)
+    path.write_bytes(header.to_bytes(8, "little") + changed[8:])
+    with pytest.raises(ValueError, match=r"has the shape .* but the sizes of the network ask for"):
+        load(path)
+
+
+def test_parameters_that_are_not_finite(tmp_path, net):
+    net.w[0][0, 0] = np.nan
+    save(net, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="layer 0 has parameters that are not finite"):
+        load(tmp_path / "model.safetensors")

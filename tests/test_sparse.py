@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 
 from fastmlp import MLP, OPTIMIZERS, ReferenceMLP
+from fastmlp.callbacks import Callback
 
 TOLERANCE = {"float64": 1e-9, "float32": 5e-4}
 FEATURES = 50
@@ -127,3 +128,33 @@ class TestBadInput:
         x, _ = problem(3)
         x.indptr[4] = 0
         self.check(kind, x, ValueError, "damaged")
+
+
+def test_numbers_that_do_not_follow_one_another():
+    x, _ = problem(3)
+    apart = x.copy()
+    apart.data = np.repeat(x.data, 2)[::2]
+    assert not apart.data.flags.c_contiguous
+    net = network(MLP, (FEATURES, 9, 3), "float64")
+    np.testing.assert_array_equal(net.predict(apart), net.predict(x))
+
+
+def test_an_interrupted_fit_leaves_nothing_to_the_next(monkeypatch):
+    """In the middle of a batch, the first layer's gradient holds a part of its sum."""
+    from fastmlp import engine
+
+    class Interrupt(Callback):
+        def on_rows(self, run):
+            if run.rows_done < run.rows:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 1)
+    monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 32)
+    monkeypatch.setattr(engine, "CALL_SECONDS", 0.0)
+    x, y = problem(3)
+    nets = [network(MLP, (FEATURES, 9, 3), "float64", n_threads=1) for _ in range(2)]
+    fit = {"epochs": 1, "batch_size": 200, "learning_rate": 0.1}
+    with pytest.raises(KeyboardInterrupt):
+        nets[0].fit(x, y, callbacks=[Interrupt()], **fit)
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)  # no step was made
+    assert np.array_equal(*(net.fit(x, y, **fit).theta for net in nets))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, OPTIMIZERS, SCHEDULES
+from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, MLP, OPTIMIZERS, SCHEDULES
 from fastmlp.schedules import Cosine, Exponential, InverseScaling, OneCycle, Step, WarmUp
 
 CONSTRUCTION = {
@@ -208,3 +210,49 @@ def test_tables_list_what_they_hold():
         assert "nothing" not in table
         with pytest.raises(KeyError):
             table["nothing"]
+
+
+class TestSmallThings:
+    def test_all_arrays_are_checked_before_one_is_changed(self, kind):
+        net = kind((2, 3, 1), random_state=0)
+        before = net.theta
+        with pytest.raises(ValueError, match=r"w\[1\] has shape \(3, 1\), got an array of shape \(2, 2\)"):
+            net.w = [np.ones((2, 3)), np.ones((2, 2))]
+        with pytest.raises(TypeError, match=r"w\[0\] takes real numbers, got an array of dtype complex128"):
+            net.w[0] = 1j * np.ones((2, 3))
+        np.testing.assert_array_equal(net.theta, before)
+
+    def test_out(self, kind):
+        net = kind((2, 1))
+        with pytest.raises(ValueError, match=r"out must be an array of the shape \(3,\) and dtype float32, got list"):
+            net.loss_and_grad(net.theta, [[1, 2]], [[1]], out=[0.0] * 3)
+
+    def test_callbacks(self, kind):
+        with pytest.raises(TypeError, match="callbacks must be a sequence of callbacks, got None"):
+            kind((2, 1)).fit([[1, 2]], [[1]], epochs=1, batch_size=1, callbacks=None)
+
+    def test_sizes_without_a_length(self, kind):
+        with pytest.raises(ValueError, match="sizes must be two or more whole numbers above 0"):
+            kind(np.array(3))
+
+    def test_finite_numbers_whose_squares_are_not(self, kind):
+        with np.errstate(over="ignore"):  # of the loss itself
+            assert (
+                kind((3, 1), "identity", "absolute_error", initializer="zeros").eval_loss(np.full((4, 3), 1e30), np.zeros(4)) == 0
+            )
+
+    @pytest.mark.parametrize("epsilon", [0.0, -1.0, "small"])
+    def test_epsilon(self, epsilon):
+        with pytest.raises(ValueError, match="adam: epsilon must be"):
+            OPTIMIZERS["adam"](epsilon=epsilon)
+
+    @pytest.mark.parametrize("name", ["relu", "mine"])
+    def test_entries_that_the_kernels_do_not_know(self, kind, name):
+        tanh = ACTIVATIONS["tanh"]
+        entry = replace(ACTIVATIONS["relu"], name=name, value=tanh.value, compiled_value=tanh.compiled_value)
+        with pytest.raises(ValueError, match=f"activation.*'{name}' has other formulas than the table"):
+            kind((2, 1), entry)
+
+    def test_more_threads_than_work(self):
+        net = MLP((2, 1), n_threads=40_000, random_state=0).fit(np.ones((4, 2)), np.ones(4), epochs=1, batch_size=4)
+        assert np.isfinite(net.theta).all()

@@ -5,11 +5,14 @@ Nothing in such a file can run code. A file is written beside its place and rena
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.io.extras import require
@@ -57,6 +60,7 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
             file.write(numpy_format.save(tensors, {_KEY: json.dumps(description)}))
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
@@ -86,14 +90,33 @@ def load(path: str | os.PathLike[str]) -> MLP:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             description = _description(file.metadata(), path)
+            _check_shapes(file, description["sizes"])
             network = _empty_network(description)
             for layer in range(len(network.w)):
                 weight, bias = _names(layer)
                 network.w[layer] = file.get_tensor(weight)
                 network.b[layer] = file.get_tensor(bias)
+                if not (np.isfinite(network.w[layer]).all() and np.isfinite(network.b[layer]).all()):
+                    raise ValueError(f"layer {layer} has parameters that are not finite.")
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is not a usable fastmlp model: {error}") from error
     return network
+
+
+def _umask() -> int:
+    """Permissions that new files do not have, which can only be asked for by setting them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _check_shapes(file: Any, sizes: list[int]) -> None:
+    """Before memory is asked for: a damaged header may say anything."""
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        for name, expected in zip(_names(layer), ([fan_in, fan_out], [1, fan_out]), strict=True):
+            found = list(file.get_slice(name).get_shape())
+            if found != expected:
+                raise ValueError(f"{name} has the shape {found}, but the sizes of the network ask for {expected}.")
 
 
 def _description(metadata: dict[str, str] | None, path: str | os.PathLike[str]) -> dict[str, Any]:

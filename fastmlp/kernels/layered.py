@@ -62,8 +62,8 @@ def forward_columns(layers, number, hidden, rows, thread, n_threads, parameters,
     for block in range(n_blocks * thread // n_threads, n_blocks * (thread + 1) // n_threads):
         first = column_block(layer.width, parameters, block)
         columns = column_block(layer.width, parameters, block + 1) - first
-        slope0 = p0 + PANEL_ROWS * columns
-        pack0 = slope0 + PANEL_ROWS * columns
+        slope0 = p0 + rounded(PANEL_ROWS * columns)
+        pack0 = slope0 + rounded(PANEL_ROWS * columns)
         pack_columns(parameters, layer.weights + first, layer.width, layer.fan_in, columns, scratch, pack0)
         for i in range(0, rows, PANEL_ROWS):
             n = min(PANEL_ROWS, rows - i)

@@ -58,7 +58,7 @@ def softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0):
     repeat_row(scratch, s0 + RUN, count // PANEL_ROWS, scratch, d0)
     for q in range(count):
         scratch[index(t0 + q)] = scratch[index(y0 + q)] * (scratch[index(d0 + q)] - scratch[index(t0 + q)])
-    if job.labelled:
+    if job.labelled and outputs > 1:  # the label 0 of a single output is a target of 0
         for q in range(count):
             scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
     else:

@@ -8,8 +8,6 @@ from fastmlp.kernels.jit import device, formula, kernel
 from fastmlp.kernels.simd import index
 from fastmlp.shuffle import add_hashes
 
-_ZERO = np.uint64(0)
-
 
 @formula
 def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastmlp.kernels.gather import sample
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import update
-from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
+from fastmlp.kernels.simd import LINE_BYTES, SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
 
 
 @part
@@ -30,9 +30,10 @@ def sparse_affine(job, layer, x, indices, starts, order, position, rows, paramet
 
 @device
 def my_columns(layer, thread, n_threads, array):
-    """First and last column of a thread's share of a layer: whole vectors, so that no two threads write to one cache line."""
-    vectors = layer.width // lanes(array)
-    return vectors * thread // n_threads * lanes(array), vectors * (thread + 1) // n_threads * lanes(array)
+    """First and last column of a thread's share of a layer: whole cache lines, so that no two threads write to the same one."""
+    columns = LINE_BYTES // array.itemsize
+    lines = layer.width // columns
+    return lines * thread // n_threads * columns, lines * (thread + 1) // n_threads * columns
 
 
 @part
