@@ -49,9 +49,9 @@ def _tile(times, rows, columns, depth, a, b, c):
         product(rows, columns, depth, a, ZERO, depth, ONE, b, ZERO, columns, c, ZERO, columns, c, ZERO, columns, YES, NO)
 
 
-def _repeat(parts, times, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters, transposed,
-            refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
-            first_batch, first_chunk, last_chunk, sums):  # fmt: skip
+def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+            transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
+            sums):  # fmt: skip
     """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
     mode = flush_denormals()
     job = jobs[0]
@@ -187,7 +187,7 @@ class Step:
 
     def close(self) -> None:
         """Give back the buffers."""
-        self._trainer.__exit__()
+        self._trainer.__exit__(None, None, None)
 
     def repeat(self, parts: int = WHOLE_STEP) -> Callable[[int], object]:
         """``repeat(parts)(times)`` does parts of the step so many times; results of the others are what they were."""

@@ -1,6 +1,6 @@
 """Multilayer perceptrons that train fast on a CPU, in kernels that numba compiles from readable code."""
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from fastmlp.activations import ACTIVATIONS as ACTIVATIONS
 from fastmlp.activations import Activation as Activation
@@ -16,7 +16,7 @@ from fastmlp.reference import ReferenceMLP as ReferenceMLP
 from fastmlp.schedules import SCHEDULES as SCHEDULES
 from fastmlp.schedules import Schedule as Schedule
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from fastmlp.estimators import MLPClassifier as MLPClassifier
     from fastmlp.estimators import MLPRegressor as MLPRegressor
 
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     """The estimators, whose import brings scikit-learn, when somebody asks for them."""
     if name in _ESTIMATORS:
         from fastmlp import estimators

@@ -128,7 +128,8 @@ def _exp_minus_one(z):
 
 @formula
 def _elu(z, parameter):
-    return parameter * _exp_minus_one(z) if z < type(z)(0) else z
+    below = parameter * _exp_minus_one(z)
+    return below if z < type(z)(0) else z
 
 
 @formula
@@ -142,7 +143,8 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 @formula
 def _selu(z, parameter):
-    return type(z)(SELU_SCALE * SELU_ALPHA) * _exp_minus_one(z) if z < type(z)(0) else type(z)(SELU_SCALE) * z
+    below = type(z)(SELU_SCALE * SELU_ALPHA) * _exp_minus_one(z)
+    return below if z < type(z)(0) else type(z)(SELU_SCALE) * z
 
 
 @formula

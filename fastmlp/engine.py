@@ -20,7 +20,7 @@ from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
-from fastmlp.kernels.team import Team
+from fastmlp.kernels.team import StandingTeam, Team
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS
@@ -376,8 +376,10 @@ class Session:
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._job = job
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
-        self._order: Array | None = None
-        self._teams: dict[int, Team] = {}
+        self._order = _NOTHING[_INT64]
+        self._teams: dict[int, StandingTeam] = {}
+        self._calls = np.zeros(4, np.int64)
+        self._steps = np.empty(0)
         self._space: _Workspace | None = None
 
     def on(self, buffer: Array, data: Data) -> Self:
@@ -395,6 +397,7 @@ class Session:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._dismiss()
         if self._space is not None:
             self._engine.give_back_workspace(self._space)
         self._space = None
@@ -402,22 +405,35 @@ class Session:
         if error[0] is None:  # else it may have ended in the middle of a batch, with a part of its gradient
             self._engine.give_back_session(self)
 
-    def _team(self, n_threads: int) -> Team:
+    def _team(self, n_threads: int) -> StandingTeam:
         if n_threads not in self._teams:
-            self._teams[n_threads] = Team(n_threads)
+            self._teams[n_threads] = StandingTeam(n_threads)
         return self._teams[n_threads]
 
-    def _rows_between(self, order: Order, start: int, stop: int) -> Array:
+    def _dismiss(self) -> None:
+        """Before an array that helpers know is replaced."""
+        for team in self._teams.values():
+            team.dismiss()
+
+    def _put_order(self, order: Order, start: int, stop: int) -> None:
         """Row numbers from the first of chunk ``start`` to what chunk ``stop`` may ask for ahead of time."""
         first, last = (self._rows_before(chunk) for chunk in (start, stop))
         last = min(self._rows, last + self._chunk_rows)
-        if order.array is not None:
-            return order.array[first:last]
-        if self._order is None or len(self._order) < last - first:
+        if len(self._order) < last - first:
+            self._dismiss()
             self._order = np.empty(last - first, np.int64)
         rows = self._order[: last - first]
-        fill_order(order.keys, order.bits, order.radix, order.rows, first, rows)
-        return rows
+        if order.array is not None:
+            rows[:] = order.array[first:last]
+        else:
+            fill_order(order.keys, order.bits, order.radix, order.rows, first, rows)
+
+    def _put_steps(self, steps: Array) -> None:
+        """Coefficients of steps."""
+        if len(self._steps) < steps.size:
+            self._dismiss()
+            self._steps = np.empty(steps.size)
+        self._steps[: steps.size] = steps.reshape(-1)
 
     def _rows_before(self, chunk: int) -> int:
         batch, part = divmod(chunk, self._chunks_per_batch)
@@ -452,16 +468,18 @@ class Session:
         space, job = self._space, self._job
         assert space is not None
         units, bounds = space.shares(n_threads)
-        rows = None if order is None else self._rows_between(order, start, stop)
+        if order is not None:
+            self._put_order(order, start, stop)
         first_batch = start // self._chunks_per_batch
         steps = coefficients(first_batch, -(-stop // self._chunks_per_batch))
         job["shuffled"], job["order_start"] = order is not None, self._rows_before(start)
         job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
+        self._put_steps(steps)
+        self._calls[:] = refresh, first_batch, start, stop
         return (
-            _records(job), _records(space.layers), _records(units), bounds, *self._data, _read_only(rows, _INT64),
-            self._buffer, space.transposed, refresh, *self.states, self.gradient, space.constants,
-            space.activations, space.deltas, space.scratch, space.panel_losses, space.norms,
-            steps.reshape(-1), first_batch, start, stop, self.sums,
+            self._calls, _records(job), _records(space.layers), _records(units), bounds, *self._data,
+            _read_only(self._order, _INT64), self._buffer, space.transposed, *self.states, self.gradient, space.constants,
+            space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
         )  # fmt: skip
 
 

@@ -367,7 +367,7 @@ class Network(ABC):
         given = self._check_theta(theta)
         if out is not None and (not isinstance(out, np.ndarray) or out.shape != given.shape or out.dtype != self.dtype):
             what = f"{out.shape} and {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise ValueError(f"out must be an array of the shape {given.shape} and dtype {self.dtype}, got {what}.")
+            raise ValueError(f"out must have the shape {given.shape} and dtype {self.dtype}, got {what}.")
         try:  # popping is atomic: two threads that ask at once have a set of parameters each
             probe = self._probes.pop()
         except IndexError:

@@ -17,7 +17,8 @@ from fastmlp import MLP
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels
-from fastmlp.kernels.team import Team
+from fastmlp.kernels.plan import ABSENT, LINE, STATES, WAITING
+from fastmlp.kernels.team import StandingTeam, Team
 from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
 
 CASES = {
@@ -194,7 +195,8 @@ class TestChoice:
             assert np.array_equal(ours, theirs)
 
     def test_the_caller_decides(self):
-        assert choose_threads(1.0, 1, 1, 7) == 7
+        assert choose_threads(1.0, 1, 9, 7) == 7
+        assert choose_threads(1.0, 1, 3, 7) == 3  # more would have nothing to do
 
     def test_available_threads_obey_the_environment(self, monkeypatch):
         monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
@@ -261,6 +263,75 @@ class TestTeam:
         with pytest.raises(KeyboardInterrupt):
             Team(2).run(interrupted, out)
         assert out[1] == -1
+
+
+class TestStandingTeam:
+    @staticmethod
+    def fit(callback, epochs=6):
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(100, 5)), rng.normal(size=(100, 2))
+        net = MLP((5, 9, 2), "tanh", random_state=0, n_threads=2)
+        net.fit(x, y, epochs=epochs, batch_size=20, optimizer="adam", callbacks=[callback])
+        return net.theta
+
+    def test_helpers_stay_for_the_next_call_and_leave_with_the_training(self, monkeypatch):
+        teams = []
+        made = StandingTeam.__init__
+
+        def watched(team, n_threads):
+            made(team, n_threads)
+            teams.append(team)
+
+        monkeypatch.setattr(StandingTeam, "__init__", watched)
+        states = []
+
+        class Look(Callback):
+            def on_epoch_end(self, run):
+                states.append(int(teams[0]._sync[STATES + LINE]))
+
+        self.fit(Look(), epochs=300)
+        assert len(teams) == 1
+        assert set(states) <= {ABSENT, WAITING}
+        assert WAITING in states  # after one of three hundred, at least
+        assert teams[0]._sync[STATES + LINE] == ABSENT
+
+    def test_the_longer_the_wait_the_fewer_helpers(self):
+        class Sleep(Callback):
+            def on_epoch_end(self, run):
+                time.sleep(0.02 * (run.epoch % 2))  # every other time, they have left
+
+        np.testing.assert_array_equal(self.fit(Sleep()), self.fit(Callback()))
+
+    def test_no_thread_to_be_had(self, monkeypatch):
+        expected = self.fit(Callback())
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            self.fit(Callback())
+        monkeypatch.undo()
+        np.testing.assert_array_equal(self.fit(Callback()), expected)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+    def test_a_fork_in_the_middle_of_a_training(self):
+        """The child has the parent's records of its helpers, but not the helpers."""
+        reader, writer = os.pipe()
+
+        class Fork(Callback):
+            child = None
+
+            def on_epoch_end(self, run):
+                if run.epoch == 3:
+                    self.child = os.fork()
+
+        fork = Fork()
+        theta = self.fit(fork)
+        if fork.child == 0:
+            os.write(writer, theta.tobytes())
+            os._exit(0)
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            assert pipe.read() == theta.tobytes()
+        os.waitpid(fork.child, 0)
 
 
 class Interrupt(Callback):

@@ -224,7 +224,7 @@ class TestSmallThings:
 
     def test_out(self, kind):
         net = kind((2, 1))
-        with pytest.raises(ValueError, match=r"out must be an array of the shape \(3,\) and dtype float32, got list"):
+        with pytest.raises(ValueError, match=r"out must have the shape \(3,\) and dtype float32, got list"):
             net.loss_and_grad(net.theta, [[1, 2]], [[1]], out=[0.0] * 3)
 
     def test_callbacks(self, kind):

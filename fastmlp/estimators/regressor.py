@@ -62,7 +62,7 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
     >>> from fastmlp import MLPRegressor
     >>> from sklearn.datasets import make_regression
     >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
-    >>> reg = MLPRegressor(random_state=1, max_iter=500, learning_rate_init=0.01).fit(X, y)
+    >>> reg = MLPRegressor(random_state=1, max_iter=2000, learning_rate_init=0.01).fit(X, y)
     >>> reg.predict(X[:2]).shape
     (2,)
     """

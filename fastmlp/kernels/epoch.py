@@ -18,10 +18,22 @@ from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
 from fastmlp.kernels.online import train_rows
 from fastmlp.kernels.output import output_panel
-from fastmlp.kernels.plan import GRADIENT_ONLY, LOSS_ONLY, LOSS_SUM, PANEL_ROWS, UNIT_SCRATCH, WEIGHT_SUM
+from fastmlp.kernels.plan import (
+    FIRST_BATCH,
+    FIRST_CHUNK,
+    GRADIENT_ONLY,
+    LAST_CHUNK,
+    LOSS_ONLY,
+    LOSS_SUM,
+    PANEL_ROWS,
+    REFRESH,
+    UNIT_SCRATCH,
+    WEIGHT_SUM,
+    WORKING,
+)
 from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
-from fastmlp.kernels.team import barrier
+from fastmlp.kernels.team import barrier, next_call, wait_while
 
 
 @device
@@ -89,11 +101,11 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     prefetch_samples(job, x, y, labels, order, position + first + start, stop - start)
 
 
-@kernel
-def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-               transposed, refresh, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
-               coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
-    """Chunks first_chunk .. last_chunk of an epoch, run by ``n_threads`` threads at once.
+@part
+def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+         transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
+         first_batch, first_chunk, last_chunk, sums):  # fmt: skip
+    """Chunks first_chunk .. last_chunk of an epoch.
 
     A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. Thread ``thread``
     computes its share of the panels of rows, then (behind a barrier) the gradient of units bounds[thread] ..
@@ -262,3 +274,27 @@ def run_chunks(thread, n_threads, sync, jobs, layers, units, bounds, x, indices,
                             transpose_weights(layers, unit, parameters, transposed)
         target = barrier(sync, n_threads, target)
     restore_denormals(mode)
+
+
+@kernel
+def run_chunks(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order,
+               parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+               coefficients, sums):  # fmt: skip
+    """Some chunks of an epoch, run by ``n_threads`` threads at once, of which all but the first stay for the next call.
+
+    calls: whether the transposed weights are out of date, number of the first batch, first chunk and the one after the last.
+    The other arguments: see :func:`_run`.
+    """
+    while True:
+        _run(
+            thread, n_threads, sync, calls[REFRESH] != 0, jobs, layers, units, bounds, x, indices, starts, y, labels, weights,
+            order, parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+            coefficients, calls[FIRST_BATCH], calls[FIRST_CHUNK], calls[LAST_CHUNK], sums,
+        )  # fmt: skip
+        if n_threads == 1:
+            return
+        if thread == 0:
+            wait_while(sync, n_threads, WORKING)
+            return
+        if not next_call(sync, thread):
+            return

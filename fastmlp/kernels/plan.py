@@ -105,8 +105,15 @@ ZERO, ONE = np.int64(0), np.int64(1)
 NO, YES = np.bool_(False), np.bool_(True)
 
 # Places in the array that threads share; 8 int64 make a cache line.
-ARRIVED, ABORT = 0, 8
-SYNC_LENGTH = 16
+ARRIVED, ABORT, STATES = 0, 8, 16
+"""How many have arrived at the barrier, whether to give up, and the state of each thread, a line apart."""
+LINE = 8
+
+ABSENT, WAITING, WORKING, LEAVING = range(4)
+"""States of a thread that helps: not in the kernel; in it, without work; at work; told to leave."""
+
+# What changes from one call to the next, in an array that helpers keep seeing.
+REFRESH, FIRST_BATCH, FIRST_CHUNK, LAST_CHUNK = range(4)
 
 # Places in the array of sums that a kernel adds to.
 LOSS_SUM, WEIGHT_SUM = 0, 1

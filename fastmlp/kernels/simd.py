@@ -576,6 +576,29 @@ def atomic_load(typingctx, array, index):
 
 
 @intrinsic
+def atomic_store(typingctx, array, index, value):
+    """Write an int64 element, so that who reads it with :func:`atomic_load` sees all that was written before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        builder.store_atomic(args[2], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def compare_exchange(typingctx, array, index, expected, new):
+    """Write ``new`` where ``expected`` stands, in one indivisible step; returns whether it stood there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(array, types.intp, types.int64, types.int64), codegen
+
+
+@intrinsic
 def pause(typingctx):
     """Tell the processor that this is a spin."""
 

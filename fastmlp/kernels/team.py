@@ -1,8 +1,9 @@
 """Threads that run one kernel together.
 
 Inside: a barrier on an atomic counter, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that
-call the same kernel, each with its own number. numba's own threads are not used: they cannot be entered by two Python threads at
-once, do not survive a fork, and leave no choice of who computes what, on which the bits of a result may not depend.
+call the same kernel, each with its own number, and :class:`StandingTeam`, whose threads wait inside the kernel for its next call.
+numba's own threads are not used: they cannot be entered by two Python threads at once, do not survive a fork, and leave no choice
+of who computes what, on which the bits of a result may not depend.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.jit import device
-from fastmlp.kernels.plan import ABORT, ARRIVED, SYNC_LENGTH
-from fastmlp.kernels.simd import atomic_add, atomic_load, index, pause, yield_processor
+from fastmlp.kernels.jit import device, kernel
+from fastmlp.kernels.plan import ABORT, ABSENT, ARRIVED, LEAVING, LINE, STATES, WAITING, WORKING
+from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
 from fastmlp.parameters import aligned_zeros
 
 _CURRENT_PROCESSOR: Callable[[], int] | None = (
@@ -44,6 +46,53 @@ def barrier(sync, n_threads, target):
         else:
             yield_processor()
     return target + n_threads
+
+
+_LINGER = 1000
+"""How often a helper that has nothing to do gives its processor away before it leaves: some hundred microseconds."""
+
+
+@device
+def next_call(sync, thread):
+    """Whether there is another call for a helper that has done its part of one; waits for a while."""
+    state = STATES + LINE * thread
+    atomic_store(sync, state, WAITING)
+    spins = 0
+    while True:
+        now = atomic_load(sync, state)
+        if now == WORKING:
+            return True
+        if now == LEAVING:
+            atomic_store(sync, state, ABSENT)
+            return False
+        spins += 1
+        if spins < _SPINS:
+            pause()
+        elif spins < _SPINS + _LINGER:
+            yield_processor()
+        elif compare_exchange(sync, state, WAITING, ABSENT):
+            return False
+
+
+@device
+def wait_while(sync, n_threads, state):
+    """Wait until no helper is in a state."""
+    for thread in range(1, n_threads):
+        spins = 0
+        while atomic_load(sync, STATES + LINE * thread) == state:
+            spins += 1
+            if spins < _SPINS:
+                pause()
+            else:
+                yield_processor()
+
+
+@kernel
+def signal_helpers(sync, n_threads, state, reached):
+    """Give helpers that wait another state, and wait for those that are told to leave; reached (n_threads,): who was there."""
+    for thread in range(1, n_threads):
+        reached[thread] = compare_exchange(sync, STATES + LINE * thread, WAITING, state)
+    wait_while(sync, n_threads, LEAVING)
 
 
 class Places:
@@ -88,7 +137,7 @@ class Team:
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._sync = aligned_zeros(SYNC_LENGTH, np.dtype(np.int64))
+        self._sync = aligned_zeros(STATES + LINE * n_threads, np.dtype(np.int64))
 
     def run(self, kernel: Callable[..., Any], *arguments: Any) -> None:
         """Call ``kernel(thread, n_threads, sync, *arguments)`` in every thread and wait for all of them.
@@ -129,3 +178,68 @@ class Team:
                 other.join()
         if errors:
             raise errors[0]
+
+
+class StandingTeam(Team):
+    """A team whose other threads, the helpers, stay in the kernel for a while, in case it is called again with the same arrays.
+
+    Starting a thread takes a hundred microseconds or more, which is as long as a short epoch. A helper that waits inside the kernel
+    is there at once: it needs neither the system's scheduler nor Python's lock. It leaves by itself when no call comes.
+
+    The kernel's first argument after ``sync`` is an array with what changes from call to call. Before any other array changes its
+    place in memory, :meth:`dismiss`.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        super().__init__(n_threads)
+        self._reached = np.zeros(n_threads, np.bool_)
+        self._process = os.getpid()
+
+    def run(self, kernel: Callable[..., Any], *arguments: Any) -> None:
+        """Call ``kernel(thread, n_threads, sync, *arguments)`` in this thread and, where no helper waits, in new ones."""
+        if self.n_threads == 1:
+            kernel(0, 1, self._sync, *arguments)
+            return
+        sync = self._sync
+        if self._process != os.getpid():  # a fork leaves the helpers behind
+            self._process = os.getpid()
+            sync[STATES:] = ABSENT
+        sync[ARRIVED] = sync[ABORT] = 0
+        signal_helpers(sync, self.n_threads, WORKING, self._reached)
+        errors: list[BaseException] = []
+        absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
+        places = Places() if absent else None
+
+        def help_(thread: int) -> None:
+            try:
+                assert places is not None
+                places.take()
+                kernel(thread, self.n_threads, sync, *arguments)
+            except BaseException as error:
+                errors.append(error)
+                sync[ABORT] = 1
+                sync[STATES + LINE * thread] = ABSENT
+
+        try:
+            for thread in absent:
+                sync[STATES + LINE * thread] = WORKING
+                try:
+                    threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True).start()
+                except BaseException:
+                    sync[STATES + LINE * thread] = ABSENT
+                    raise
+            if places is not None:
+                places.take()
+            kernel(0, self.n_threads, sync, *arguments)
+        except BaseException:
+            sync[ABORT] = 1
+            while (sync[STATES::LINE] == WORKING).any():
+                time.sleep(0)
+            raise
+        if errors:
+            raise errors[0]
+
+    def dismiss(self) -> None:
+        """Have helpers leave the kernel, and wait until they have."""
+        if self.n_threads > 1 and self._process == os.getpid() and (self._sync[STATES::LINE] != ABSENT).any():
+            signal_helpers(self._sync, self.n_threads, LEAVING, self._reached)
