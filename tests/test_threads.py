@@ -274,7 +274,9 @@ class TestStandingTeam:
         net.fit(x, y, epochs=epochs, batch_size=20, optimizer="adam", callbacks=[callback])
         return net.theta
 
-    def test_helpers_stay_for_the_next_call_and_leave_with_the_training(self, monkeypatch):
+    @pytest.fixture
+    def teams(self, monkeypatch):
+        """All teams that are made in a test."""
         teams = []
         made = StandingTeam.__init__
 
@@ -283,6 +285,9 @@ class TestStandingTeam:
             teams.append(team)
 
         monkeypatch.setattr(StandingTeam, "__init__", watched)
+        return teams
+
+    def test_helpers_stay_for_the_next_call_and_leave_with_the_training(self, teams):
         states = []
 
         class Look(Callback):
@@ -312,7 +317,7 @@ class TestStandingTeam:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-    def test_a_fork_in_the_middle_of_a_training(self):
+    def test_a_fork_in_the_middle_of_a_training(self, teams):
         """The child has the parent's records of its helpers, but not the helpers."""
         reader, writer = os.pipe()
 
@@ -322,6 +327,9 @@ class TestStandingTeam:
             def on_epoch_end(self, run):
                 if run.epoch == 3:
                     self.child = os.fork()
+                    if self.child == 0:
+                        signal.alarm(30)  # if it waits for helpers that there are not, it shall not do so for ever
+                        teams[0]._sync[STATES + LINE] = WAITING  # as it may well be at that moment
 
         fork = Fork()
         theta = self.fit(fork)
