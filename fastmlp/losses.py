@@ -24,6 +24,8 @@ from fastmlp.table import Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+LOG_2 = math.log(2)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -192,6 +194,17 @@ def _poisson_logits(z, y):
     return elementary.exp(z) - z * y
 
 
+@formula
+def _log_cosh(a, y, parameter):
+    e = abs(a - y)
+    return e + elementary.softplus(type(a)(-2) * e) - type(a)(LOG_2)  # log(cosh(e)), where cosh(e) would overflow
+
+
+@formula
+def _d_log_cosh(a, y, parameter):
+    return elementary.tanh(a - y)
+
+
 # --- the NumPy formulas --------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +236,12 @@ def _poisson_array(a: Array, y: Array, parameter: float) -> Array:
 
 def _d_poisson_array(a: Array, y: Array, parameter: float) -> Array:
     return _where_clipped(a, 1 - y / np.maximum(a, SMALLEST_PROBABILITY), math.inf)
+
+
+def _log_cosh_array(a: Array, y: Array, parameter: float) -> Array:
+    e = np.abs(a - y)
+    terms: Array = e + np.log1p(np.exp(-2 * e)) - a.dtype.type(LOG_2)
+    return terms
 
 
 def _softmax_cross_entropy_array(z: Array, y: Array) -> Array:
@@ -312,6 +331,14 @@ LOSSES: Table[Loss] = Table(
             logits_value=lambda z, y: np.exp(z) - z * y,
             compiled_logits_value=_poisson_logits,
             targets=(0.0, math.inf),
+        ),
+        Loss(
+            "log_cosh",
+            "sum of log(cosh(a - y))",
+            _log_cosh_array,
+            lambda a, y, p: np.tanh(a - y),
+            _log_cosh,
+            _d_log_cosh,
         ),
     ],
     aliases={"mse": "squared_error", "log_loss": "binary_cross_entropy", "quantile": "pinball"},

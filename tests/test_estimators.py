@@ -359,7 +359,7 @@ class TestMore:
         quiet(ours, x, y)
         assert ours.score(x, y) > 0.5
 
-    @pytest.mark.parametrize("loss", ["absolute_error", "huber", "pinball"])
+    @pytest.mark.parametrize("loss", ["absolute_error", "huber", "log_cosh", "pinball"])
     @pytest.mark.parametrize("outputs", [1, 2])
     def test_losses(self, loss, outputs):
         x, y = make_regression(200, 5, n_targets=outputs, random_state=0)

@@ -19,7 +19,7 @@ from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber", "pinball", "poisson")
+REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber", "log_cosh", "pinball", "poisson")
 
 
 class MLPRegressor(RegressorMixin, MLPBase):
@@ -32,7 +32,8 @@ class MLPRegressor(RegressorMixin, MLPBase):
     ----------
     loss : str or Loss, default='squared_error'
         'squared_error' (half of it, the mean over the outputs), 'poisson' (half the deviance; the model is then exp of the last
-        layer, and targets must not be negative), 'absolute_error', 'huber', 'pinball' or any other :class:`fastmlp.Loss`.
+        layer, and targets must not be negative), 'absolute_error', 'huber', 'log_cosh', 'pinball' or
+        any other :class:`fastmlp.Loss`.
     hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
         Numbers of units of the hidden layers.
     activation : str, Activation or a list of them, default='relu'
@@ -160,6 +161,7 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
     def _constant_loss(self, data: Data) -> float:
         if self._loss.name != "poisson" or data.y is None:
             return 0.0
+        # What makes it half of the deviance, which is 0 for a perfect prediction.
         terms = (xlogy(data.y, data.y) - data.y).sum(axis=1)
         return float(np.average(terms, weights=data.weight))
 
