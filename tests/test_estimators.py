@@ -388,6 +388,25 @@ class TestMore:
         with pytest.raises(ValueError, match="layer must be from -2 to 1"):
             ours.transform(x, layer=2)
 
+    @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+    def test_a_network_before_any_data(self, task):
+        x, y = data(task)
+        if task == "binary":
+            y = (y == "yes").astype(int)
+        built = pair(task, random_state=3)[0].build(8, {"binary": 2, "multiclass": 4, "regression": 1}[task])
+        assert built.predict(x).shape == y.shape
+        expected = pair(task, random_state=3)[0].partial_fit(x, y, **({} if task == "regression" else {"classes": np.unique(y)}))
+        for mine, other in zip(built.partial_fit(x, y).coefs_, expected.coefs_, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+    @pytest.mark.parametrize(
+        ("estimator", "sizes", "message"),
+        [(MLPClassifier(), (3, 1), "at least 2 classes, got 1"), (MLPRegressor(), (0, 1), "n_features must be")],
+    )
+    def test_a_network_that_cannot_be(self, estimator, sizes, message):
+        with pytest.raises(ValueError, match=message):
+            estimator.build(*sizes)
+
     def test_callbacks_and_time_limit(self):
         x, y = data("regression")
 

@@ -30,7 +30,7 @@ from fastmlp.network import Recipe, ScheduledRates
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.shuffle import Order
-from fastmlp.validation import Data, check_weight, check_x
+from fastmlp.validation import Data, check_count, check_dtype, check_weight, check_x
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -176,6 +176,10 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         """Weight of each sample."""
 
     @abstractmethod
+    def _imagined(self, n_outputs: int) -> Array:
+        """Targets with so many outputs, and all that is remembered of them."""
+
+    @abstractmethod
     def _n_outputs(self, y: Any) -> int:
         """Units of the last layer."""
 
@@ -223,15 +227,13 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], epochs: int | None) -> Self:
         """``epochs``: how many of them go on from the last call; None to fit until the end."""
         incremental = epochs is not None
-        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        if any(not isinstance(size, Integral) or size <= 0 for size in hidden):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        hidden = self._hidden_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate(X, y, incremental=incremental, reset=first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         if first:
-            self._begin([X.shape[1], *map(int, hidden), self._n_outputs(y)], X.dtype)
+            self._begin([X.shape[1], *hidden, self._n_outputs(y)], X.dtype)
         weight = self._weights(y, sample_weight, incremental=incremental)
         if self.solver == "lbfgs" and self.optimizer is None:
             self._fit_lbfgs(self._samples(X, y, weight).data)
@@ -242,6 +244,35 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
             )
+        return self
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def build(self, n_features: int, n_outputs: int, *, dtype: Any = "float64") -> Self:
+        """Make the network before there is any data: with initial weights, to look at, to set, to ``partial_fit``.
+
+        Parameters
+        ----------
+        n_features : int
+        n_outputs : int
+            Target values of a regressor; classes of a classifier, which are then 0, 1, ...
+        dtype : {"float32", "float64"}, default="float64"
+
+        Returns
+        -------
+        self : object
+        """
+        n_features, n_outputs = check_count(n_features, "n_features"), check_count(n_outputs, "n_outputs")
+        self.n_features_in_ = n_features
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        units = self._n_outputs(self._imagined(n_outputs))
+        self._begin([n_features, *self._hidden_sizes(), units], check_dtype(dtype))
         return self
 
     def _begin(self, sizes: list[int], dtype: np.dtype[Any]) -> None:

@@ -209,6 +209,14 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}.")
         return X, y
 
+    def _imagined(self, n_outputs: int) -> Array:
+        if n_outputs < 2:
+            raise ValueError(f"n_outputs must be at least 2 classes, got {n_outputs}.")
+        y = np.arange(n_outputs)
+        self._label_binarizer = LabelBinarizer().fit(y)
+        self.classes_ = self._label_binarizer.classes_
+        return y
+
     @property
     def _is_multiclass(self) -> bool:
         return bool(self._label_binarizer.y_type_ == "multiclass")

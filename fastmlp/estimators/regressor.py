@@ -136,6 +136,9 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'HalfPoissonLoss'.")
         return X, y
 
+    def _imagined(self, n_outputs: int) -> Array:
+        return np.zeros((1, n_outputs))
+
     @property
     def _loss(self) -> Loss:
         loss = LOSSES.find(self.loss, "loss")
