@@ -415,10 +415,10 @@ class Session:
         for team in self._teams.values():
             team.dismiss()
 
-    def _put_order(self, order: Order, start: int, stop: int) -> None:
-        """Row numbers from the first of chunk ``start`` to what chunk ``stop`` may ask for ahead of time."""
-        first, last = (self._rows_before(chunk) for chunk in (start, stop))
-        last = min(self._rows, last + self._chunk_rows)
+    def _put_order(self, order: Order, first_batch: int, last_batch: int) -> None:
+        """Row numbers of whole batches, whose weights are summed even if not all of their chunks are asked for, and of a chunk more."""
+        first = first_batch * self._batch_size
+        last = min(self._rows, last_batch * self._batch_size + self._chunk_rows)
         if len(self._order) < last - first:
             self._dismiss()
             self._order = np.empty(last - first, np.int64)
@@ -468,11 +468,11 @@ class Session:
         space, job = self._space, self._job
         assert space is not None
         units, bounds = space.shares(n_threads)
+        first_batch, last_batch = start // self._chunks_per_batch, -(-stop // self._chunks_per_batch)
         if order is not None:
-            self._put_order(order, start, stop)
-        first_batch = start // self._chunks_per_batch
-        steps = coefficients(first_batch, -(-stop // self._chunks_per_batch))
-        job["shuffled"], job["order_start"] = order is not None, self._rows_before(start)
+            self._put_order(order, first_batch, last_batch)
+        steps = coefficients(first_batch, last_batch)
+        job["shuffled"], job["order_start"] = order is not None, first_batch * self._batch_size
         job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
         self._put_steps(steps)
         self._calls[:] = refresh, first_batch, start, stop

@@ -103,13 +103,19 @@ def test_reduction_sum(dtype):
 
 
 @dtypes
-def test_batches_that_are_worked_on_in_several_chunks(dtype, monkeypatch):
-    """Wide layers and large batches exceed the workspace: the gradient is added up chunk by chunk."""
+@pytest.mark.parametrize("call_seconds", [0.1, 0.0], ids=["long calls", "a call for each chunk"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_that_are_worked_on_in_several_chunks(dtype, call_seconds, weighted, monkeypatch):
+    """Wide layers and large batches exceed the workspace: the gradient is added up chunk by chunk, in one call or in several."""
     from fastmlp import engine
 
     monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
     monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 48)
+    monkeypatch.setattr(engine, "CALL_SECONDS", call_seconds)
     network = {"n_threads": 2}
+    if weighted:
+        weight = np.random.default_rng(0).uniform(0, 3, 500)
+        assert_same_training((5, 40, 3), "tanh", dtype=dtype, rows=500, batch_size=200, learning_rate=0.1, sample_weight=weight)
     assert_same_training((5, 40, 3), "tanh", dtype=dtype, rows=500, batch_size=200, optimizer="adam", network=network)
     assert_same_training((5, 40, 3), "tanh", dtype=dtype, rows=500, batch_size=200, max_grad_norm=0.01, learning_rate=0.1)
 
