@@ -416,7 +416,7 @@ class Session:
             team.dismiss()
 
     def _put_order(self, order: Order, first_batch: int, last_batch: int) -> None:
-        """Row numbers of whole batches, whose weights are summed even if not all of their chunks are asked for, and of a chunk more."""
+        """Row numbers of whole batches, whose weights are summed even where not all of their chunks come, and of a chunk more."""
         first = first_batch * self._batch_size
         last = min(self._rows, last_batch * self._batch_size + self._chunk_rows)
         if len(self._order) < last - first:

@@ -163,12 +163,12 @@ class Network(ABC):
         n_threads: int | None = None,
         initializer: str | params.Initializer | None = None,
     ) -> None:
-        self.sizes = check_sizes(sizes)
+        self._sizes = check_sizes(sizes)
         self._activations = check_activations(activation, len(self.sizes) - 1)
         self._loss = LOSSES.find(loss, "loss")
-        self.dtype = check_dtype(dtype)
-        self.reduction = check_one_of(reduction, "reduction", ("mean", "sum"))
-        self.n_threads = None if n_threads is None else check_count(n_threads, "n_threads")
+        self._dtype = check_dtype(dtype)
+        self._reduction = check_one_of(reduction, "reduction", ("mean", "sum"))
+        self.n_threads = n_threads
         self._generator = check_generator(random_state)
         chosen = None if initializer is None else params.INITIALIZERS.find(initializer, "initializer")
         self._adopt(np.zeros(params.Layout.compact(self.sizes).length, self.dtype))
@@ -204,6 +204,30 @@ class Network(ABC):
         self._w = params.ParameterList("w", weights)
         self._b = params.ParameterList("b", biases)
         params.unpack(theta, layout, self._buffer)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of units, from inputs to outputs."""
+        return self._sizes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of parameters, arithmetic and results."""
+        return self._dtype
+
+    @property
+    def reduction(self) -> str:
+        """Whether the objective is the "mean" of the samples' losses or their "sum"."""
+        return self._reduction
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads for training and prediction; None for as many as are fastest. Assignable."""
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None:
+        self._n_threads = None if value is None else check_count(value, "n_threads")
 
     @property
     def num_layers(self) -> int:
@@ -378,7 +402,7 @@ class Network(ABC):
         assert gradient is not None
         return total, params.pack(*self._layout().views(gradient), out=out), self._weight(data)
 
-    def train_step(self, x: Any, y: Any, learning_rate: float) -> float:
+    def train_step(self, x: Any, y: Any, learning_rate: float, sample_weight: Any = None) -> float:
         """One step of gradient descent from one batch or one row.
 
         Parameters
@@ -387,16 +411,24 @@ class Network(ABC):
             As for :meth:`eval_loss`.
         learning_rate : float
             Above 0.
+        sample_weight : array_like (n,), optional
 
         Returns
         -------
         float
             The objective before the step.
+
+        Raises
+        ------
+        DivergenceError
+            When the loss or a parameter is no longer finite. The parameters are those from before the step.
         """
         rate = check_real(learning_rate, "learning_rate", above=True)
-        data = self._check_data(x, y, None)
+        data = self._check_data(x, y, sample_weight)
+        good = self._buffer.copy()
         with self._trainer(data, data.rows, Recipe(OPTIMIZERS["sgd"])) as trainer:
             *_, progress = trainer.epoch(None, np.array([rate]))
+        self._check_progress(progress, good, Run(self, data.rows, epochs=1, epoch=1), rate)
         return progress.loss_sum / self._divisor(data)
 
     def fit(

@@ -159,5 +159,6 @@ SCHEDULES: Table[Schedule] = Table(
     "schedule",
     [Constant(), Step(), Exponential(), Cosine(), OneCycle(), WarmUp(), InverseScaling()],
     aliases={"warmup": "warm_up", "onecycle": "one_cycle", "invscaling": "inverse_scaling"},
+    base=Schedule,
 )
 """Every schedule with its default settings, by name."""

@@ -41,15 +41,24 @@ class Table(Mapping[str, T], Generic[T]):
         The entries, each with a ``name``.
     aliases : mapping of str to str, optional
         Other names for them, accepted but not listed.
+    base : type, optional
+        What an entry is an instance of; that of the first one unless given.
     """
 
-    def __init__(self, kind: str, entries: Sequence[T], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, entries: Sequence[T], aliases: Mapping[str, str] | None = None, base: Any = None) -> None:
+        self._base: Any = base or type(entries[0])
         self.kind = kind
         self._entries = {entry.name: entry for entry in entries}
         self.aliases = dict(aliases or {})
 
     def __getitem__(self, name: str) -> T:
-        return self._entries[self.aliases.get(name, name)]
+        try:
+            return self._entries[self.aliases.get(name, name)]
+        except KeyError:
+            raise KeyError(f"there is no {self.kind} {name!r}; there are {', '.join(self)}") from None
+
+    def __repr__(self) -> str:
+        return f"<table of {self.kind} entries: {', '.join(self)}>"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -71,8 +80,7 @@ class Table(Mapping[str, T], Generic[T]):
         TypeError
             For anything but a name or an entry.
         """
-        example = next(iter(self._entries.values()))
-        if isinstance(given, type(example)):
+        if isinstance(given, self._base):
             if _compiled(given) != _compiled(self._entries.get(given.name)):
                 raise ValueError(
                     f"{argument}={given.name!r} has other formulas than the table of {self.kind} entries has. Kernels know an "

@@ -139,6 +139,8 @@ def check_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
 
 def _as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
     """A NumPy array of real numbers; of ``dtype`` unless None."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise ValueError(f"{argument} has masked elements; fill them first, or remove their rows.")
     try:
         array = np.asarray(given)
     except ValueError as error:
@@ -248,7 +250,12 @@ def _check_rows(n_given: int, rows: int, argument: str) -> None:
         raise ValueError(f"{argument} has {n_given} rows, but x has {rows}; each sample needs one.")
 
 
-def _check_labels(labels: Array, outputs: int) -> Array:
+def _check_labels(labels: Array, outputs: int, loss: Loss) -> Array:
+    if outputs == 1 and loss.canonical == "softmax":
+        raise ValueError(
+            f"y holds class labels, but with one output {loss.name} has nothing to tell them apart by; use binary_cross_entropy "
+            "with a sigmoid, or an output for each class."
+        )
     classes = max(outputs, 2)
     if labels.min() < 0 or labels.max() >= classes:  # without a temporary as long as the labels
         wrong = (labels < 0) | (labels >= classes)
@@ -286,7 +293,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         raw = raw.reshape(1)
     if labels_given and raw.ndim == 1 and not (is_row and raw.size == outputs and outputs > 1):
         _check_rows(len(raw), rows, "y")
-        return Data(samples, None, _check_labels(raw, outputs), weight)
+        return Data(samples, None, _check_labels(raw, outputs, loss), weight)
 
     expected = f"({rows}, {outputs})" + (f" or ({rows},)" if outputs == 1 else "")
     if raw.ndim == 0 and rows == 1 and outputs == 1:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, MLP, OPTIMIZERS, SCHEDULES
+from fastmlp.exceptions import DivergenceError
 from fastmlp.schedules import Cosine, Exponential, InverseScaling, OneCycle, Step, WarmUp
 
 CONSTRUCTION = {
@@ -256,3 +257,57 @@ class TestSmallThings:
     def test_more_threads_than_work(self):
         net = MLP((2, 1), n_threads=40_000, random_state=0).fit(np.ones((4, 2)), np.ones(4), epochs=1, batch_size=4)
         assert np.isfinite(net.theta).all()
+
+    @pytest.mark.parametrize("name", ["sizes", "dtype", "reduction"])
+    def test_what_cannot_change(self, kind, name):
+        net = kind((2, 3, 1))
+        with pytest.raises(AttributeError, match=r"no setter|can't set"):
+            setattr(net, name, getattr(net, name))
+
+    @pytest.mark.parametrize("value", [0, -4, "a", 1.5])
+    def test_threads_that_are_assigned(self, value):
+        net = MLP((2, 1), random_state=0)
+        with pytest.raises((ValueError, TypeError), match="n_threads must be"):
+            net.n_threads = value
+        net.n_threads = 2
+        assert net.n_threads == 2
+
+    def test_a_step_that_diverges(self, kind):
+        net = kind((2, 3, 1), "identity", random_state=0)
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(20, 2)), rng.normal(size=20)
+        good = [net.theta]
+
+        def train():
+            for _ in range(100):
+                net.train_step(x, y, 1e6)
+                good.append(net.theta)
+
+        with pytest.raises(DivergenceError, match="Try a lower rate"):
+            train()
+        np.testing.assert_array_equal(net.theta, good[-1])
+
+    def test_a_step_with_weights(self, kind):
+        net, other = (kind((2, 3, 1), random_state=0, dtype="float64") for _ in range(2))
+        x, y = np.random.default_rng(0).normal(size=(3, 2)), [1.0, 2.0, 3.0]
+        net.train_step(x, y, 0.1, sample_weight=[1, 2, 0])
+        other.train_step(x[[0, 1, 1]], [1.0, 2.0, 2.0], 0.1)
+        np.testing.assert_allclose(net.theta, other.theta, rtol=1e-12)
+
+    def test_masked_elements(self, kind):
+        x = np.ma.masked_array(np.ones((3, 2)))
+        assert kind((2, 1)).predict(x).shape == (3, 1)
+        x[1, 1] = np.ma.masked
+        with pytest.raises(ValueError, match="x has masked elements; fill them first"):
+            kind((2, 1)).predict(x)
+
+    @pytest.mark.parametrize(
+        "schedule", [Cosine(final=0.01), Step(), Exponential(), OneCycle(), WarmUp(), InverseScaling(), *SCHEDULES.values()]
+    )
+    def test_schedules_may_be_given_as_such(self, kind, schedule):
+        kind((2, 1)).fit(np.ones((4, 2)), np.ones(4), epochs=2, batch_size=2, schedule=schedule)
+
+    def test_unknown_keys_of_a_table(self):
+        with pytest.raises(KeyError, match="there is no activation 'leeky'; there are identity"):
+            ACTIVATIONS["leeky"]
+        assert "relu" in repr(ACTIVATIONS)
