@@ -86,7 +86,8 @@ class Table(Mapping[str, T], Generic[T]):
                     f"{argument}={given.name!r} has other formulas than the table of {self.kind} entries has. Kernels know an "
                     "entry by its place in the table, so a new one has to be added there."
                 )
-            return given
+            entry: T = given
+            return entry
         if not isinstance(given, str):
             raise TypeError(
                 f"{argument} must be the name of one of the known {self.kind} entries ({', '.join(self)}) or a table entry, "

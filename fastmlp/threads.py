@@ -50,8 +50,8 @@ _TRIAL_SECONDS = 0.002
 """How long a call takes at most while a number of threads is tried..."""
 _TRIAL_CALLS = 5
 """...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
-_HOLD_SECONDS = 2.0
-"""...and how long the fastest is used before they are tried again."""
+_FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
+"""...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up."""
 
 
 class Pace:
@@ -74,6 +74,7 @@ class Pace:
         self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
         self.n_threads = self._candidates[0]
         self._seconds, self._calls = 0.0, list[float]()
+        self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
 
     def limit(self, seconds: float) -> float:
         """How long the next call may take, if ``seconds`` is what all calls may."""
@@ -91,8 +92,9 @@ class Pace:
             self._tried[self.n_threads] = statistics.median(self._calls)
             del self._to_try[0]
         else:
-            if self._seconds < _HOLD_SECONDS:
+            if self._seconds < self._hold_seconds:
                 return
+            self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
         self._seconds, self._calls = 0.0, []
         best = min(self._candidates, key=lambda n: self._tried.get(n, math.inf))
