@@ -348,6 +348,7 @@ class Session:
         loss_scale: float = 1.0,
         still: bool = False,
         plain: bool = False,
+        dropout: tuple[float, ...] = (),
     ) -> None:
         self.key = key
         self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
@@ -375,6 +376,7 @@ class Session:
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._job = job
+        self._dropout = np.array([*dropout, 0.0]) if dropout else np.zeros(engine.n_layers)
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
         self._order = _NOTHING[_INT64]
         self._teams: dict[int, StandingTeam] = {}
@@ -394,6 +396,7 @@ class Session:
     def __enter__(self) -> Self:
         space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads, self._sparse)
         self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
+        space.layers["dropout"], space.layers["kept_scale"] = np.rint(self._dropout * 2**32), 1 / (1 - self._dropout)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -439,7 +442,7 @@ class Session:
         batch, part = divmod(chunk, self._chunks_per_batch)
         return min(self._rows, batch * self._batch_size + part * self._chunk_rows)
 
-    def run(self, order: Order | None, coefficients: Callable[[int, int], Array]) -> Iterator[int]:
+    def run(self, order: Order | None, coefficients: Callable[[int, int], Array], dropout_key: int = 0) -> Iterator[int]:
         """Go through all rows once; yields the rows done, several times a second.
 
         ``coefficients(first, last)``: those of the steps of batches first .. last, (steps, STEP_COLUMNS), or one row for all.
@@ -447,6 +450,7 @@ class Session:
         n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
         refresh = True  # the caller, or a callback, may have changed the weights
         self.sums[:] = 0
+        self._job["dropout_key"] = dropout_key
         start = 0
         while start < n_chunks:
             seconds = self._pace.limit(CALL_SECONDS)
@@ -492,7 +496,7 @@ class CompiledTrainer(Trainer):
         self.session = engine.session(
             data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
-            l2_by_weight=recipe.l2_by_weight, loss_scale=recipe.loss_scale,
+            l2_by_weight=recipe.l2_by_weight, loss_scale=recipe.loss_scale, dropout=recipe.dropout,
             still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,
         ).on(buffer, data)  # fmt: skip
 
@@ -535,9 +539,9 @@ class CompiledTrainer(Trainer):
 
         return table
 
-    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
         """Train on all rows once."""
         sums = self.session.sums
-        for rows in self.session.run(order, self.coefficients(rates)):
+        for rows in self.session.run(order, self.coefficients(rates), dropout_key):
             yield Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
         self.steps += len(rates)

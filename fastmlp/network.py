@@ -16,6 +16,7 @@ import numpy as np
 from fastmlp import parameters as params
 from fastmlp.activations import Activation
 from fastmlp.callbacks import Callback, Callbacks, Run
+from fastmlp.dropout import draw_key
 from fastmlp.exceptions import DivergenceError
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
@@ -26,6 +27,7 @@ from fastmlp.validation import (
     check_activations,
     check_count,
     check_data,
+    check_dropout,
     check_dtype,
     check_generator,
     check_one_of,
@@ -54,6 +56,8 @@ class Recipe:
         Whether l2 is divided by the weight of each minibatch.
     loss_scale : float, default 1.0
         What the loss is multiplied by.
+    dropout : tuple of float, default ()
+        Probability that an output is left out, for each hidden layer; empty for none. See :mod:`fastmlp.dropout`.
     """
 
     optimizer: Optimizer
@@ -62,6 +66,7 @@ class Recipe:
     max_grad_norm: float = 0.0
     l2_by_weight: bool = False
     loss_scale: float = 1.0
+    dropout: tuple[float, ...] = ()
 
 
 class Progress(NamedTuple):
@@ -119,7 +124,7 @@ class Trainer(ABC):
         pass
 
     @abstractmethod
-    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
         """Train on all rows once, a step for each minibatch, pausing several times a second.
 
         Parameters
@@ -128,6 +133,8 @@ class Trainer(ABC):
             The order of rows; None for the order of the data.
         rates : Rates
             Learning rate of each step, as slices and a length.
+        dropout_key : int, default 0
+            Decides what is left out in this epoch.
         """
 
 
@@ -446,6 +453,7 @@ class Network(ABC):
         weight_decay: float | None = None,
         l2: float = 0.0,
         max_grad_norm: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
         sample_weight: Any = None,
         callbacks: Iterable[Callback] = (),
     ) -> Self:
@@ -478,6 +486,9 @@ class Network(ABC):
             Adds the gradient of l2 / 2 * (sum of squared weights) to that of each minibatch; the reported loss is without it.
         max_grad_norm : float, optional
             Scale gradients down to this Euclidean norm, over all parameters together.
+        dropout : float or sequence of float, default 0.0
+            Probability, below 1, with which a step leaves out an output of a hidden layer; one for all of them, or one for each. The
+            others are divided by 1 - dropout. The reported loss is that of the thinned network.
         sample_weight : array_like (n,), optional
         callbacks : iterable of Callback
             See :mod:`fastmlp.callbacks`.
@@ -502,6 +513,7 @@ class Network(ABC):
             chosen.weight_decay if weight_decay is None else check_real(weight_decay, "weight_decay"),
             check_real(l2, "l2"),
             0.0 if max_grad_norm is None else check_real(max_grad_norm, "max_grad_norm", above=True),
+            dropout=check_dropout(dropout, len(self.sizes) - 2),
         )
         listeners = Callbacks.of(callbacks, verbose=verbose)
         data = self._check_data(x, y, sample_weight)
@@ -519,7 +531,7 @@ class Network(ABC):
                     # The order within a batch means nothing.
                     order = Order(data.rows, self._generator) if shuffle and steps > 1 else None
                     rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
-                    for done in trainer.epoch(order, rates):
+                    for done in trainer.epoch(order, rates, draw_key(recipe.dropout, self._generator)):
                         self._check_progress(done, good, run, rate)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)

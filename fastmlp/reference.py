@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp import parameters as params
+from fastmlp.dropout import mask
 from fastmlp.network import Network, Progress, Rates, Recipe, Trainer
 from fastmlp.shuffle import Order
 from fastmlp.validation import Data, check_finite, is_sparse
@@ -44,15 +45,18 @@ class ReferenceMLP(Network):
     def _layout(self) -> params.Layout:
         return params.Layout.compact(self.sizes)
 
-    def _forward(self, x: Array, weights: list[Array], biases: list[Array]) -> tuple[list[Array], list[Array]]:
-        """Logits z_1 .. z_L and outputs a_0 .. a_L of every layer."""
+    def _forward(
+        self, x: Array, weights: list[Array], biases: list[Array], masks: list[Array] | None = None
+    ) -> tuple[list[Array], list[Array]]:
+        """Logits z_1 .. z_L and outputs a_0 .. a_L of every layer; outputs of hidden layers times their masks, if there are any."""
         logits: list[Array] = []
         outputs = [x]
-        for w, b, f in zip(weights, biases, self._activations, strict=True):
+        for layer, (w, b, f) in enumerate(zip(weights, biases, self._activations, strict=True)):
             z = outputs[-1] @ w
             z += b
             logits.append(z)
-            outputs.append(f.value(z, f.parameter))
+            a = f.value(z, f.parameter)
+            outputs.append(a * masks[layer] if masks is not None and layer < len(masks) else a)
         return logits, outputs
 
     def _terms(self, z: Array, a: Array, y: Array) -> Array:
@@ -73,7 +77,7 @@ class ReferenceMLP(Network):
         return slope * f.derivative(z, a, f.parameter)
 
     def _backward(
-        self, logits: list[Array], outputs: list[Array], delta: Array, weights: list[Array]
+        self, logits: list[Array], outputs: list[Array], delta: Array, weights: list[Array], masks: list[Array] | None = None
     ) -> tuple[list[Array], list[Array]]:
         """Gradients of weights and biases from d_L, in layer order."""
         w_grad: list[Array] = []
@@ -82,8 +86,11 @@ class ReferenceMLP(Network):
             w_grad.insert(0, outputs[layer].T @ delta)
             b_grad.insert(0, delta.sum(axis=0, keepdims=True))
             if layer:
-                f = self._activations[layer - 1]
-                delta = (delta @ weights[layer].T) * f.derivative(logits[layer - 1], outputs[layer], f.parameter)
+                f, z = self._activations[layer - 1], logits[layer - 1]
+                a = outputs[layer] if masks is None else f.value(z, f.parameter)
+                delta = (delta @ weights[layer].T) * f.derivative(z, a, f.parameter)
+                if masks is not None:
+                    delta *= masks[layer - 1]
         return w_grad, b_grad
 
     def _outputs(self, x: Array) -> Array:
@@ -124,7 +131,7 @@ class _ReferenceTrainer(Trainer):
         self._parameters = arrays
         self._states = [(np.zeros_like(array), np.zeros_like(array)) for array in arrays]
 
-    def epoch(self, order: Order | None, rates: Rates) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
         rows = self._x.shape[0]
         rate = rates[0 : len(rates)]
         coefficients = self._recipe.optimizer.coefficient_table(self._steps + 1, rate)
@@ -133,8 +140,14 @@ class _ReferenceTrainer(Trainer):
         for step, start in enumerate(range(0, rows, self._batch_size)):
             stop = min(start + self._batch_size, rows)
             batch = slice(start, stop) if order is None else order[start:stop]
+            masks = None
+            if self._recipe.dropout:
+                masks = [
+                    mask(dropout_key, layer, slice(start, stop), units, dropout, self._network.dtype)
+                    for layer, (units, dropout) in enumerate(zip(self._network.sizes[1:], self._recipe.dropout, strict=False))
+                ]
             with np.errstate(over="ignore", invalid="ignore"):
-                loss, weight = self._step(batch, stop - start, float(rate[step]), coefficients[step].tolist())
+                loss, weight = self._step(batch, stop - start, float(rate[step]), coefficients[step].tolist(), masks)
             loss_sum += loss
             weight_sum += weight
             self._steps += 1
@@ -142,11 +155,13 @@ class _ReferenceTrainer(Trainer):
                 yield Progress(stop, loss_sum, weight_sum)
                 reported = time.monotonic()
 
-    def _step(self, batch: Any, rows: int, rate: float, coefficients: list[float]) -> tuple[float, float]:
+    def _step(
+        self, batch: Any, rows: int, rate: float, coefficients: list[float], masks: list[Array] | None
+    ) -> tuple[float, float]:
         """One minibatch; returns its weighted loss and its weight."""
         net, recipe = self._network, self._recipe
         x, y = self._x[batch], self._y[batch]
-        logits, outputs = net._forward(x, net.w, net.b)
+        logits, outputs = net._forward(x, net.w, net.b, masks)
         delta = net._output_delta(logits[-1], outputs[-1], y)
         terms = net._terms(logits[-1], outputs[-1], y)
         total = float(rows)
@@ -159,7 +174,7 @@ class _ReferenceTrainer(Trainer):
             scale = scale / total if total else 0.0
         if scale != 1:
             delta = delta * net.dtype.type(scale)
-        w_grad, b_grad = net._backward(logits, outputs, delta, net.w)
+        w_grad, b_grad = net._backward(logits, outputs, delta, net.w, masks)
         gradients = [gradient for pair in zip(w_grad, b_grad, strict=True) for gradient in pair]
         if recipe.max_grad_norm:
             norm = float(np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients)))

@@ -30,6 +30,7 @@ from fastmlp.kernels.plan import (
     UNIT_SCRATCH,
     WEIGHT_SUM,
     WORKING,
+    ZERO,
 )
 from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
@@ -66,8 +67,7 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
         target = barrier(sync, n_threads, target)
         if target < 0:
             return target
-        hidden = number < job.n_layers - 1
-        forward_columns(layers, number, hidden, rows, thread, n_threads, parameters, activations, deltas, scratch, p0)
+        forward_columns(job, layers, number, position, rows, thread, n_threads, parameters, activations, deltas, scratch, p0)
     target = barrier(sync, n_threads, target)
     if target < 0:
         return target
@@ -188,10 +188,10 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                         activations, bottom.outputs + first * bottom.width,
                     )  # fmt: skip
                     if job.n_layers > 1:
-                        activate_panel(bottom, first, n, activations, deltas)
+                        activate_panel(job, layers, ZERO, position + first, first, n, activations, deltas)
                 else:
                     _gather(job, layers, x, order, position + first, first, n, activations)
-                forward_panel(layers, job.n_layers, first_layer, first, n, parameters, activations, deltas)
+                forward_panel(job, layers, first_layer, position + first, first, n, parameters, activations, deltas)
                 panel_losses[index(panel)] = output_panel(
                     job, layers, y, labels, weights, order, position + first, first, n, scale, activations, deltas, scratch, p0
                 )

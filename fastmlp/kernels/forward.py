@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from fastmlp.dropout import row_key, unit_hash
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate, activate_and_slope
 from fastmlp.kernels.plan import NO, ONE, RUN, ZERO
 from fastmlp.kernels.product import product
+from fastmlp.kernels.simd import index
 
 
 @device
@@ -25,26 +29,50 @@ def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outp
 
 
 @part
-def forward_panel(layers, n_layers, first_layer, first, rows, parameters, activations, deltas):
+def forward_panel(job, layers, first_layer, position, first, rows, parameters, activations, deltas):
     """Layers from ``first_layer`` for rows first .. first + rows of the workspace; that one's inputs are there.
 
+    ``position`` is that of the first of them in the epoch.
     Leaves a_l of each hidden layer in ``activations`` and f'_l(z_l) in ``deltas``; of the last layer, only its logits.
     """
-    for number in range(first_layer, n_layers):
+    for number in range(first_layer, job.n_layers):
         layer = layers[number]
         affine(
             layers, number, rows, activations, layer.inputs + first * layer.input_width, layer.input_width,
             parameters, activations, layer.outputs + first * layer.width,
         )  # fmt: skip
-        if number < n_layers - 1:
-            activate_panel(layer, first, rows, activations, deltas)
+        if number < job.n_layers - 1:
+            activate_panel(job, layers, number, position, first, rows, activations, deltas)
 
 
 @part
-def activate_panel(layer, first, rows, activations, deltas):
+def activate_panel(job, layers, number, position, first, rows, activations, deltas):
     """a_l = f(z_l) in ``activations``, f'(z_l) in ``deltas``, of rows first .. first + rows of the workspace."""
+    layer = layers[number]
     o0, d0 = layer.outputs + first * layer.width, layer.deltas + first * layer.width
     activate_and_slope(layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
+    if layer.dropout > 0:
+        for i in range(rows):
+            leave_out(
+                job.dropout_key, layer, number, position + i, ZERO, layer.width,
+                activations, o0 + i * layer.width, deltas, d0 + i * layer.width,
+            )  # fmt: skip
+
+
+@device
+def leave_out(key, layer, number, position, first_unit, units, outputs, o0, slopes, s0):
+    """Dropout for one sample, from ``first_unit`` on: outputs (units,) at o0 and slopes at s0 become 0 or ``kept_scale`` times as much.
+
+    As delta is the product with the slope, it needs nothing else. Formulas and sources: :mod:`fastmlp.dropout`.
+    """
+    whole = row_key(np.uint64(key), np.uint64(number), np.uint64(position))
+    low, high = np.uint32(whole), np.uint32(whole >> np.uint64(32))
+    threshold = np.uint32(layer.dropout)
+    zero, scale = type(outputs[index(o0)])(0), type(outputs[index(o0)])(layer.kept_scale)
+    for j in range(units):
+        factor = zero if unit_hash(low, high, np.uint32(first_unit + j)) < threshold else scale
+        outputs[index(o0 + j)] *= factor
+        slopes[index(s0 + j)] *= factor
 
 
 @part

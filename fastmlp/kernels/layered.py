@@ -8,7 +8,7 @@ is kept: delta's block is transposed while it is packed.
 
 from __future__ import annotations
 
-from fastmlp.kernels.forward import rounded
+from fastmlp.kernels.forward import leave_out, rounded
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import activate_and_slope
 from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, YES, ZERO
@@ -52,12 +52,13 @@ def pack_transposed(source, s0, ld, rows, depth, columns, out, o0):
 
 
 @part
-def forward_columns(layers, number, hidden, rows, thread, n_threads, parameters, activations, deltas, scratch, p0):
-    """One thread's columns of a layer, for all rows: a_l and, where ``hidden``, f'_l(z_l) in ``deltas``.
+def forward_columns(job, layers, number, position, rows, thread, n_threads, parameters, activations, deltas, scratch, p0):
+    """One thread's columns of a layer, for all rows: a_l and, of a hidden layer, f'_l(z_l) in ``deltas``.
 
-    ``scratch`` at p0 has room for two panels as wide as the tile, and then for a packed block of columns.
+    ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then for a packed block of columns.
     """
     layer = layers[number]
+    hidden = number < job.n_layers - 1
     n_blocks = n_column_blocks(layer.width, parameters)
     for block in range(n_blocks * thread // n_threads, n_blocks * (thread + 1) // n_threads):
         first = column_block(layer.width, parameters, block)
@@ -75,6 +76,11 @@ def forward_columns(layers, number, hidden, rows, thread, n_threads, parameters,
                 activate_and_slope(layer.activation, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter))
             for q in range(n):
                 row = (i + q) * layer.width + first
+                if hidden and layer.dropout > 0:
+                    leave_out(
+                        job.dropout_key, layer, number, position + i + q, first, columns,
+                        scratch, p0 + q * columns, scratch, slope0 + q * columns,
+                    )  # fmt: skip
                 copy(scratch, p0 + q * columns, activations, layer.outputs + row, columns)
                 if hidden:
                     copy(scratch, slope0 + q * columns, deltas, layer.deltas + row, columns)

@@ -60,9 +60,8 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
         if not top.by_row:  # so early that it has come when it is needed
             gather_target(job, y, labels, row, scratch, block_elements(job.outputs))
         for number in range(job.n_layers - 1):
-            layer = layers[number]
-            _affine_row(layer, parameters, activations, activations, layer.outputs)
-            activate_panel(layer, ZERO, ONE, activations, deltas)
+            _affine_row(layers[number], parameters, activations, activations, layers[number].outputs)
+            activate_panel(job, layers, number, position, ZERO, ONE, activations, deltas)
         if top.by_row:
             _affine_row(top, parameters, activations, activations, top.outputs)
             loss = output_panel(
@@ -76,7 +75,7 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
             layer = layers[number]
             constant = index(layer.inputs + layer.fan_in)
             if number > 0:
-                if activations[constant] != 0:  # padding is f(0), but has to be zero in the weights
+                if activations[constant] != 0 or layers[number - 1].dropout > 0:  # padding is f(0), but has to be zero in the weights
                     for j in range(layer.fan_in, layer.transposed_width):
                         activations[index(layer.inputs + j)] = zero
                 _add_outer(

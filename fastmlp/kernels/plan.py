@@ -30,6 +30,8 @@ LAYER = _record(
     activation="i8",  # code of the activation function
     by_row="i8",  # 1 for softmax
     parameter="f8",  # slope or scale of the activation function
+    dropout="i8",  # of 2^32: units with a hash below this are left out in training
+    kept_scale="f8",  # what the others are multiplied by
 )
 
 UNIT = _record(  # a block of a layer's weights (or of its bias), with the gradient of which one thread is charged
@@ -70,6 +72,7 @@ JOB = _record(
     l2="f8",
     l2_by_weight="i8",  # 1: it is divided by the weight of each batch
     loss_scale="f8",
+    dropout_key="i8",  # of the epoch
     max_norm="f8",  # 0: gradients are not clipped
     scratch_stride="i8",  # elements of scratch memory per thread
 )
