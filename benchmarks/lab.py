@@ -70,7 +70,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     inputs = bottom.inputs + first * bottom.input_width
                     gather_inputs(job, x, order, start + first, n, activations, inputs, bottom.input_width)
                 if job.layered == 0 and parts & FORWARD:
-                    forward_panel(layers, job.n_layers, ZERO, first, n, parameters, activations, deltas)
+                    forward_panel(job, layers, ZERO, ZERO, first, n, parameters, activations, deltas)
                 if job.layered == 0 and parts & OUTPUT:
                     sums[LOSS_SUM] += output_panel(
                         job, layers, y, labels, weights, order, start + first, first, n, scale, activations, deltas, scratch, ZERO
@@ -80,8 +80,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
             if job.layered:
                 for number in range(job.n_layers):
                     if parts & FORWARD:
-                        hidden = number < job.n_layers - 1
-                        forward_columns(layers, number, hidden, rows, ZERO, ONE, parameters, activations, deltas, scratch, ZERO)
+                        forward_columns(job, layers, number, ZERO, rows, ZERO, ONE, parameters, activations, deltas, scratch, ZERO)
                 for first in range(0, rows, PANEL_ROWS):
                     n = min(PANEL_ROWS, rows - first)
                     if parts & OUTPUT:

@@ -59,7 +59,8 @@ def mask(key: int, layer: int, positions: slice, units: int, rate: float, dtype:
     low, high = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32), (keys >> _32).astype(np.uint32)
     hashes = unit_hash.py_func(low, high, np.arange(units, dtype=np.uint32)[None, :])
     kept: Array = (hashes >= threshold(rate)).astype(dtype)
-    return kept * dtype.type(1 / (1 - rate))
+    kept *= 1 / (1 - rate)
+    return kept
 
 
 def draw_key(rates: Sequence[float], generator: np.random.Generator) -> int:

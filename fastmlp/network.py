@@ -487,8 +487,8 @@ class Network(ABC):
         max_grad_norm : float, optional
             Scale gradients down to this Euclidean norm, over all parameters together.
         dropout : float or sequence of float, default 0.0
-            Probability, below 1, with which a step leaves out an output of a hidden layer; one for all of them, or one for each. The
-            others are divided by 1 - dropout. The reported loss is that of the thinned network.
+            Probability, below 1, with which a step leaves out an output of a hidden layer; one for all of them, or one for each.
+            The others are divided by 1 - dropout. The reported loss is that of the thinned network.
         sample_weight : array_like (n,), optional
         callbacks : iterable of Callback
             See :mod:`fastmlp.callbacks`.

@@ -135,9 +135,11 @@ def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     one = isinstance(dropout, str | numbers.Number) or not isinstance(dropout, Sequence | np.ndarray)
     rates = [dropout] * n_hidden if one else list(dropout)
     if len(rates) != n_hidden:
-        raise ValueError(f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {len(rates)}: {dropout!r}.")
+        raise ValueError(
+            f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {len(rates)}: {dropout!r}."
+        )
     for rate in [dropout] if one else rates:
-        if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 <= rate < 1:
+        if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {rate!r}.")
     return tuple(map(float, rates)) if any(rates) else ()
 

@@ -12,12 +12,22 @@ from fastmlp.dropout import mask
 FLOAT64 = np.dtype(np.float64)
 
 
-def trained(kind, sizes, batch_size, dropout, *, x=None, dtype="float64", n_threads=None, epochs=2, activation="sigmoid", **options):
+def trained(
+    kind, sizes, batch_size, dropout, *, x=None, dtype="float64", n_threads=None, epochs=2, activation="sigmoid", **options
+):
     rng = np.random.default_rng(0)
     rows = 83
     samples, y = rng.normal(size=(rows, sizes[0])), rng.normal(size=(rows, sizes[-1]))
     net = kind(sizes, [activation] * (len(sizes) - 2) + ["identity"], dtype=dtype, random_state=1, n_threads=n_threads)
-    net.fit(samples if x is None else x(samples), y, epochs=epochs, batch_size=batch_size, learning_rate=0.01, dropout=dropout, **options)
+    net.fit(
+        samples if x is None else x(samples),
+        y,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=0.01,
+        dropout=dropout,
+        **options,
+    )
     return net
 
 

@@ -61,9 +61,9 @@ def activate_panel(job, layers, number, position, first, rows, activations, delt
 
 @device
 def leave_out(key, layer, number, position, first_unit, units, outputs, o0, slopes, s0):
-    """Dropout for one sample, from ``first_unit`` on: outputs (units,) at o0 and slopes at s0 become 0 or ``kept_scale`` times as much.
+    """Dropout for one sample, from ``first_unit`` on: outputs (units,) at o0 and slopes at s0, times 0 or ``kept_scale``.
 
-    As delta is the product with the slope, it needs nothing else. Formulas and sources: :mod:`fastmlp.dropout`.
+    As delta is a product with the slope, it needs nothing else. Formulas and sources: :mod:`fastmlp.dropout`.
     """
     whole = row_key(np.uint64(key), np.uint64(number), np.uint64(position))
     low, high = np.uint32(whole), np.uint32(whole >> np.uint64(32))

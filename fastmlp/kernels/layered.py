@@ -55,7 +55,8 @@ def pack_transposed(source, s0, ld, rows, depth, columns, out, o0):
 def forward_columns(job, layers, number, position, rows, thread, n_threads, parameters, activations, deltas, scratch, p0):
     """One thread's columns of a layer, for all rows: a_l and, of a hidden layer, f'_l(z_l) in ``deltas``.
 
-    ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then for a packed block of columns.
+    ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then
+    for a packed block of columns.
     """
     layer = layers[number]
     hidden = number < job.n_layers - 1

@@ -75,7 +75,9 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
             layer = layers[number]
             constant = index(layer.inputs + layer.fan_in)
             if number > 0:
-                if activations[constant] != 0 or layers[number - 1].dropout > 0:  # padding is f(0), but has to be zero in the weights
+                if (
+                    activations[constant] != 0 or layers[number - 1].dropout > 0
+                ):  # padding is f(0), but has to be zero in the weights
                     for j in range(layer.fan_in, layer.transposed_width):
                         activations[index(layer.inputs + j)] = zero
                 _add_outer(
