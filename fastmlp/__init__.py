@@ -10,6 +10,8 @@ from fastmlp.losses import Loss as Loss
 from fastmlp.mlp import MLP as MLP
 from fastmlp.optimizers import OPTIMIZERS as OPTIMIZERS
 from fastmlp.optimizers import Optimizer as Optimizer
+from fastmlp.own import make_activation as make_activation
+from fastmlp.own import make_loss as make_loss
 from fastmlp.parameters import INITIALIZERS as INITIALIZERS
 from fastmlp.parameters import Initializer as Initializer
 from fastmlp.reference import ReferenceMLP as ReferenceMLP

@@ -18,13 +18,13 @@ import numpy as np
 
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import Kernel, formula
-from fastmlp.table import Table
+from fastmlp.table import Entry, Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Entry):
     """An activation function f.
 
     Parameters
@@ -46,6 +46,8 @@ class Activation:
         Slope or scale; change it with ``ACTIVATIONS["leaky_relu"](0.2)``.
     by_row : bool, default False
         Whether an output depends on all of its row; allowed in the last layer only.
+    source : tuple of callable, optional
+        The functions that it was made of by :func:`fastmlp.make_activation`.
     """
 
     name: str
@@ -57,9 +59,17 @@ class Activation:
     initializer: str = "glorot"
     parameter: float = 0.0
     by_row: bool = False
+    source: tuple[Callable[..., float], Callable[..., float] | None] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is None:
+            return _restore, (self.name, self.parameter)
+        return _restore_own, (*self.source, self.name, self.initializer)
 
     def __call__(self, parameter: float) -> Activation:
         """The same function with another slope or scale."""
+        if self.source is not None:
+            raise TypeError(f"{self.name} is a function of its own, without a parameter.")
         if not math.isfinite(parameter):
             raise ValueError(f"{self.name}: parameter must be a finite number, got {parameter!r}.")
         return replace(self, parameter=float(parameter))
@@ -341,5 +351,16 @@ ACTIVATIONS: Table[Activation] = Table(
         ),
     ],
     aliases={"logistic": "sigmoid", "linear": "identity", "swish": "silu", "exp": "exponential"},
+    make=lambda function: _restore_own(function, None, None, "glorot"),
 )
 """Every activation function, by name."""
+
+
+def _restore(name: str, parameter: float) -> Activation:
+    return ACTIVATIONS[name](parameter)
+
+
+def _restore_own(function: Any, derivative: Any, name: str | None, initializer: str) -> Activation:
+    from fastmlp.own import make_activation
+
+    return make_activation(function, derivative, name=name, initializer=initializer)

@@ -16,6 +16,8 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
+from fastmlp.kernels.ladders import activate_and_slope_loop, activate_loop, loss_and_slope_loop
+from fastmlp.kernels.own import compile_loop
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
@@ -118,6 +120,14 @@ class Engine:
         self.layout = Layout.aligned(sizes, dtype)
         self.widths = [padded(size, dtype) for size in sizes]
         self._activations = activations
+        self._own: list[Any] = []
+        self._own_addresses = [
+            (
+                self._address(activate_loop, activation, "compiled_value"),
+                self._address(activate_and_slope_loop, activation, "compiled_value", "compiled_derivative"),
+            )
+            for activation in activations
+        ]
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool], _Workspace] = {}
@@ -138,8 +148,20 @@ class Engine:
         job["features"], job["outputs"] = self.sizes[0], self.sizes[-1]
         job["mean"] = mean
         job["loss"], job["parameter"] = LOSSES.code(loss), loss.parameter
+        job["own_loss"] = self._address(loss_and_slope_loop, loss, "compiled_value", "compiled_derivative")
         job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
         return job
+
+    def _address(self, make_loop: Callable[..., Any], entry: Activation | Loss, *formulas: str) -> int:
+        """Address of a loop over a person's own functions; 0 for an entry of the tables."""
+        if entry.source is None:
+            return 0
+        try:
+            compiled = compile_loop(make_loop, tuple(getattr(entry, formula) for formula in formulas), self.dtype)
+        except TypeError as error:
+            raise TypeError(f"{entry.name}: {error}") from error.__cause__
+        self._own.append(compiled)  # which lives as long as its address is used
+        return int(compiled.address)
 
     def make_layers(self, rows: int, sparse: bool = False) -> tuple[Array, int, int]:
         """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas.
@@ -161,6 +183,7 @@ class Engine:
             layer["outputs"], layer["deltas"] = activations, deltas
             layer["activation"], layer["parameter"] = ACTIVATIONS.code(activation), activation.parameter
             layer["by_row"] = activation.by_row
+            layer["own"], layer["own_slope"] = self._own_addresses[number]
             inputs = activations
             activations += room * width
             deltas += room * width

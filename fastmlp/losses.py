@@ -20,7 +20,7 @@ import numpy as np
 
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import Kernel, formula
-from fastmlp.table import Table
+from fastmlp.table import Entry, Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,7 +28,7 @@ LOG_2 = math.log(2)
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Entry):
     """A loss of predictions a for targets y.
 
     Parameters
@@ -56,6 +56,8 @@ class Loss:
         Open interval of allowed parameters.
     targets : tuple of float
         Closed interval of allowed targets.
+    source : tuple of callable, optional
+        The functions that it was made of by :func:`fastmlp.make_loss`.
     """
 
     name: str
@@ -71,9 +73,17 @@ class Loss:
     parameter: float = 0.0
     parameter_range: tuple[float, float] = (-math.inf, math.inf)
     targets: tuple[float, float] = (-math.inf, math.inf)
+    source: tuple[Callable[..., float], Callable[..., float] | None] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is None:
+            return _restore, (self.name, self.parameter)
+        return _restore_own, (*self.source, self.name, self.classification)
 
     def __call__(self, parameter: float) -> Loss:
         """The same loss with another threshold or quantile."""
+        if self.source is not None:
+            raise TypeError(f"{self.name} is a function of its own, without a parameter.")
         low, high = self.parameter_range
         if not low < parameter < high:
             raise ValueError(f"{self.name}: parameter must be above {low:g} and below {high:g}, got {parameter!r}.")
@@ -195,6 +205,19 @@ def _poisson_logits(z, y):
 
 
 @formula
+def _gamma(a, y, parameter):
+    mean = _clip(a, type(a)(np.inf))
+    return y / mean + elementary.log(mean)
+
+
+@formula
+def _d_gamma(a, y, parameter):
+    mean = _clip(a, type(a)(np.inf))
+    inverse = type(a)(1) / mean
+    return inverse * (type(a)(1) - y * inverse) if mean == a else a - a
+
+
+@formula
 def _log_cosh(a, y, parameter):
     e = abs(a - y)
     return e + elementary.softplus(type(a)(-2) * e) - type(a)(LOG_2)  # log(cosh(e)), where cosh(e) would overflow
@@ -236,6 +259,17 @@ def _poisson_array(a: Array, y: Array, parameter: float) -> Array:
 
 def _d_poisson_array(a: Array, y: Array, parameter: float) -> Array:
     return _where_clipped(a, 1 - y / np.maximum(a, SMALLEST_PROBABILITY), math.inf)
+
+
+def _gamma_array(a: Array, y: Array, parameter: float) -> Array:
+    mean = np.maximum(a, SMALLEST_PROBABILITY)
+    terms: Array = y / mean + np.log(mean)
+    return terms
+
+
+def _d_gamma_array(a: Array, y: Array, parameter: float) -> Array:
+    inverse = 1 / np.maximum(a, SMALLEST_PROBABILITY)
+    return _where_clipped(a, inverse * (1 - y * inverse), math.inf)
 
 
 def _log_cosh_array(a: Array, y: Array, parameter: float) -> Array:
@@ -332,6 +366,16 @@ LOSSES: Table[Loss] = Table(
             compiled_logits_value=_poisson_logits,
             targets=(0.0, math.inf),
         ),
+        Loss(  # half of the deviance of a gamma distribution, but for what does not depend on the prediction; see McCullagh and
+            # Nelder, Generalized Linear Models, 1989, section 8.3
+            "gamma",
+            "sum of y / a + log(a)",
+            _gamma_array,
+            _d_gamma_array,
+            _gamma,
+            _d_gamma,
+            targets=(float(np.finfo(np.float32).tiny), math.inf),
+        ),
         Loss(
             "log_cosh",
             "sum of log(cosh(a - y))",
@@ -342,5 +386,17 @@ LOSSES: Table[Loss] = Table(
         ),
     ],
     aliases={"mse": "squared_error", "log_loss": "binary_cross_entropy", "quantile": "pinball"},
+    make=lambda function: _restore_own(function, None, None, False),
 )
 """Every loss, by name."""
+
+
+def _restore(name: str, parameter: float) -> Loss:
+    loss = LOSSES[name]
+    return loss if parameter == loss.parameter else loss(parameter)
+
+
+def _restore_own(function: Any, derivative: Any, name: str | None, classification: bool) -> Loss:
+    from fastmlp.own import make_loss
+
+    return make_loss(function, derivative, name=name, classification=classification)

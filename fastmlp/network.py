@@ -293,17 +293,11 @@ class Network(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("_buffer", "_w", "_b", "_engine", "_probes")}
-        # Table entries hold compiled functions; their names and numbers say the same.
-        state["_activations"] = [(entry.name, entry.parameter) for entry in self._activations]
-        state["_loss"] = (self._loss.name, self._loss.parameter)
         return state | {"theta": self.theta}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         theta = state.pop("theta")
         self.__dict__.update(state)
-        self._activations = [check_activations(name, 1)[0](parameter) for name, parameter in state["_activations"]]
-        name, parameter = state["_loss"]
-        self._loss = LOSSES[name](parameter)
         self._adopt(theta)
 
     # --- what people call -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.kernels.jit import Kernel, formula
-from fastmlp.table import Table
+from fastmlp.table import Entry, Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Options = Mapping[str, float]
@@ -29,7 +29,7 @@ N_COEFFICIENTS = 8
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Entry):
     """An update rule.
 
     Parameters
@@ -56,6 +56,9 @@ class Optimizer:
     coefficients: Callable[[Array, Array, Options], list[Any]]
     options: Options = field(default_factory=dict)
     weight_decay: float = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.name, dict(self.options))
 
     def __call__(self, **options: float) -> Optimizer:
         """The same optimizer with other constants."""
@@ -250,3 +253,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
     ],
 )
 """Every optimizer, by name."""
+
+
+def _restore(name: str, options: dict[str, float]) -> Optimizer:
+    return OPTIMIZERS[name](**options)

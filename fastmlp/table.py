@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from fastmlp.kernels.jit import Kernel
 
@@ -30,6 +30,23 @@ def _compiled(entry: Any) -> list[Any]:
     return [value for value in values if callable(value) and not getattr(value, "__name__", "").endswith("_coefficients")]
 
 
+class Entry:
+    """What all entries with formulas have in common.
+
+    They never change, so a copy is the thing itself. What is pickled is a name and numbers, never code.
+    """
+
+    name: str
+
+    source: Any = None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+
 class Table(Mapping[str, T], Generic[T]):
     """The entries by name, in a fixed order; an entry's place in it is the code that the kernels know it by.
 
@@ -43,10 +60,20 @@ class Table(Mapping[str, T], Generic[T]):
         Other names for them, accepted but not listed.
     base : type, optional
         What an entry is an instance of; that of the first one unless given.
+    make : callable, optional
+        Makes an entry of a function.
     """
 
-    def __init__(self, kind: str, entries: Sequence[T], aliases: Mapping[str, str] | None = None, base: Any = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Sequence[T],
+        aliases: Mapping[str, str] | None = None,
+        base: Any = None,
+        make: Callable[[Any], T] | None = None,
+    ) -> None:
         self._base: Any = base or type(entries[0])
+        self._make = make
         self.kind = kind
         self._entries = {entry.name: entry for entry in entries}
         self.aliases = dict(aliases or {})
@@ -67,7 +94,9 @@ class Table(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def code(self, entry: T) -> int:
-        """The place of an entry in the table."""
+        """The place of an entry in the table; the one after the last for what was made of a person's own functions."""
+        if getattr(entry, "source", None) is not None:
+            return len(self)
         return list(self._entries).index(entry.name)
 
     def find(self, given: Any, argument: str) -> T:
@@ -81,13 +110,15 @@ class Table(Mapping[str, T], Generic[T]):
             For anything but a name or an entry.
         """
         if isinstance(given, self._base):
-            if _compiled(given) != _compiled(self._entries.get(given.name)):
+            if getattr(given, "source", None) is None and _compiled(given) != _compiled(self._entries.get(given.name)):
                 raise ValueError(
                     f"{argument}={given.name!r} has other formulas than the table of {self.kind} entries has. Kernels know an "
                     "entry by its place in the table, so a new one has to be added there."
                 )
             entry: T = given
             return entry
+        if self._make is not None and callable(given) and not isinstance(given, type):
+            return self._make(given)
         if not isinstance(given, str):
             raise TypeError(
                 f"{argument} must be the name of one of the known {self.kind} entries ({', '.join(self)}) or a table entry, "

@@ -45,7 +45,7 @@ def test_construction(kind, name):
         kind(*positional, **options)
 
 
-@pytest.mark.parametrize("given", [3, None, np.tanh, ["relu", 3]])
+@pytest.mark.parametrize("given", [3, None, float, ["relu", 3]])
 def test_an_activation_of_another_type(kind, given):
     with pytest.raises(TypeError, match=r"activation.* must be the name of one of the known activation entries"):
         kind((2, 3, 1), given)

@@ -61,7 +61,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({*ACTIVATIONS, *ACTIVATIONS.aliases}), Activation, list, tuple],
+        "activation": [StrOptions({*ACTIVATIONS, *ACTIVATIONS.aliases}), Activation, callable, list, tuple],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],

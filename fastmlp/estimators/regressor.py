@@ -19,7 +19,9 @@ from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber", "log_cosh", "pinball", "poisson")
+REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber", "log_cosh", "pinball", "poisson", "gamma")
+POSITIVE = ("poisson", "gamma")
+"""Losses of predictions above 0: the model is exp of the last layer."""
 
 
 class MLPRegressor(RegressorMixin, MLPBase):
@@ -70,7 +72,7 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MLPBase._parameter_constraints,
-        "loss": [StrOptions(set(REGRESSION_LOSSES)), Loss],
+        "loss": [StrOptions(set(REGRESSION_LOSSES)), Loss, callable],
         "quantile": [None, Interval(Real, 0, 1, closed="neither")],
     }
 
@@ -134,6 +136,8 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
             y = column_or_1d(y, warn=True)
         if self._loss.name == "poisson" and np.min(y) < 0:
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'HalfPoissonLoss'.")
+        if self._loss.name == "gamma" and np.min(y) < self._loss.targets[0]:
+            raise ValueError(f"y must be above 0 for loss='gamma', got {np.min(y):g}.")
         return X, y
 
     def _imagined(self, n_outputs: int) -> Array:
@@ -148,7 +152,7 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
         return 1 if y.ndim == 1 else int(y.shape[1])
 
     def _loss_and_output(self) -> tuple[str | Loss, str, str]:
-        if self._loss.name == "poisson":
+        if self._loss.name in POSITIVE:
             return self._loss, "exponential", "exp"
         return self._loss, "identity", "identity"
 
@@ -162,10 +166,10 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
         return sample_weight
 
     def _constant_loss(self, data: Data) -> float:
-        if self._loss.name != "poisson" or data.y is None:
+        if self._loss.name not in POSITIVE or data.y is None:
             return 0.0
         # What makes it half of the deviance, which is 0 for a perfect prediction.
-        terms = (xlogy(data.y, data.y) - data.y).sum(axis=1)
+        terms = (xlogy(data.y, data.y) - data.y if self._loss.name == "poisson" else -np.log(data.y) - 1).sum(axis=1)
         return float(np.average(terms, weights=data.weight))
 
     # --- results ------------------------------------------------------------------------------------------------------------

@@ -42,6 +42,12 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
         Where the file cannot be written; what was there before stays.
     """
     numpy_format = require("safetensors.numpy", "cli")
+    for entry in (*network._activations, network._loss):
+        if entry.source is not None:
+            raise ValueError(
+                f"{entry.name!r} is a function of your own, and a file holds no code; keep network.theta, and make the network "
+                "with that function again."
+            )
     tensors: dict[str, Any] = {}
     for layer, arrays in enumerate(zip(network.w, network.b, strict=True)):
         tensors.update(zip(_names(layer), (array.copy() for array in arrays), strict=True))

@@ -50,7 +50,9 @@ def activate_panel(job, layers, number, position, first, rows, activations, delt
     """a_l = f(z_l) in ``activations``, f'(z_l) in ``deltas``, of rows first .. first + rows of the workspace."""
     layer = layers[number]
     o0, d0 = layer.outputs + first * layer.width, layer.deltas + first * layer.width
-    activate_and_slope(layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
+    activate_and_slope(
+        layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter, layer.own_slope)
+    )
     if layer.dropout > 0:
         for i in range(rows):
             leave_out(
@@ -80,4 +82,4 @@ def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outp
     """outputs = f(inputs W + b) of one layer that is not the last; nothing is kept for a gradient."""
     layer = layers[number]
     affine(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0)
-    activate(layer.activation, (outputs, o0, rounded(rows * layer.width), layer.parameter))
+    activate(layer.activation, (outputs, o0, rounded(rows * layer.width), layer.parameter, layer.own))

@@ -137,6 +137,8 @@ def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[
         from numba.extending import overload
 
         def choose(x):  # numba compares its signature with that of what it returns
+            if isinstance(x, types.Integer):
+                return lambda x: float64(float(x))
             chosen = {types.float32: float32, types.float64: float64}.get(x)
             return chosen and chosen.py_func
 

@@ -1,5 +1,7 @@
 """Loops over flat arrays, made from the tables: one for each activation, loss and optimizer, and one ladder over each table.
 
+After the last entry of a table comes what calls a person's own function, at ``address``, which all others ignore.
+
 The code of an entry is tested once, outside the loop; inside stands the entry's formula for one number, which the
 compiler turns into vector instructions. The functions made here are closures; that costs nothing, because only the
 kernels that call them are kept on disk.
@@ -16,6 +18,7 @@ from numba.extending import intrinsic
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels.jit import Kernel, device
+from fastmlp.kernels.own import own_activate, own_activate_and_slope, own_loss_and_slope
 from fastmlp.kernels.simd import index
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import OPTIMIZERS
@@ -49,9 +52,11 @@ def ladder(functions: Sequence[Kernel[..., Any]]) -> Callable[..., Any]:
     return compiled
 
 
-def _activate_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
+def activate_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
+    """The loop over an activation."""
+
     @device
-    def loop(z, z0, count, parameter):
+    def loop(z, z0, count, parameter, address):
         """z = f(z)."""
         p = type(z[index(z0)])(parameter)
         for q in range(count):
@@ -60,9 +65,11 @@ def _activate_loop(value: Kernel[..., Any]) -> Kernel[..., Any]:
     return loop
 
 
-def _activate_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., Any]) -> Kernel[..., Any]:
+def activate_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., Any]) -> Kernel[..., Any]:
+    """The loop over an activation and its derivative."""
+
     @device
-    def loop(z, z0, slope, s0, count, parameter):
+    def loop(z, z0, slope, s0, count, parameter, address):
         """slope = f'(z), z = f(z)."""
         p = type(z[index(z0)])(parameter)
         for q in range(count):
@@ -74,9 +81,11 @@ def _activate_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., An
     return loop
 
 
-def _loss_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., Any]) -> Kernel[..., Any]:
+def loss_and_slope_loop(value: Kernel[..., Any], derivative: Kernel[..., Any]) -> Kernel[..., Any]:
+    """The loop over a loss and its derivative."""
+
     @device
-    def loop(a, a0, y, y0, terms, t0, count, parameter):
+    def loop(a, a0, y, y0, terms, t0, count, parameter, address):
         """terms = loss of each output by itself, y = dLoss/da."""
         p = type(a[index(a0)])(parameter)
         for q in range(count):
@@ -126,9 +135,13 @@ def _update_loop(step: Kernel[..., Any], n_states: int) -> Kernel[..., Any]:
 
 _activations, _losses, _optimizers = ACTIVATIONS.values(), LOSSES.values(), OPTIMIZERS.values()
 
-activate = ladder([_activate_loop(entry.compiled_value) for entry in _activations])
-activate_and_slope = ladder([_activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative) for entry in _activations])
-loss_and_slope = ladder([_loss_and_slope_loop(entry.compiled_value, entry.compiled_derivative) for entry in _losses])
+activate = ladder([*(activate_loop(entry.compiled_value) for entry in _activations), own_activate])
+activate_and_slope = ladder(
+    [*(activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative) for entry in _activations), own_activate_and_slope]
+)
+loss_and_slope = ladder(
+    [*(loss_and_slope_loop(entry.compiled_value, entry.compiled_derivative) for entry in _losses), own_loss_and_slope]
+)
 logit_terms = ladder(
     [_logit_terms_loop(entry.compiled_logits_value) if entry.compiled_logits_value else _no_logit_terms for entry in _losses]
 )

@@ -74,7 +74,9 @@ def forward_columns(job, layers, number, position, rows, thread, n_threads, para
                 scratch, pack0, columns, parameters, layer.bias + first, ZERO, scratch, p0, columns, NO, NO,
             )  # fmt: skip
             if hidden:
-                activate_and_slope(layer.activation, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter))
+                activate_and_slope(
+                    layer.activation, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter, layer.own_slope)
+                )
             for q in range(n):
                 row = (i + q) * layer.width + first
                 if hidden and layer.dropout > 0:

@@ -85,12 +85,12 @@ def elementwise_loss_and_delta(job, layer, count, scratch, z0, y0, d0, t0):
     """Loss terms and delta of outputs that do not depend on each other, ``count`` in all. Targets are overwritten."""
     if job.logits:
         logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
-    activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter))
+    activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter, layer.own_slope))
     if job.canonical:
         for q in range(count):
             scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
     if not job.logits:
-        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter, job.own_loss))
     if not job.canonical:
         for q in range(count):
             scratch[index(d0 + q)] *= scratch[index(y0 + q)]
@@ -107,7 +107,7 @@ def loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0):
         softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
     else:
         softmax(outputs, scratch, z0, d0, t0, s0)
-        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter, job.own_loss))
         softmax_delta(outputs, scratch, z0, y0, d0, s0)
 
 

@@ -30,6 +30,8 @@ LAYER = _record(
     activation="i8",  # code of the activation function
     by_row="i8",  # 1 for softmax
     parameter="f8",  # slope or scale of the activation function
+    own="i8",  # address of a person's own activation, and...
+    own_slope="i8",  # ...of it with its slope; 0: it is one of the table
     dropout="i8",  # of 2^32: units with a hash below this are left out in training
     kept_scale="f8",  # what the others are multiplied by
 )
@@ -65,6 +67,7 @@ JOB = _record(
     weighted="i8",  # 1: there are sample weights
     mean="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
     loss="i8",  # code of the loss
+    own_loss="i8",  # address of a person's own loss with its slope; 0: it is one of the table
     canonical="i8",  # 1: delta of the output layer is a - y
     logits="i8",  # 1: the loss is computed from the logits
     optimizer="i8",  # code of the optimizer, or one of the two below

@@ -39,7 +39,9 @@ def predict_rows(thread, n_threads, sync, jobs, layers, x, indices, starts, para
             first_layer = 1
             sparse_affine(job, layers[0], x, indices, starts, starts, start, rows, parameters, scratch, outputs)
             if job.n_layers > 1:
-                activate(layers[0].activation, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter))
+                activate(
+                    layers[0].activation, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter, layers[0].own)
+                )
                 inputs, outputs = outputs, inputs
         else:
             for i in range(rows):
@@ -56,7 +58,7 @@ def predict_rows(thread, n_threads, sync, jobs, layers, x, indices, starts, para
             softmax(job.outputs, scratch, z0, z0 + block, z0 + 2 * block, s0)
             transpose_panel(scratch, z0, PANEL_ROWS, job.outputs, rows, scratch, outputs, last.width)
         else:
-            activate(last.activation, (scratch, outputs, rounded(rows * last.width), last.parameter))
+            activate(last.activation, (scratch, outputs, rounded(rows * last.width), last.parameter, last.own))
         for i in range(rows):
             copy(scratch, outputs + i * last.width, out, (start + i) * job.outputs, job.outputs)
     finite[index(8 * thread)] = seen

@@ -60,7 +60,7 @@ TILE_ROWS = MACHINE.tile_rows
 TILE_VECTORS = MACHINE.tile_vectors
 
 
-def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+def data_pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
     """Pointer to the first element of an array argument."""
     return context.make_array(array_type)(context, builder, array).data
 
@@ -167,7 +167,7 @@ def _tile(typingctx, rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial
         rows, vectors, a, a0, a_row, a_column, b, b0, ld_b, initial, i0, ld_i, c, c0, ld_c, depth, scaled = args
         element = context.get_data_type(signature.args[2].dtype)
         a, b, initial, c = (
-            builder.gep(_data(context, builder, signature.args[n], args[n]), [offset])
+            builder.gep(data_pointer(context, builder, signature.args[n], args[n]), [offset])
             for n, offset in ((2, a0), (6, b0), (9, i0), (12, c0))
         )
         operands = (a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth, scaled)
@@ -223,8 +223,8 @@ def _transpose_block(typingctx, a, a0, ld_a, b, b0, ld_b):
         element = context.get_data_type(signature.args[0].dtype)
         align = 4 if element == ir.FloatType() else 8
         vector = ir.VectorType(element, TRANSPOSE)
-        source = _data(context, builder, signature.args[0], a)
-        target = _data(context, builder, signature.args[3], b)
+        source = data_pointer(context, builder, signature.args[0], a)
+        target = data_pointer(context, builder, signature.args[3], b)
         rows = []
         for i in range(TRANSPOSE):
             offset = builder.add(a0, builder.mul(ld_a, ir.Constant(_I64, i)))
@@ -264,8 +264,8 @@ def _copy(typingctx, source, s0, target, t0, count):
         element = context.get_data_type(signature.args[0].dtype)
         align = 4 if element == ir.FloatType() else 8
         lanes = MACHINE.vector_bytes // align
-        source = builder.gep(_data(context, builder, signature.args[0], source), [s0])
-        target = builder.gep(_data(context, builder, signature.args[2], target), [t0])
+        source = builder.gep(data_pointer(context, builder, signature.args[0], source), [s0])
+        target = builder.gep(data_pointer(context, builder, signature.args[2], target), [t0])
 
         def move(offset: Any, width: int) -> None:
             vector = ir.VectorType(element, width)
@@ -306,7 +306,7 @@ def _prefetch(write: bool) -> Any:
     def prefetch(typingctx, array, index):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             byte = ir.PointerType(ir.IntType(8))
-            pointer = builder.bitcast(builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]]), byte)
+            pointer = builder.bitcast(builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]]), byte)
             function = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
             access, second_level, data = (ir.Constant(_I32, value) for value in (int(write), 2, 1))
             prefetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
@@ -337,7 +337,7 @@ def _fold(reduce: str, python: Any) -> Any:
             element = context.get_data_type(signature.args[0].dtype)
             align = 4 if element == ir.FloatType() else 8
             vector = ir.VectorType(element, PANEL_ROWS)
-            block = _data(context, builder, signature.args[0], block)
+            block = data_pointer(context, builder, signature.args[0], block)
             first = builder.load(_vector_at(builder, block, b0, vector))
             first.align = align
             total = cgutils.alloca_once(builder, vector)
@@ -352,7 +352,7 @@ def _fold(reduce: str, python: Any) -> Any:
                 else:  # "not less" also picks a nan
                     less = builder.fcmp_ordered("<", value, so_far)
                     builder.store(builder.select(less, so_far, value), total)
-            place = _vector_at(builder, _data(context, builder, signature.args[3], out), o0, vector)
+            place = _vector_at(builder, data_pointer(context, builder, signature.args[3], out), o0, vector)
             builder.store(builder.load(total), place).align = align
             return context.get_dummy_value()
 
@@ -375,9 +375,9 @@ def _repeat_row(typingctx, row, r0, rows, block, b0):
         element = context.get_data_type(signature.args[0].dtype)
         align = 4 if element == ir.FloatType() else 8
         vector = ir.VectorType(element, PANEL_ROWS)
-        value = builder.load(_vector_at(builder, _data(context, builder, signature.args[0], row), r0, vector))
+        value = builder.load(_vector_at(builder, data_pointer(context, builder, signature.args[0], row), r0, vector))
         value.align = align
-        block = _data(context, builder, signature.args[3], block)
+        block = data_pointer(context, builder, signature.args[3], block)
         zero, one, step = (ir.Constant(_I64, number) for number in (0, 1, PANEL_ROWS))
         with cgutils.for_range_slice(builder, zero, rows, one, _I64) as (number, _):
             place = _vector_at(builder, block, builder.add(b0, builder.mul(number, step)), vector)
@@ -410,11 +410,11 @@ def _row(emit: Any, sparse: bool) -> Any:
         align = 4 if element == ir.FloatType() else 8
         lanes = MACHINE.vector_bytes // align
         vector = ir.VectorType(element, lanes)
-        values = builder.gep(_data(context, builder, kinds[1], values), [first])
+        values = builder.gep(data_pointer(context, builder, kinds[1], values), [first])
         if sparse:
-            indices = builder.gep(_data(context, builder, kinds[2], indices), [first])
+            indices = builder.gep(data_pointer(context, builder, kinds[2], indices), [first])
         operands = [
-            _data(context, builder, kind, operand) if isinstance(kind, types.Array) else operand
+            data_pointer(context, builder, kind, operand) if isinstance(kind, types.Array) else operand
             for kind, operand in zip(kinds[-len(operands) :], operands, strict=True)
         ]
         undefined = ir.Constant(vector, ir.Undefined)
@@ -558,7 +558,7 @@ def atomic_add(typingctx, array, index, value):
     """Add to an int64 element in one indivisible step."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        pointer = builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]])
         return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
 
     return types.int64(array, types.intp, types.int64), codegen
@@ -569,7 +569,7 @@ def atomic_load(typingctx, array, index):
     """Read an int64 element and all that was written before it was."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        pointer = builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]])
         return builder.load_atomic(pointer, "acquire", 8)
 
     return types.int64(array, types.intp), codegen
@@ -580,7 +580,7 @@ def atomic_store(typingctx, array, index, value):
     """Write an int64 element, so that who reads it with :func:`atomic_load` sees all that was written before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        pointer = builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]])
         builder.store_atomic(args[2], pointer, "release", 8)
         return context.get_dummy_value()
 
@@ -592,7 +592,7 @@ def compare_exchange(typingctx, array, index, expected, new):
     """Write ``new`` where ``expected`` stands, in one indivisible step; returns whether it stood there."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        pointer = builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]])
         return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], "seq_cst", "seq_cst"), 1)
 
     return types.boolean(array, types.intp, types.int64, types.int64), codegen
