@@ -155,7 +155,7 @@ def test_what_numba_cannot_compile_is_said():
     def through_text(z):
         return float(str(z))
 
-    with pytest.raises(TypeError, match="through_text: numba cannot compile the function .* It has to be made of arithmetic"):
+    with pytest.raises(TypeError, match=r"through_text: numba cannot compile the function .* It has to be made of arithmetic"):
         MLP((2, 3, 1), make_activation(through_text)).predict([[0, 0]])
 
 

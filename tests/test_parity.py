@@ -71,11 +71,16 @@ def test_widths(width, dtype):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_and_losses(activation, loss, dtype):
-    # A logarithm of a prediction that is no probability has slopes of up to 1e7: any rounding grows by as much at each step.
+    # A logarithm of a prediction that is no probability has slopes of up to 1e7, and y / a of 1e14: any rounding grows by as much.
     steep = LOSSES[loss].targets != (-np.inf, np.inf) and activation not in ("sigmoid", "softmax", LOSSES[loss].canonical)
-    learning_rate = 1e-6 if steep else 0.01
+    learning_rate = (1e-13 if loss == "gamma" else 1e-6) if steep else 0.01
     hidden = "tanh" if ACTIVATIONS[activation].by_row else activation
     assert_same_training((4, 6, 3), (hidden, activation), loss, dtype=dtype, rows=40, learning_rate=learning_rate)
+
+
+@dtypes
+def test_gamma_with_the_output_that_suits_it(dtype):
+    assert_same_training((4, 6, 3), ("tanh", "exponential"), "gamma", dtype=dtype, rows=40, learning_rate=0.01)
 
 
 @dtypes
