@@ -1,8 +1,10 @@
-"""What happens between minibatches and between epochs: progress, early stopping."""
+"""What happens between minibatches and between epochs: progress, early stopping, a history, checkpoints, a time limit."""
 
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -147,3 +149,85 @@ class EarlyStopping(Callback):
             self._waited += 1
         self.best_loss = min(self.best_loss, run.loss)
         run.stop = run.stop or self._waited >= self.patience
+
+
+class History(Callback):
+    """Keeps a record of every epoch.
+
+    Attributes
+    ----------
+    records : list of dict
+        Of each epoch: its number ``epoch``, ``loss``, the ``seconds`` since the beginning and ``rows_per_second`` of the epoch;
+        ready for ``pandas.DataFrame``.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+
+    def on_train_begin(self, run: Run) -> None:
+        self.records = []
+        self._began = self._last = time.monotonic()
+
+    def on_epoch_end(self, run: Run) -> None:
+        now = time.monotonic()
+        self.records.append({
+            "epoch": run.epoch, "loss": run.loss, "seconds": now - self._began,
+            "rows_per_second": run.rows / max(now - self._last, 1e-9),
+        })  # fmt: skip
+        self._last = now
+
+
+class TimeLimit(Callback):
+    """No further epoch begins after a number of seconds.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = check_real(seconds, "seconds", above=True)
+
+    def on_train_begin(self, run: Run) -> None:
+        self._end = time.monotonic() + self.seconds
+
+    def on_epoch_end(self, run: Run) -> None:
+        run.stop = run.stop or time.monotonic() > self._end
+
+
+class Checkpoint(Callback):
+    """Writes the network to a ``.safetensors`` file after every few epochs, and at the end.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; a network that is there is replaced when the new one is complete. ``{epoch}`` in the path is the number of the
+        epoch, for a file each.
+    every : int, default 1
+        Epochs from one to the next.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
+        self._path = os.fspath(path)
+        self.every = check_count(every, "every")
+        self._written = 0
+
+    def on_train_begin(self, run: Run) -> None:
+        self._written = 0
+        folder = os.path.dirname(self._path) or "."
+        if not os.access(folder, os.W_OK):  # said now, rather than after hours
+            raise OSError(f"Checkpoint cannot write to {self._path!r}: there is no folder {folder!r} that may be written to.")
+
+    def on_epoch_end(self, run: Run) -> None:
+        if run.epoch % self.every == 0:
+            self._write(run)
+
+    def on_train_end(self, run: Run) -> None:
+        if run.epoch != self._written:
+            self._write(run)
+
+    def _write(self, run: Run) -> None:
+        from fastmlp.io.safetensors import save
+
+        save(run.network, self._path.replace("{epoch}", str(run.epoch)))
+        self._written = run.epoch

@@ -462,3 +462,162 @@ def test_import_is_lazy():
     assert "MLPClassifier" in dir(fastmlp)
     with pytest.raises(AttributeError, match="no attribute 'MLPTransformer'"):
         fastmlp.MLPTransformer  # noqa: B018
+
+
+class TestCallbacks:
+    """scikit-learn's protocol, and our own."""
+
+    @pytest.mark.parametrize("way", ["set_callbacks", "parameter"])
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_scoring_monitor(self, way, solver):
+        monitor = pytest.importorskip("sklearn.callback").ScoringMonitor(scoring="accuracy")
+        x, y = data("multiclass")
+        estimator = MLPClassifier(solver=solver, max_iter=6, random_state=0, tol=0)
+        estimator = estimator.set_callbacks(monitor) if way == "set_callbacks" else estimator.set_params(callbacks=[monitor])
+        quiet(estimator, x, y)
+        log = monitor.get_logs().data
+        epochs = [row for row in log if row["task_name"] == "epoch"]
+        assert [row["task_id"] for row in epochs] == list(range(estimator.n_iter_))
+        scores = [row["accuracy"] for row in epochs]
+        assert scores[-1] == estimator.score(x, y)
+        assert scores[0] == quiet(clone(estimator).set_params(max_iter=1, callbacks=()), x, y).score(x, y)
+        assert len(set(scores)) > 1
+
+    def test_progress_bar(self, capsys):
+        pytest.importorskip("rich")
+        bar = pytest.importorskip("sklearn.callback").ProgressBar()
+        x, y = data("multiclass")
+        quiet(make_pipeline(StandardScaler(), MLPClassifier(max_iter=3, random_state=0)).set_callbacks(bar), x, y)
+        printed = capsys.readouterr().out
+        assert "MLPClassifier" in printed
+        assert "100%" in printed
+
+    def test_an_inner_estimator_cannot_have_a_progress_bar_of_its_own(self):
+        bar = pytest.importorskip("sklearn.callback").ProgressBar()
+        x, y = data("multiclass")
+        with pytest.raises(TypeError, match="set it on the outermost one with set_callbacks"):
+            make_pipeline(StandardScaler(), MLPClassifier(callbacks=[bar])).fit(x, y)
+
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_a_callback_can_stop(self, solver):
+        pytest.importorskip("sklearn.callback")
+
+        class Third:
+            def setup(self, estimator, context): ...
+
+            def teardown(self, estimator, context): ...
+
+            def on_fit_task_begin(self, estimator, context): ...
+
+            def on_fit_task_end(self, estimator, context):
+                return context.task_name == "epoch" and context.task_id == 2
+
+        x, y = data("multiclass")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert MLPClassifier(solver=solver, random_state=0).set_callbacks(Third()).fit(x, y).n_iter_ == 3
+
+    def test_own_ones(self, tmp_path):
+        from fastmlp.callbacks import Checkpoint, History, TimeLimit
+        from fastmlp.io.safetensors import load
+
+        x, y = data("multiclass")
+        history = History()
+        path = tmp_path / "model.safetensors"
+        callbacks = [history, Checkpoint(path, every=2), Checkpoint(tmp_path / "{epoch}.safetensors", every=2), TimeLimit(1e-9)]
+        first = quiet(MLPClassifier(random_state=0, max_iter=5, callbacks=callbacks), x, y)
+        assert first.n_iter_ == 1
+        quiet(MLPClassifier(random_state=0, max_iter=5, callbacks=callbacks[:3]), x, y)
+        assert [record["epoch"] for record in history.records] == [1, 2, 3, 4, 5]
+        assert all(record["rows_per_second"] > 0 for record in history.records)
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            *(f"{n}.safetensors" for n in (1, 2, 4, 5)),
+            "model.safetensors",
+        ]
+        np.testing.assert_array_equal(load(path).theta, load(tmp_path / "5.safetensors").theta)
+        with pytest.raises(OSError, match="Checkpoint cannot write to"):
+            quiet(MLPClassifier(callbacks=[Checkpoint(tmp_path / "none" / "a.safetensors")]), x, y)
+
+    def test_max_time(self):
+        x, y = data("multiclass")
+        assert quiet(MLPClassifier(random_state=0, max_time=1e-9), x, y).n_iter_ == 1
+
+
+class TestDropout:
+    def test_it_is_used(self):
+        x, y = data("multiclass")
+        with_, without = (quiet(MLPClassifier(dropout=rate, random_state=0, max_iter=5), x, y) for rate in (0.5, 0.0))
+        assert with_.loss_curve_[-1] > without.loss_curve_[-1]
+        assert not np.allclose(with_.coefs_[0], without.coefs_[0])
+
+    def test_partial_fit_goes_on_where_fit_would(self):
+        x, y = data("regression")
+        options = {"dropout": [0.3, 0.1], "hidden_layer_sizes": (20, 10), "random_state": 0}
+        whole = quiet(MLPRegressor(max_iter=6, **options), x, y)
+        parts = MLPRegressor(max_iter=6, **options)
+        for _ in range(3):
+            parts.partial_fit(x, y, epochs=2)
+        for mine, expected in zip(parts.coefs_, whole.coefs_, strict=True):
+            np.testing.assert_array_equal(mine, expected)
+
+    def test_errors(self):
+        x, y = data("regression")
+        with pytest.raises(ValueError, match="'dropout' parameter of MLPRegressor must be"):
+            MLPRegressor(dropout=1.0).fit(x, y)
+        with pytest.raises(ValueError, match="dropout must be one number or one for each of the 1 hidden layers"):
+            MLPRegressor(dropout=[0.1, 0.2]).fit(x, y)
+        with pytest.raises(ValueError, match="needs solver='adam', solver='sgd' or an optimizer"):
+            MLPRegressor(dropout=0.1, solver="lbfgs").fit(x, y)
+
+
+def test_gamma_loss():
+    """Of the right scale where the spread of targets grows with their mean; half of the deviance that scikit-learn reports."""
+    from sklearn.metrics import mean_gamma_deviance
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3))
+    y = rng.gamma(2.0, np.exp(x @ [0.5, -1.0, 0.3]) / 2)
+    ours = quiet(MLPRegressor("gamma", (20,), alpha=0, random_state=0, learning_rate_init=0.01, max_iter=100), x, y)
+    deviance = mean_gamma_deviance(y, ours.predict(x))
+    assert ours.out_activation_ == "exp"
+    assert deviance < 0.6 * mean_gamma_deviance(y, np.full(500, y.mean()))
+    assert ours.loss_ == pytest.approx(deviance / 2, rel=0.03)
+    with pytest.raises(ValueError, match=r"y must be above 0 for loss='gamma', got 0\."):
+        ours.fit(x, y * 0)
+
+
+def test_skops():
+    io = pytest.importorskip("skops.io")
+    x, y = data("multiclass")
+    ours = quiet(MLPClassifier((7,), max_iter=5, random_state=0), x, y)
+    content = io.dumps(ours)
+    untrusted = io.get_untrusted_types(data=content)
+    assert all(name.startswith("fastmlp.") for name in untrusted), untrusted
+    again = io.loads(content, trusted=untrusted)
+    np.testing.assert_array_equal(again.predict_proba(x), ours.predict_proba(x))
+    again.partial_fit(x, y)
+
+
+def test_representation_in_a_notebook():
+    html = MLPClassifier(hidden_layer_sizes=(7,), dropout=0.25)._repr_html_()
+    assert "MLPClassifier" in html
+    assert "hidden_layer_sizes" in html
+    assert "0.25" in html
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_everything_is_documented(estimator):
+    """In numpydoc's form: every parameter, and every attribute of a fitted estimator."""
+    import inspect
+    import re
+
+    text = inspect.cleandoc(estimator.__doc__)
+    assert not re.search(r"\{\w+\}", text)
+    parameters, attributes = text.split("Attributes\n----------\n")
+    entries = {name for line in re.findall(r"^(\w[\w, ]*) : ", parameters, re.M) for name in line.split(", ")}
+    assert entries == set(inspect.signature(estimator).parameters)
+    x, y = data("multiclass")
+    found = {name for name in vars(quiet(estimator(max_iter=1), x, y)) if name.endswith("_") and not name.startswith("_")}
+    described = {name for line in re.findall(r"^(\w[\w, ]*) : ", attributes, re.M) for name in line.split(", ")}
+    assert found <= described
+    assert described - found <= {"feature_names_in_", "classes_"}

@@ -45,7 +45,9 @@ def test_gradient_is_the_slope_of_the_loss(kind, activation, loss, outputs):
     scale = np.abs(expected).max()
     # One kind of softmax has nothing to learn: its only output is always 1. And a clipped prediction has no slope.
     assert scale > 0 or outputs == 1 or LOSSES[loss].targets != (-np.inf, np.inf)
-    rounding = 4 * np.finfo(float).eps * abs(total) / STEP  # of the differences, where a loss is huge because predictions are clipped
+    rounding = (
+        4 * np.finfo(float).eps * abs(total) / STEP
+    )  # of the differences, where a loss is huge because predictions are clipped
     np.testing.assert_allclose(gradient, expected, rtol=2e-6, atol=1e-8 + 2e-7 * scale + rounding)
 
 

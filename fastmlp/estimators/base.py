@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context, is_classifier
@@ -22,20 +22,130 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp.activations import ACTIVATIONS, Activation
-from fastmlp.callbacks import Callbacks, Run
+from fastmlp.callbacks import Callbacks, Run, TimeLimit
+from fastmlp.dropout import draw_key
 from fastmlp.estimators import solvers
+from fastmlp.estimators.tasks import CallbackSupportMixin, Tasks, of_scikit_learn
 from fastmlp.losses import Loss
 from fastmlp.mlp import MLP
 from fastmlp.network import Recipe, ScheduledRates
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.shuffle import Order
-from fastmlp.validation import Data, check_count, check_dtype, check_weight, check_x
+from fastmlp.validation import Data, check_count, check_dropout, check_dtype, check_weight, check_x
 
 Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 
 BATCH_SIZE = 200
 """Of ``batch_size="auto"``, or all rows if they are fewer."""
+
+_PARAMETERS = """\
+hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+    Numbers of units of the hidden layers.
+activation : str, Activation, callable or a list of them, default='relu'
+    Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu', or a
+    function of your own (:func:`fastmlp.make_activation`); one for all, or one for each.
+solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+    How the weights are found; 'lbfgs' suits small data.
+alpha : float, default=0.0001
+    Strength of the L2 penalty: each minibatch adds alpha / (2 * its weight) * (sum of squared weights) to the loss.
+batch_size : int, default='auto'
+    Rows of a minibatch; 'auto' is min(200, n_samples). L-BFGS has none.
+learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+    For solver='sgd': 'invscaling' is learning_rate_init / (t_ + 1)**power_t after each epoch, 'adaptive' divides the rate by
+    5 whenever training has stopped improving.
+learning_rate_init : float, default=0.001
+    The learning rate at the beginning.
+power_t : float, default=0.5
+    Exponent of 'invscaling'.
+max_iter : int, default=200
+    Most epochs, or iterations of L-BFGS.
+shuffle : bool, default=True
+    Whether each epoch has its own order of rows.
+random_state : int, RandomState instance, default=None
+    For the initial weights, the validation split and the order of rows.
+tol : float, default=1e-4
+    Improvements smaller than this do not count.
+verbose : bool, default=False
+    Whether to print the loss of each epoch.
+warm_start : bool, default=False
+    Whether ``fit`` goes on from the last solution, the state of its optimizer included.
+momentum : float, default=0.9
+    For solver='sgd'.
+nesterovs_momentum : bool, default=True
+    Whether the momentum is Nesterov's.
+early_stopping : bool, default=False
+    Whether to stop when the score on held-out rows has stopped improving, and to return to the weights of the best score.
+validation_fraction : float, default=0.1
+    Share of the rows to hold out.
+beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
+    For solver='adam'.
+n_iter_no_change : int, default=10
+    Epochs without improvement that are allowed.
+max_fun : int, default=15000
+    Most evaluations by L-BFGS.
+"""
+
+_ADDED_PARAMETERS = """\
+optimizer : str or Optimizer, default=None
+    Any of :data:`fastmlp.OPTIMIZERS`, in the place of ``solver``.
+learning_rate_schedule : str or Schedule, default='constant'
+    Any of :data:`fastmlp.SCHEDULES`; multiplies the learning rate, with any optimizer.
+weight_decay : float, default=None
+    Decoupled weight decay; None for the optimizer's own.
+max_grad_norm : float, default=None
+    Gradients are scaled down to this Euclidean norm.
+dropout : float or array-like of shape (n_layers - 2,), default=0.0
+    Probability with which a step of training leaves out an output of a hidden layer; one for all, or one for each. The others are
+    divided by 1 - dropout.
+scoring : str or callable, default=None
+    What early stopping looks at; None for {score}.
+max_time : float, default=None
+    Seconds after which no further epoch begins.
+callbacks : sequence of callbacks, default=()
+    Those of :mod:`fastmlp.callbacks`, and those of :mod:`sklearn.callback`, which ``set_callbacks`` takes as well.
+n_threads : int, default=None
+    Threads; None for as many as are fastest.
+"""
+
+_ATTRIBUTES = """\
+coefs_, intercepts_ : list of ndarray
+    Weights (fan_in, fan_out) and biases (fan_out,) of each layer.
+loss_ : float
+    Of the last epoch.
+best_loss_ : float or None
+    Lowest of ``loss_curve_``; None with early stopping.
+loss_curve_ : list of float
+    Loss of each epoch, or of each iteration of L-BFGS.
+validation_scores_ : list of float or None
+    With early stopping.
+validation_loss_curve_ : list of float
+    Loss of the validation rows after each epoch, if there are any.
+best_validation_score_ : float or None
+t_ : int
+    Rows that have been trained on in all.
+n_iter_ : int
+    Epochs or iterations of the last call.
+n_layers_, n_outputs_, n_features_in_ : int
+feature_names_in_ : ndarray of shape (n_features_in_,)
+out_activation_ : str
+"""
+
+
+def with_shared_documentation(score: str) -> Callable[[type[T]], type[T]]:
+    """Put what both estimators have into their docstrings; ``score``: what early stopping looks at."""
+
+    def document(estimator: type[T]) -> type[T]:
+        if estimator.__doc__:  # not with python -OO
+            text = inspect.cleandoc(estimator.__doc__)
+            shared = {"parameters": _PARAMETERS, "added_parameters": _ADDED_PARAMETERS, "attributes": _ATTRIBUTES}
+            for name, lines in shared.items():
+                text = text.replace(f"{{{name}}}\n", lines.replace("{score}", score))
+            estimator.__doc__ = text
+        return estimator
+
+    return document
 
 
 @dataclass
@@ -56,7 +166,7 @@ class Samples:
     data: Data
 
 
-class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the estimators; see :class:`MLPClassifier` and :class:`MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -87,6 +197,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         "learning_rate_schedule": [StrOptions(set(SCHEDULES)), Schedule],
         "weight_decay": [None, Interval(Real, 0, None, closed="left")],
         "max_grad_norm": [None, Interval(Real, 0, None, closed="neither")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "scoring": [None, str, callable],
         "max_time": [None, Interval(Real, 0, None, closed="neither")],
         "callbacks": ["array-like"],
@@ -124,6 +235,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         learning_rate_schedule: Any,
         weight_decay: float | None,
         max_grad_norm: float | None,
+        dropout: Any,
         scoring: Any,
         max_time: float | None,
         callbacks: Any,
@@ -156,6 +268,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self.learning_rate_schedule = learning_rate_schedule
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
+        self.dropout = dropout
         self.scoring = scoring
         self.max_time = max_time
         self.callbacks = callbacks
@@ -236,7 +349,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             self._begin([X.shape[1], *hidden, self._n_outputs(y)], X.dtype)
         weight = self._weights(y, sample_weight, incremental=incremental)
         if self.solver == "lbfgs" and self.optimizer is None:
-            self._fit_lbfgs(self._samples(X, y, weight).data)
+            self._fit_lbfgs(self._samples(X, y, weight))
         else:
             train, held_out = self._split(X, y, weight, validation)
             self._fit_epochs(train, held_out, epochs)
@@ -377,6 +490,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             self.max_grad_norm or 0.0,
             l2_by_weight=True,
             loss_scale=self._loss_scale(),
+            dropout=check_dropout(self.dropout, self.n_layers_ - 2),
         )
 
     def _loss_scale(self) -> float:
@@ -395,18 +509,22 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4)
             batch_size = min(self.batch_size, data.rows)
         network = self._synchronized()
-        listeners = Callbacks.of(self.callbacks, verbose=False)
+        theirs = of_scikit_learn(self.callbacks)
+        ours = [one for one in self.callbacks if one not in theirs]
+        listeners = Callbacks.of([*ours, *([] if self.max_time is None else [TimeLimit(self.max_time)])], verbose=False)
         run = Run(network, data.rows, self.max_iter if epochs is None else epochs)
         good = network._buffer.copy()
+        tasks = Tasks(self, theirs, run.epochs, train.x, train.y, data.weight)
         listeners.on_train_begin(run)
         try:
-            self._epochs(data, held_out, batch_size, run, listeners, good, epochs)
+            self._epochs(data, held_out, batch_size, run, listeners, tasks, good, epochs)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
             listeners.on_train_end(run)
         if self.early_stopping:
             network.theta = self._best_theta
+        tasks.fit_ends()
 
     def _epochs(
         self,
@@ -415,6 +533,7 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         batch_size: int,
         run: Run,
         listeners: Callbacks,
+        tasks: Tasks,
         good: Array,
         epochs: int | None,
     ) -> None:
@@ -425,7 +544,6 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         rate = solvers.LearningRate(self.learning_rate_init, kind, self.power_t, state.get("rate", math.nan))
         schedule = SCHEDULES.find(self.learning_rate_schedule, "learning_rate_schedule")
         constant, weight = self._constant_loss(data), network._weight(data)
-        deadline = math.inf if self.max_time is None else time.monotonic() + self.max_time
         self.n_iter_ = 0
         with network._trainer(data, batch_size, recipe) as trainer:
             if state.get("optimizer") == recipe.optimizer.name:
@@ -438,7 +556,8 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                         rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps)
                     )
                     penalty = self._penalty()
-                    for done in trainer.epoch(order, rates):
+                    tasks.epoch_begins()
+                    for done in trainer.epoch(order, rates, draw_key(recipe.dropout, self._generator)):
                         network._check_progress(done, good, run, rate.now)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / done.weight_sum if done.weight_sum else math.nan
@@ -453,9 +572,10 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                         print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                     self._look_at(held_out)
                     listeners.on_epoch_end(run)
+                    run.stop = tasks.epoch_ends() or run.stop
                     before = rate.now
                     rate.after_epoch(self.t_)
-                    if not self._goes_on(rate) or run.stop or time.monotonic() > deadline:
+                    if not self._goes_on(rate) or run.stop:
                         break
                     if rate.now != before and recipe.optimizer.n_states:
                         trainer.scale_state(before / rate.now)  # their velocity has the rate in it
@@ -511,11 +631,17 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             print(f"{message} Learning rate too small. Stopping." if rate.kind == "adaptive" else f"{message} Stopping.")
         return False
 
-    def _fit_lbfgs(self, data: Data) -> None:
+    def _fit_lbfgs(self, train: Samples) -> None:
         """SciPy's L-BFGS-B over the sum of the loss and the penalty."""
         from scipy.optimize import minimize
 
-        network = self._synchronized()
+        network, data = self._synchronized(), train.data
+        if np.any(self.dropout):
+            raise ValueError(
+                f"dropout={self.dropout!r} needs solver='adam', solver='sgd' or an optimizer; L-BFGS has no random steps."
+            )
+        tasks = Tasks(self, of_scikit_learn(self.callbacks), self.max_iter, train.x, train.y, data.weight)
+        stopped: list[bool] = []
         weight, scale, constant = network._weight(data), self._loss_scale(), self._constant_loss(data)
         is_coef = np.concatenate([
             np.full(array.size, array is coef)
@@ -540,6 +666,11 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             self.loss_curve_.append(float(intermediate_result.fun))
             if self.verbose:
                 print(f"Iteration {len(self.loss_curve_)}, loss = {intermediate_result.fun:.8f}")
+            network.theta = intermediate_result.x
+            tasks.epoch_begins()
+            if tasks.epoch_ends():
+                stopped.append(True)
+                raise StopIteration
 
         found = minimize(
             objective, network.theta.astype(np.float64), method="L-BFGS-B", jac=True, callback=after,
@@ -548,13 +679,14 @@ class MLPBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         network.theta = found.x
         self.n_iter_ = min(int(found.nit), self.max_iter)
         self.loss_ = float(found.fun)
-        if found.status != 0:
+        if found.status != 0 and not stopped:
             warnings.warn(
                 f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}):\n{found.message}\n\n"
                 "You might also want to scale the data as shown in:\n"
                 "    https://scikit-learn.org/stable/modules/preprocessing.html",
                 ConvergenceWarning, stacklevel=4,
             )  # fmt: skip
+        tasks.fit_ends()
 
     def _can_go_on(self) -> bool:
         if self.solver == "lbfgs" and self.optimizer is None:

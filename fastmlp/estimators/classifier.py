@@ -15,12 +15,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastmlp.estimators.base import MLPBase
+from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import Loss
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+@with_shared_documentation(score="the accuracy")
 class MLPClassifier(ClassifierMixin, MLPBase):
     """Multi-layer perceptron classifier, scikit-learn's own in compiled kernels.
 
@@ -29,95 +30,18 @@ class MLPClassifier(ClassifierMixin, MLPBase):
 
     Parameters
     ----------
-    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
-        Numbers of units of the hidden layers.
-    activation : str, Activation or a list of them, default='relu'
-        Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu'; one for
-        all, or one for each.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        How the weights are found; 'lbfgs' suits small data.
-    alpha : float, default=0.0001
-        Strength of the L2 penalty: each minibatch adds alpha / (2 * its weight) * (sum of squared weights) to the loss.
-    batch_size : int, default='auto'
-        Rows of a minibatch; 'auto' is min(200, n_samples). L-BFGS has none.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        For solver='sgd': 'invscaling' is learning_rate_init / (t_ + 1)**power_t after each epoch, 'adaptive' divides the rate by
-        5 whenever training has stopped improving.
-    learning_rate_init : float, default=0.001
-        The learning rate at the beginning.
-    power_t : float, default=0.5
-        Exponent of 'invscaling'.
-    max_iter : int, default=200
-        Most epochs, or iterations of L-BFGS.
-    shuffle : bool, default=True
-        Whether each epoch has its own order of rows.
-    random_state : int, RandomState instance, default=None
-        For the initial weights, the validation split and the order of rows.
-    tol : float, default=1e-4
-        Improvements smaller than this do not count.
-    verbose : bool, default=False
-        Whether to print the loss of each epoch.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from the last solution, the state of its optimizer included.
-    momentum : float, default=0.9
-        For solver='sgd'.
-    nesterovs_momentum : bool, default=True
-        Whether the momentum is Nesterov's.
-    early_stopping : bool, default=False
-        Whether to stop when the score on held-out rows has stopped improving, and to return to the weights of the best score.
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out.
-    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        For solver='adam'.
-    n_iter_no_change : int, default=10
-        Epochs without improvement that are allowed.
-    max_fun : int, default=15000
-        Most evaluations by L-BFGS.
+    {parameters}
     class_weight : dict or 'balanced', default=None
         Weights of the classes.
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over all classes.
-    optimizer : str or Optimizer, default=None
-        Any of :data:`fastmlp.OPTIMIZERS`, in the place of ``solver``.
-    learning_rate_schedule : str or Schedule, default='constant'
-        Any of :data:`fastmlp.SCHEDULES`; multiplies the learning rate, with any optimizer.
-    weight_decay : float, default=None
-        Decoupled weight decay; None for the optimizer's own.
-    max_grad_norm : float, default=None
-        Gradients are scaled down to this Euclidean norm.
-    scoring : str or callable, default=None
-        What early stopping looks at; None for the accuracy.
-    max_time : float, default=None
-        Seconds after which no further epoch begins.
-    callbacks : sequence of Callback, default=()
-        See :mod:`fastmlp.callbacks`.
-    n_threads : int, default=None
-        Threads; None for as many as are fastest.
+    {added_parameters}
 
     Attributes
     ----------
     classes_ : ndarray or list of ndarray of shape (n_classes,)
         Class labels.
-    coefs_, intercepts_ : list of ndarray
-        Weights (fan_in, fan_out) and biases (fan_out,) of each layer.
-    loss_ : float
-        Of the last epoch.
-    best_loss_ : float or None
-        Lowest of ``loss_curve_``; None with early stopping.
-    loss_curve_ : list of float
-        Loss of each epoch, or of each iteration of L-BFGS.
-    validation_scores_ : list of float or None
-        With early stopping.
-    validation_loss_curve_ : list of float
-        Loss of the validation rows after each epoch, if there are any.
-    best_validation_score_ : float or None
-    t_ : int
-        Rows that have been trained on in all.
-    n_iter_ : int
-        Epochs or iterations of the last call.
-    n_layers_, n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-    out_activation_ : str
+    {attributes}
 
     Examples
     --------
@@ -169,6 +93,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         learning_rate_schedule: Any = "constant",
         weight_decay: float | None = None,
         max_grad_norm: float | None = None,
+        dropout: Any = 0.0,
         scoring: Any = None,
         max_time: float | None = None,
         callbacks: Any = (),
@@ -181,7 +106,8 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping, validation_fraction=validation_fraction,
             beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
             optimizer=optimizer, learning_rate_schedule=learning_rate_schedule, weight_decay=weight_decay,
-            max_grad_norm=max_grad_norm, scoring=scoring, max_time=max_time, callbacks=callbacks, n_threads=n_threads,
+            max_grad_norm=max_grad_norm, dropout=dropout, scoring=scoring, max_time=max_time,
+            callbacks=callbacks, n_threads=n_threads,
         )  # fmt: skip
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing

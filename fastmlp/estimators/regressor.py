@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from fastmlp.estimators.base import MLPBase
+from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data
 
@@ -24,6 +24,7 @@ POSITIVE = ("poisson", "gamma")
 """Losses of predictions above 0: the model is exp of the last layer."""
 
 
+@with_shared_documentation(score="R^2")
 class MLPRegressor(RegressorMixin, MLPBase):
     """Multi-layer perceptron regressor, scikit-learn's own in compiled kernels.
 
@@ -32,28 +33,18 @@ class MLPRegressor(RegressorMixin, MLPBase):
 
     Parameters
     ----------
-    loss : str or Loss, default='squared_error'
+    loss : str, Loss or callable, default='squared_error'
         'squared_error' (half of it, the mean over the outputs), 'poisson' (half the deviance; the model is then exp of the last
-        layer, and targets must not be negative), 'absolute_error', 'huber', 'log_cosh', 'pinball' or
-        any other :class:`fastmlp.Loss`.
-    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
-        Numbers of units of the hidden layers.
-    activation : str, Activation or a list of them, default='relu'
-        Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu'; one for
-        all, or one for each.
-    solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, \
-warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
-        As for :class:`fastmlp.MLPClassifier`; early stopping looks at R^2.
+        layer, and targets must not be negative), 'gamma' (likewise, and targets must be above 0), 'absolute_error', 'huber',
+        'log_cosh', 'pinball', any other :class:`fastmlp.Loss`, or a function of your own (:func:`fastmlp.make_loss`).
+    {parameters}
     quantile : float, default=None
         Of loss='pinball'; None for the median.
-    optimizer, learning_rate_schedule, weight_decay, max_grad_norm, scoring, max_time, callbacks, n_threads
-        As for :class:`fastmlp.MLPClassifier`.
+    {added_parameters}
 
     Attributes
     ----------
-    coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, validation_loss_curve_, best_validation_score_, t_, \
-n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activation_
-        As of :class:`fastmlp.MLPClassifier`.
+    {attributes}
 
     Notes
     -----
@@ -108,6 +99,7 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
         learning_rate_schedule: Any = "constant",
         weight_decay: float | None = None,
         max_grad_norm: float | None = None,
+        dropout: Any = 0.0,
         scoring: Any = None,
         max_time: float | None = None,
         callbacks: Any = (),
@@ -120,7 +112,8 @@ n_iter_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, out_activatio
             nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping, validation_fraction=validation_fraction,
             beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
             optimizer=optimizer, learning_rate_schedule=learning_rate_schedule, weight_decay=weight_decay,
-            max_grad_norm=max_grad_norm, scoring=scoring, max_time=max_time, callbacks=callbacks, n_threads=n_threads,
+            max_grad_norm=max_grad_norm, dropout=dropout, scoring=scoring, max_time=max_time,
+            callbacks=callbacks, n_threads=n_threads,
         )  # fmt: skip
         self.loss = loss
         self.quantile = quantile
