@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.dropout import threshold
 from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.ladders import activate_and_slope_loop, activate_loop, loss_and_slope_loop
@@ -340,6 +341,15 @@ class _Workspace:
         self.transposed = aligned_zeros(1 if self.layered else max(engine.transposed_length, 1), dtype)
         self._sizes, self._widths = engine.sizes, engine.widths
         self._shares: dict[int, tuple[Array, Array]] = {}
+        self._dropout: tuple[float, ...] = ()
+
+    def leave_out(self, dropout: tuple[float, ...]) -> None:
+        """Set the probabilities of dropout, one for each hidden layer, or none."""
+        if dropout != self._dropout:
+            hidden = self.layers[: len(self.layers) - 1]
+            hidden["dropout"] = [threshold(rate) for rate in dropout] or 0
+            hidden["kept_scale"] = [1 / (1 - rate) for rate in dropout] or 1
+            self._dropout = dropout
 
     def shares(self, n_threads: int) -> tuple[Array, Array]:
         """Units, and the first unit of each of so many threads."""
@@ -399,7 +409,7 @@ class Session:
         job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._job = job
-        self._dropout = np.array([*dropout, 0.0]) if dropout else np.zeros(engine.n_layers)
+        self._dropout = dropout
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
         self._order = _NOTHING[_INT64]
         self._teams: dict[int, StandingTeam] = {}
@@ -419,7 +429,7 @@ class Session:
     def __enter__(self) -> Self:
         space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads, self._sparse)
         self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
-        space.layers["dropout"], space.layers["kept_scale"] = np.rint(self._dropout * 2**32), 1 / (1 - self._dropout)
+        space.leave_out(self._dropout)
         return self
 
     def __exit__(self, *error: object) -> None:
