@@ -23,7 +23,7 @@ from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
-from fastmlp.kernels.team import StandingTeam, Team
+from fastmlp.kernels.team import Team
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS
@@ -303,13 +303,21 @@ class _SpaceToPredict:
         self._job, self._sparse = job, False
         self._before = _records(job), _records(engine.make_layers(PANEL_ROWS)[0])
         self._scratch = aligned_zeros(n_threads * stride, dtype)
+        self._calls = np.zeros(6, np.int64)
+        self._buffer: Array | None = None
         self._team = Team(n_threads)
 
     def run(self, sparse: bool, samples: tuple[Array, Array, Array], buffer: Array, out: Array, start: int, stop: int) -> bool:
         """Rows start .. stop of the samples and of out, which is flat; returns whether all numbers read are finite."""
         if sparse != self._sparse:
             self._job["sparse"] = self._sparse = sparse
-        self._team.run(predict_rows, *self._before, *samples, buffer, self._scratch, out, start, stop, self._finite)
+        if buffer is not self._buffer:
+            self._team.dismiss()
+            self._buffer = buffer
+        self._calls[plan.FIRST_ROW], self._calls[plan.LAST_ROW] = start, stop
+        if self._team.n_threads > 1:
+            self._calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
+        self._team.run(predict_rows, self._calls, *self._before, *samples, buffer, self._scratch, out, self._finite)
         return all(self._finite.item(8 * thread) == 0 for thread in range(self._team.n_threads))
 
 
@@ -412,7 +420,7 @@ class Session:
         self._dropout = dropout
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
         self._order = _NOTHING[_INT64]
-        self._teams: dict[int, StandingTeam] = {}
+        self._teams: dict[int, Team] = {}
         self._calls = np.zeros(4, np.int64)
         self._steps = np.empty(0)
         self._space: _Workspace | None = None
@@ -441,9 +449,9 @@ class Session:
         if error[0] is None:  # else it may have ended in the middle of a batch, with a part of its gradient
             self._engine.give_back_session(self)
 
-    def _team(self, n_threads: int) -> StandingTeam:
+    def _team(self, n_threads: int) -> Team:
         if n_threads not in self._teams:
-            self._teams[n_threads] = StandingTeam(n_threads)
+            self._teams[n_threads] = Team(n_threads)
         return self._teams[n_threads]
 
     def _dismiss(self) -> None:

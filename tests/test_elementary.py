@@ -137,11 +137,11 @@ def test_every_loop_over_an_activation_is_made_of_vectors(entry, dtype):
     """A formula that is not inlined, or that branches, leaves a loop that calls it for one element after the other."""
     from numba import types
 
-    from fastmlp.kernels.ladders import _activate_and_slope_loop
+    from fastmlp.kernels.ladders import activate_and_slope_loop
 
-    dispatcher = _activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative).dispatcher
+    dispatcher = activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative).dispatcher
     flat = types.Array(getattr(types, dtype), 1, "C")
-    signature = (flat, types.intp, flat, types.intp, types.intp, types.float64)
+    signature = (flat, types.intp, flat, types.intp, types.intp, types.float64, types.int64)
     dispatcher.compile(signature)
     code = dispatcher.inspect_llvm(signature)
     assert f"x {'float' if dtype == 'float32' else 'double'}>" in code
@@ -154,13 +154,13 @@ def test_that_test_sees_a_call():
     from numba import types
 
     from fastmlp.kernels.jit import formula
-    from fastmlp.kernels.ladders import _activate_loop
+    from fastmlp.kernels.ladders import activate_loop
 
     @formula
     def slow(z, parameter):
         return math.lgamma(z)
 
-    dispatcher = _activate_loop(slow).dispatcher
-    signature = (types.Array(types.float64, 1, "C"), types.intp, types.intp, types.float64)
+    dispatcher = activate_loop(slow).dispatcher
+    signature = (types.Array(types.float64, 1, "C"), types.intp, types.intp, types.float64, types.int64)
     dispatcher.compile(signature)
     assert "x double>" not in dispatcher.inspect_llvm(signature)

@@ -550,6 +550,11 @@ class TestDropout:
         assert with_.loss_curve_[-1] > without.loss_curve_[-1]
         assert not np.allclose(with_.coefs_[0], without.coefs_[0])
 
+    def test_each_epoch_leaves_out_others(self):
+        x, y = data("multiclass")
+        ours = quiet(MLPClassifier(dropout=0.5, random_state=0, max_iter=5, learning_rate_init=1e-12, shuffle=False), x, y)
+        assert len({round(loss, 6) for loss in ours.loss_curve_}) == 5
+
     def test_partial_fit_goes_on_where_fit_would(self):
         x, y = data("regression")
         options = {"dropout": [0.3, 0.1], "hidden_layer_sizes": (20, 10), "random_state": 0}

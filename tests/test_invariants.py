@@ -233,5 +233,5 @@ class TestImport:
         assert public - modules == {
             "ACTIVATIONS", "INITIALIZERS", "LOSSES", "OPTIMIZERS", "SCHEDULES",
             "Activation", "Initializer", "Loss", "Optimizer", "Schedule",
-            "DivergenceError", "MLP", "ReferenceMLP",
+            "DivergenceError", "MLP", "ReferenceMLP", "make_activation", "make_loss",
         }  # fmt: skip

@@ -17,8 +17,8 @@ from fastmlp import MLP
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels
-from fastmlp.kernels.plan import ABSENT, LINE, STATES, WAITING
-from fastmlp.kernels.team import StandingTeam, Team
+from fastmlp.kernels.plan import ABSENT, LINE, STATES, WAITING, WORKING
+from fastmlp.kernels.team import Team
 from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
 
 CASES = {
@@ -231,16 +231,20 @@ class TestTeam:
 
         def kernel(thread, n_threads, sync, what):
             seen.append((thread, n_threads, what))
-            if thread == 1:
+            if thread == 1 and what == "x":
                 raise ZeroDivisionError("planted")
+            if thread > 0:
+                sync[STATES + LINE * thread] = ABSENT
+            while thread == 0 and (sync[STATES::LINE] == WORKING).any():
+                time.sleep(0)
 
         team = Team(3)
         with pytest.raises(ZeroDivisionError, match="planted"):
             team.run(kernel, "x")
         assert sorted(seen) == [(0, 3, "x"), (1, 3, "x"), (2, 3, "x")]
         seen.clear()
-        team.run(lambda thread, *rest: seen.append(thread))
-        assert sorted(seen) == [0, 1, 2]
+        team.run(kernel, "y")
+        assert sorted(seen) == [(0, 3, "y"), (1, 3, "y"), (2, 3, "y")]
 
     def test_a_thread_that_never_comes_does_not_hang_those_that_wait(self):
         """Thread 0 is interrupted before it enters the kernel; thread 1 waits at the barrier until it is told to give up."""
@@ -259,13 +263,14 @@ class TestTeam:
                 time.sleep(0.05)
                 raise KeyboardInterrupt
             wait(thread, n_threads, sync, out)
+            sync[STATES + LINE * thread] = ABSENT
 
         with pytest.raises(KeyboardInterrupt):
             Team(2).run(interrupted, out)
         assert out[1] == -1
 
 
-class TestStandingTeam:
+class TestHelpers:
     @staticmethod
     def fit(callback, epochs=6):
         rng = np.random.default_rng(0)
@@ -278,13 +283,13 @@ class TestStandingTeam:
     def teams(self, monkeypatch):
         """All teams that are made in a test."""
         teams = []
-        made = StandingTeam.__init__
+        made = Team.__init__
 
         def watched(team, n_threads):
             made(team, n_threads)
             teams.append(team)
 
-        monkeypatch.setattr(StandingTeam, "__init__", watched)
+        monkeypatch.setattr(Team, "__init__", watched)
         return teams
 
     def test_helpers_stay_for_the_next_call_and_leave_with_the_training(self, teams):

@@ -34,7 +34,7 @@ _DIGEST_BYTES = 32
 
 def compiled_sources() -> list[Path]:
     """The files that compiled code comes from: the kernels, and the tables of formulas that they are made with."""
-    tables = [_PACKAGE / f"{name}.py" for name in ("activations", "dropout", "losses", "optimizers", "shuffle")]
+    tables = [_PACKAGE / f"{name}.py" for name in ("activations", "dropout", "losses", "optimizers", "own", "shuffle")]
     return sorted((_PACKAGE / "kernels").glob("*.py")) + tables
 
 

@@ -120,6 +120,8 @@ ABSENT, WAITING, WORKING, LEAVING = range(4)
 
 # What changes from one call to the next, in an array that helpers keep seeing.
 REFRESH, FIRST_BATCH, FIRST_CHUNK, LAST_CHUNK = range(4)
+FIRST_ROW, LAST_ROW, X_ADDRESS, INDICES_ADDRESS, STARTS_ADDRESS, OUT_ADDRESS = range(6)
+"""Of training, and of prediction."""
 
 # Places in the array of sums that a kernel adds to.
 LOSS_SUM, WEIGHT_SUM = 0, 1

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from fastmlp.kernels.forward import affine, hidden_layer, rounded
-from fastmlp.kernels.jit import kernel
+from fastmlp.kernels.jit import kernel, part
 from fastmlp.kernels.ladders import activate
 from fastmlp.kernels.output import block_elements, softmax, transpose_panel
-from fastmlp.kernels.plan import PANEL_ROWS, RUN
-from fastmlp.kernels.simd import copy, flush_denormals, index, restore_denormals
+from fastmlp.kernels.plan import (
+    FIRST_ROW,
+    INDICES_ADDRESS,
+    LAST_ROW,
+    OUT_ADDRESS,
+    PANEL_ROWS,
+    RUN,
+    STARTS_ADDRESS,
+    WORKING,
+    X_ADDRESS,
+)
+from fastmlp.kernels.simd import array_at, copy, flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
+from fastmlp.kernels.team import next_call, wait_while
 
 
-@kernel
-def predict_rows(thread, n_threads, sync, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
-    """out (rows, outputs) = outputs of the network for rows first_row .. last_row of x (rows, features).
-
-    Each thread takes its own panels of rows through all layers, between two buffers in its scratch memory. finite (n_threads * 8,):
-    element 8 * thread becomes nan if a number that the thread has read is not finite, else 0.
-    """
+@part
+def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
+    """One thread's share of :func:`predict_rows`: its own panels of rows through all layers, between two buffers in its scratch."""
     mode = flush_denormals()
     job = jobs[0]
     block = block_elements(job.outputs)
@@ -63,3 +70,28 @@ def predict_rows(thread, n_threads, sync, jobs, layers, x, indices, starts, para
             copy(scratch, outputs + i * last.width, out, (start + i) * job.outputs, job.outputs)
     finite[index(8 * thread)] = seen
     restore_denormals(mode)
+
+
+@kernel
+def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, starts, parameters, scratch, out, finite):
+    """out (rows, outputs) = outputs of the network for some rows of x (rows, features).
+
+    calls: the first row and the one after the last; and the addresses of x, indices, starts and out, at which threads find them
+    that have stayed in the kernel from a call with other ones. finite (n_threads * 8,): element 8 * thread becomes nan if a number
+    that the thread has read is not finite, else 0.
+    """
+    if n_threads == 1:
+        first, last = calls[FIRST_ROW], calls[LAST_ROW]
+        _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first, last, finite)
+        return
+    while True:
+        _predict(
+            thread, n_threads, jobs, layers, array_at(calls[X_ADDRESS], x), array_at(calls[INDICES_ADDRESS], indices),
+            array_at(calls[STARTS_ADDRESS], starts), parameters, scratch, array_at(calls[OUT_ADDRESS], out),
+            calls[FIRST_ROW], calls[LAST_ROW], finite,
+        )  # fmt: skip
+        if thread == 0:
+            wait_while(sync, n_threads, WORKING)
+            return
+        if not next_call(sync, thread):
+            return

@@ -700,5 +700,23 @@ repeat_row: Any = _repeat_row_python if _PLAIN else _repeat_row
 flush_denormals: Any = _flush_denormals_python if _PLAIN else _flush_denormals
 restore_denormals: Any = _restore_denormals_python if _PLAIN else _restore_denormals
 
+
+@intrinsic
+def _array_at(typingctx, address, like):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(like)(context, builder, args[1])
+        array.data = builder.inttoptr(args[0], array.data.type)
+        return array._getvalue()
+
+    return like(types.int64, like), codegen
+
+
+def _array_at_python(address, like):
+    return like
+
+
+array_at = _array_at_python if config.DISABLE_JIT else _array_at
+"""The array ``like``, but elsewhere in memory: at an address. In plain Python there is only one thread, and nothing moves."""
+
 index = np.uint64
 """Every subscript of a hot loop is an unsigned integer: numba's test for a negative one stops the vectoriser."""

@@ -1,7 +1,7 @@
 """Threads that run one kernel together.
 
 Inside: a barrier on an atomic counter, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that
-call the same kernel, each with its own number, and :class:`StandingTeam`, whose threads wait inside the kernel for its next call.
+call the same kernel, each with its own number, and wait inside it for its next call.
 numba's own threads are not used: they cannot be entered by two Python threads at once, do not survive a fork, and leave no choice
 of who computes what, on which the bits of a result may not depend.
 """
@@ -123,12 +123,18 @@ class Places:
 
 
 class Team:
-    """A number of threads, this one included, that run a kernel together.
+    """A number of threads, this one included, that run a kernel together; the others, the helpers, stay in it for a while.
 
-    The others are started for each call and end with it. That costs some ten microseconds for each, and buys their places: every
-    scheduler puts a new thread on an idle processor, but a thread that waited and is woken often on that of the one that wakes it,
-    where two threads that wait for each other take more than twice as long as one. It also means that two teams at once, in one
-    process or in several, share nothing, and that there are no threads for a fork to lose.
+    Helpers are started when they are needed, which buys their places: every scheduler puts a new thread on an idle processor, but a
+    thread that waited and is woken often on that of the one that wakes it, where two threads that wait for each other take more
+    than twice as long as one. Two teams at once, in one process or in several, share nothing.
+
+    Starting a thread takes a hundred microseconds or more, which is as long as a short epoch. So a helper waits inside the kernel,
+    in case it is called again with the same arrays: it is then there at once, and needs neither the system's scheduler nor
+    Python's lock. It leaves by itself when no call comes, and there are no threads for a fork to lose.
+
+    The kernel's first argument after ``sync`` is an array with what changes from call to call. Before any other array changes its
+    place in memory, :meth:`dismiss`.
 
     Parameters
     ----------
@@ -138,65 +144,15 @@ class Team:
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
         self._sync = aligned_zeros(STATES + LINE * n_threads, np.dtype(np.int64))
-
-    def run(self, kernel: Callable[..., Any], *arguments: Any) -> None:
-        """Call ``kernel(thread, n_threads, sync, *arguments)`` in every thread and wait for all of them.
-
-        An error in one thread, or an interrupt of this one, makes the others give up at their next barrier, and is raised when they
-        have.
-        """
-        if self.n_threads == 1:
-            kernel(0, 1, self._sync, *arguments)
-            return
-        self._sync[:] = 0
-        errors: list[BaseException] = []
-        places = Places()
-
-        def work(thread: int) -> None:
-            try:
-                places.take()
-                kernel(thread, self.n_threads, self._sync, *arguments)
-            except BaseException as error:
-                self._sync[ABORT] = 1
-                errors.append(error)
-
-        others = [
-            threading.Thread(target=work, args=(thread,), name=f"fastmlp-{thread}", daemon=True)
-            for thread in range(1, self.n_threads)
-        ]
-        started = []
-        try:
-            for other in others:
-                other.start()
-                started.append(other)
-            work(0)
-        except BaseException:
-            self._sync[ABORT] = 1
-            raise
-        finally:
-            for other in started:
-                other.join()
-        if errors:
-            raise errors[0]
-
-
-class StandingTeam(Team):
-    """A team whose other threads, the helpers, stay in the kernel for a while, in case it is called again with the same arrays.
-
-    Starting a thread takes a hundred microseconds or more, which is as long as a short epoch. A helper that waits inside the kernel
-    is there at once: it needs neither the system's scheduler nor Python's lock. It leaves by itself when no call comes.
-
-    The kernel's first argument after ``sync`` is an array with what changes from call to call. Before any other array changes its
-    place in memory, :meth:`dismiss`.
-    """
-
-    def __init__(self, n_threads: int) -> None:
-        super().__init__(n_threads)
         self._reached = np.zeros(n_threads, np.bool_)
         self._process = os.getpid()
 
     def run(self, kernel: Callable[..., Any], *arguments: Any) -> None:
-        """Call ``kernel(thread, n_threads, sync, *arguments)`` in this thread and, where no helper waits, in new ones."""
+        """Call ``kernel(thread, n_threads, sync, *arguments)`` in this thread and, where no helper waits, in new ones.
+
+        An error in one thread, or an interrupt of this one, makes the others give up at their next barrier, and is raised when they
+        have.
+        """
         if self.n_threads == 1:
             kernel(0, 1, self._sync, *arguments)
             return
