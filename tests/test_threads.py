@@ -17,8 +17,11 @@ from fastmlp import MLP
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels
-from fastmlp.kernels.plan import ABSENT, LINE, STATES, WAITING, WORKING
+from fastmlp.kernels.jit import kernel
+from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
+from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
+from fastmlp.parameters import aligned_zeros
 from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
 
 CASES = {
@@ -403,3 +406,26 @@ def test_ctrl_c_waits_neither_for_the_epoch_nor_for_the_minibatch(ctrl_c, batch_
     assert net.loss_curve_ == []
     assert waited < 5  # the promise is 0.5; a busy machine may take longer, and an epoch takes longer still
     assert np.isfinite(net.theta).all()
+
+
+@pytest.mark.skipif(not CAN_MOVE or available_threads() < 2, reason="no second processor to move to")
+def test_a_thread_moves_away_from_where_another_of_its_team_is():
+    @kernel
+    def move(sync, thread):
+        take_place(sync, thread, 2)
+        return current_processor()
+
+    allowed = os.sched_getaffinity(0)
+    sync = aligned_zeros(STATES + LINE * 2, np.dtype(np.int64))
+    allow(sync, allowed)
+    mine, other = STATES + LINE + PLACE, STATES + PLACE
+    here = move(sync, 1)
+    assert sync[mine] == here + 1
+    for _ in range(5):
+        os.sched_setaffinity(0, {here})  # so that this thread is where the other one says it is
+        os.sched_setaffinity(0, allowed)
+        sync[other], sync[mine] = here + 1, 0
+        assert move(sync, 1) != here
+        assert sync[mine] - 1 in allowed - {here}
+        assert os.sched_getaffinity(0) == allowed  # it is not bound
+    assert sync[PLACES_LOCK] == 0

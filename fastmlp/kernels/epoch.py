@@ -32,6 +32,7 @@ from fastmlp.kernels.plan import (
     WORKING,
     ZERO,
 )
+from fastmlp.kernels.processors import take_place
 from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier, next_call, wait_while
@@ -286,6 +287,8 @@ def run_chunks(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, i
     The other arguments: see :func:`_run`.
     """
     while True:
+        if n_threads > 1:
+            take_place(sync, thread, n_threads)
         _run(
             thread, n_threads, sync, calls[REFRESH] != 0, jobs, layers, units, bounds, x, indices, starts, y, labels, weights,
             order, parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,

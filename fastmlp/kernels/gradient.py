@@ -110,6 +110,14 @@ def _update_rows(job, layer, unit, first, n_rows, parameters, gradient, g0, ld, 
         )  # fmt: skip
 
 
+@device
+def scale_block(gradient, g0, ld, rows, columns, factor):
+    """Gradient (rows, columns) at g0, times ``factor``."""
+    for i in range(rows):
+        for j in range(columns):
+            gradient[index(g0 + i * ld + j)] *= factor
+
+
 @part
 def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, l2, coefficients, c0):
     """One optimizer step of a block of parameters from its gradient (unit.rows + unit.bias, unit.columns) at g0, times ``scale``.
@@ -120,10 +128,7 @@ def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2
     shrink = coefficients[index(c0 + SHRINK)]
     n_rows = unit.rows + unit.bias
     if scale != 1.0:
-        factor = type(gradient[index(g0)])(scale)
-        for i in range(n_rows):
-            for j in range(unit.columns):
-                gradient[index(g0 + i * ld + j)] *= factor
+        scale_block(gradient, g0, ld, n_rows, unit.columns, type(gradient[index(g0)])(scale))
     penalized = n_rows
     if unit.bias and (shrink != 1.0 or l2 != 0.0):  # penalties are for weights, not for biases
         penalized = unit.rows

@@ -109,7 +109,10 @@ def device(function: Callable[P, R]) -> Kernel[P, R]:
 
 
 def part(function: Callable[P, R]) -> Kernel[P, R]:
-    """Compile a function that only kernels call and that mostly calls device functions: optimised with the kernel."""
+    """Compile a function that only kernels call and that mostly calls device functions: optimised with the kernel.
+
+    Its own loops over elements do not become vectors: they belong into device functions.
+    """
     return Kernel(function, "part", fastmath=FASTMATH, **_NO_WRAPPERS)
 
 

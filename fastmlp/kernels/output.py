@@ -80,6 +80,20 @@ def softmax_delta(outputs, scratch, z0, y0, d0, s0):
         scratch[index(d0 + q)] = scratch[index(z0 + q)] * (scratch[index(y0 + q)] - scratch[index(d0 + q)])
 
 
+@device
+def subtract(x, d0, z0, y0, count):
+    """d = z - y."""
+    for q in range(count):
+        x[index(d0 + q)] = x[index(z0 + q)] - x[index(y0 + q)]
+
+
+@device
+def multiply(x, d0, y0, count):
+    """d *= y."""
+    for q in range(count):
+        x[index(d0 + q)] *= x[index(y0 + q)]
+
+
 @part
 def elementwise_loss_and_delta(job, layer, count, scratch, z0, y0, d0, t0):
     """Loss terms and delta of outputs that do not depend on each other, ``count`` in all. Targets are overwritten."""
@@ -87,13 +101,11 @@ def elementwise_loss_and_delta(job, layer, count, scratch, z0, y0, d0, t0):
         logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
     activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter, layer.own_slope))
     if job.canonical:
-        for q in range(count):
-            scratch[index(d0 + q)] = scratch[index(z0 + q)] - scratch[index(y0 + q)]
+        subtract(scratch, d0, z0, y0, count)
     if not job.logits:
         loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter, job.own_loss))
     if not job.canonical:
-        for q in range(count):
-            scratch[index(d0 + q)] *= scratch[index(y0 + q)]
+        multiply(scratch, d0, y0, count)
 
 
 @part

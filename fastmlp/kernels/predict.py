@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.kernels.forward import affine, hidden_layer, rounded
-from fastmlp.kernels.jit import kernel, part
+from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.ladders import activate
 from fastmlp.kernels.output import block_elements, softmax, transpose_panel
 from fastmlp.kernels.plan import (
@@ -17,9 +17,20 @@ from fastmlp.kernels.plan import (
     WORKING,
     X_ADDRESS,
 )
+from fastmlp.kernels.processors import take_place
 from fastmlp.kernels.simd import array_at, copy, flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
 from fastmlp.kernels.team import next_call, wait_while
+
+
+@device
+def zero_if_finite(x, x0, count):
+    """0 if all of x (count,) at x0 is finite, else nan."""
+    zero = type(x[0])(0)
+    seen = zero
+    for q in range(count):
+        seen += x[index(x0 + q)] * zero
+    return seen
 
 
 @part
@@ -32,8 +43,7 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
     s0 = z0 + 3 * block
     p0 = s0 + 2 * RUN
     half = (job.scratch_stride - 3 * block - 2 * RUN) // 2
-    zero = type(x[0])(0)
-    seen = zero
+    seen = type(x[0])(0)
     n_panels = (last_row - first_row + PANEL_ROWS - 1) // PANEL_ROWS
     for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
         start = first_row + panel * PANEL_ROWS
@@ -53,8 +63,8 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
         else:
             for i in range(rows):
                 copy(x, (start + i) * job.features, scratch, inputs + i * width, job.features)
-            for q in range(rounded(rows * width)):  # padding, too: what is found there is looked for in vain, and does no harm
-                seen += scratch[index(inputs + q)] * zero
+            # Padding, too: what is found there is looked for in vain, and does no harm.
+            seen += zero_if_finite(scratch, inputs, rounded(rows * width))
         for number in range(first_layer, job.n_layers - 1):
             hidden_layer(layers, number, rows, scratch, inputs, layers[number].input_width, parameters, scratch, outputs)
             inputs, outputs = outputs, inputs
@@ -85,6 +95,7 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
         _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first, last, finite)
         return
     while True:
+        take_place(sync, thread, n_threads)
         _predict(
             thread, n_threads, jobs, layers, array_at(calls[X_ADDRESS], x), array_at(calls[INDICES_ADDRESS], indices),
             array_at(calls[STARTS_ADDRESS], starts), parameters, scratch, array_at(calls[OUT_ADDRESS], out),

@@ -54,6 +54,14 @@ def sparse_gradient(job, layer, x, indices, starts, order, position, rows, delta
             )  # fmt: skip
 
 
+@device
+def _clear(x, x0, count):
+    """x (count,) at x0 = 0."""
+    zero = type(x[index(x0)])(0)
+    for q in range(count):
+        x[index(x0 + q)] = zero
+
+
 @part
 def sparse_update(job, layer, indices, starts, order, position, rows, parameters, gradient, state1, state2, coefficients, c0,
                   first_column, last_column):  # fmt: skip
@@ -77,5 +85,4 @@ def sparse_update(job, layer, indices, starts, order, position, rows, parameters
                     real(coefficients[index(c0 + 6)]), real(coefficients[index(c0 + 7)]),
                 ),
             )  # fmt: skip
-            for j in range(last_column - first_column):
-                gradient[index(w0 + j)] = zero
+            _clear(gradient, w0, last_column - first_column)

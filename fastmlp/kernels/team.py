@@ -8,7 +8,6 @@ of who computes what, on which the bits of a result may not depend.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -18,13 +17,10 @@ from typing import Any
 import numpy as np
 
 from fastmlp.kernels.jit import device, kernel
-from fastmlp.kernels.plan import ABORT, ABSENT, ARRIVED, LEAVING, LINE, STATES, WAITING, WORKING
+from fastmlp.kernels.plan import ABORT, ABSENT, ARRIVED, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
+from fastmlp.kernels.processors import CAN_MOVE, allow
 from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
 from fastmlp.parameters import aligned_zeros
-
-_CURRENT_PROCESSOR: Callable[[], int] | None = (
-    getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
-)
 
 _SPINS = 2000
 """Looks at the counter before a waiting thread begins to give its processor away: some ten microseconds."""
@@ -95,39 +91,10 @@ def signal_helpers(sync, n_threads, state, reached):
     wait_while(sync, n_threads, LEAVING)
 
 
-class Places:
-    """Sees to it that the threads of a team run on different processors, where the system lets a thread say where it runs.
-
-    A scheduler may put two of them on one processor, while another is busy for a moment (with the threads of a BLAS, which
-    spin for some time after each product), and leave them there: for tens of milliseconds, all of a short training, each
-    then waits for the other. A thread that finds its processor taken moves to one that is not. It is not bound to it.
-    """
-
-    def __init__(self) -> None:
-        self._allowed = os.sched_getaffinity(0) if _CURRENT_PROCESSOR is not None else set()
-        self._taken: set[int] = set()
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Called by each thread of the team before it enters the kernel."""
-        if _CURRENT_PROCESSOR is None:
-            return
-        with self._lock:
-            place = _CURRENT_PROCESSOR()
-            free = self._allowed - self._taken
-            if place in self._taken and free:
-                place = min(free)
-                os.sched_setaffinity(0, {place})  # 0: this thread
-                os.sched_setaffinity(0, self._allowed)
-            self._taken.add(place)
-
-
 class Team:
     """A number of threads, this one included, that run a kernel together; the others, the helpers, stay in it for a while.
 
-    Helpers are started when they are needed, which buys their places: every scheduler puts a new thread on an idle processor, but a
-    thread that waited and is woken often on that of the one that wakes it, where two threads that wait for each other take more
-    than twice as long as one. Two teams at once, in one process or in several, share nothing.
+    Helpers are started when they are needed: two teams at once, in one process or in several, share nothing.
 
     Starting a thread takes a hundred microseconds or more, which is as long as a short epoch. So a helper waits inside the kernel,
     in case it is called again with the same arrays: it is then there at once, and needs neither the system's scheduler nor
@@ -160,16 +127,16 @@ class Team:
         if self._process != os.getpid():  # a fork leaves the helpers behind
             self._process = os.getpid()
             sync[STATES:] = ABSENT
+            sync[PLACES_LOCK] = 0
         sync[ARRIVED] = sync[ABORT] = 0
         signal_helpers(sync, self.n_threads, WORKING, self._reached)
         errors: list[BaseException] = []
         absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
-        places = Places() if absent else None
+        if absent and CAN_MOVE:
+            allow(sync, os.sched_getaffinity(0))
 
         def help_(thread: int) -> None:
             try:
-                assert places is not None
-                places.take()
                 kernel(thread, self.n_threads, sync, *arguments)
             except BaseException as error:
                 errors.append(error)
@@ -179,13 +146,12 @@ class Team:
         try:
             for thread in absent:
                 sync[STATES + LINE * thread] = WORKING
+                sync[STATES + LINE * thread + PLACE] = 0
                 try:
                     threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True).start()
                 except BaseException:
                     sync[STATES + LINE * thread] = ABSENT
                     raise
-            if places is not None:
-                places.take()
             kernel(0, self.n_threads, sync, *arguments)
         except BaseException:
             sync[ABORT] = 1
