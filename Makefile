@@ -15,11 +15,11 @@ lint: .venv/ready-dev  ## what pre-commit and CI check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/ready-test  ## the reference against the compiled network
-	$(BIN)/python -m benchmarks --quick
+bench: .venv/ready-bench  ## this machine's report: all peers, all sections, half an hour
+	$(BIN)/python -m benchmarks --json benchmark.json --html benchmark.html
 
 roofline: .venv/ready-test  ## how near to the limit of the machine, and where the time goes
-	$(BIN)/python -m benchmarks.roofline --quick
+	$(BIN)/python -m benchmarks --quick --sections kernels
 
 bench-check: .venv/ready-test  ## has anything become slower than the repository says?
 	$(BIN)/python -m benchmarks.check

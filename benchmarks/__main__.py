@@ -1,34 +1,27 @@
-"""``python -m benchmarks``: measure, print, and fail if two peers do not end at the same loss."""
+"""``python -m benchmarks``, or ``fastmlp bench``: measure, print, write reports, compare."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.machine import machine
-from benchmarks.peers import OWN_PEERS, PEERS
-from benchmarks.problems import PROBLEMS
-from benchmarks.report import text_report, write_json
-from benchmarks.run import Result, run_problem
+from .options import count, names_from, new_file, thread_counts
+from .peers import PEERS
+from .problems import PROBLEMS
+from .sections.unit import Unit
 
 ROUNDS, QUICK_ROUNDS = 5, 3
+QUICK_PROBLEMS = ["digits", "online", "higgs", "float64"]
+QUICK_PEERS = ["reference", "fastmlp", "sklearn", "torch_eager", "jax_scan", "onnx_runtime", "null"]
+QUICK_SECTIONS = ["training", "quality", "inference", "cold"]
+LAST = Path(".benchmarks/last.json")
+"""Where measurements go that were not given another place."""
 
-
-def names_from(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """A type for argparse: names with commas between, each one known."""
-    known = list(known)
-
-    def parse(text: str) -> list[str]:
-        names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            problem = f"unknown: {', '.join(unknown)}" if unknown else "no name given"
-            raise argparse.ArgumentTypeError(f"{problem}; known: {', '.join(known)}")
-        return names
-
-    return parse
+AGREED, DIFFERENT, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes. Different: a peer did not do the same work, or something of ours has become slower."""
 
 
 def peers(text: str) -> list[str]:
@@ -39,62 +32,112 @@ def peers(text: str) -> list[str]:
     missing = sorted({package for name in chosen for package in PEERS[name].missing})
     if missing:
         raise argparse.ArgumentTypeError(
-            f"not installed: {', '.join(missing)}; `pip install {' '.join(missing)}`, or leave its peers out"
+            f"not installed: {', '.join(missing)}; `pip install 'fastmlp[bench]'`, or leave the peers out that need it"
         )
     return chosen
 
 
-def count(text: str) -> int:
-    """A type for argparse: a whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
-    return int(text)
+def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """Options; leaves the program with a sentence if they make no sense."""
+    from .run import SECTIONS
 
-
-def new_file(text: str) -> Path:
-    """A type for argparse: a file that can be written, found out before minutes of measuring rather than after."""
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a file in a folder that exists, got {text!r}")
-    return path
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks", description="How fast peers train the same networks on the same data.")
-    parser.add_argument("--quick", action="store_true", help="the same networks on fewer rows")
-    parser.add_argument(
-        "--problems", type=names_from(PROBLEMS), default=list(PROBLEMS), metavar="NAMES", help=f"default: {','.join(PROBLEMS)}"
+    parser = argparse.ArgumentParser(
+        program, description="How fast peers train the same networks on the same data, and predict with them."
     )
+    parser.add_argument("--quick", action="store_true", help="in a minute and a half: fewer rows, rounds, problems and peers")
     parser.add_argument(
-        "--peers", type=peers, default=OWN_PEERS, metavar="NAMES",
-        help=f"default: {','.join(OWN_PEERS)}; all: those of {','.join(PEERS)} that are installed",
-    )  # fmt: skip
+        "--problems", type=names_from(PROBLEMS), metavar="NAMES", help=f"some of {','.join(PROBLEMS)} (default: all)"
+    )
+    parser.add_argument("--peers", type=peers, metavar="NAMES", help=f"some of {','.join(PEERS)} (default: all that are installed)")
+    parser.add_argument(
+        "--sections",
+        type=names_from(SECTIONS),
+        metavar="NAMES",
+        help=f"some of {','.join(SECTIONS)} (default: all; quick: the first four)",
+    )
+    parser.add_argument("--threads", type=thread_counts, metavar="COUNTS", help="as in 1,2,all (the default; quick: all)")
     parser.add_argument("--rounds", type=count, metavar="N", help=f"default: {ROUNDS}, quick {QUICK_ROUNDS}")
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="also write all timings")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help=f"all that is measured (default: {LAST})")
+    parser.add_argument(
+        "--html", type=new_file, metavar="FILE", help="write a report for a browser: one file with everything in it"
+    )
+    parser.add_argument("--markdown", type=new_file, metavar="FILE", help="write a report for GitHub and the like")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="write the short table between the marks of this file")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="measure nothing: report on what has been measured before")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="tell what has become faster or slower since")
     options = parser.parse_args(argv)
-    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    quick = options.quick
+    installed = [name for name, peer in PEERS.items() if not peer.missing]
+    options.problems = options.problems or (QUICK_PROBLEMS if quick else list(PROBLEMS))
+    options.peers = options.peers or [name for name in installed if not quick or name in QUICK_PEERS]
+    options.sections = options.sections or (QUICK_SECTIONS if quick else list(SECTIONS))
+    options.threads = options.threads or thread_counts("all" if quick else "1,2,all")
+    options.rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    if options.json is None and options.report is None:
+        LAST.parent.mkdir(exist_ok=True)
+        options.json = LAST
     return options
 
 
-def measure(options: argparse.Namespace) -> list[Result]:
-    results = []
-    for name in options.problems:
-        problem = PROBLEMS[name]
-        rows = problem.quick_rows if options.quick else problem.rows
-        print(f"{name}: {rows} rows ...", file=sys.stderr, flush=True)
-        results.append(run_problem(problem, [PEERS[peer] for peer in options.peers], rows=rows, rounds=options.rounds))
-    return results
+def with_progress(units: Sequence[Unit]) -> Iterator[Unit]:
+    """A bar on a terminal, a line for each measurement elsewhere; both with the time that is left, by the units' weights."""
+    from tqdm import tqdm
+
+    total = sum(unit.weight for unit in units)
+    form = "{desc:<24} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
+    with tqdm(total=total, bar_format=form, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False) as bar:
+        for number, unit in enumerate(units, 1):
+            bar.set_description_str(unit.name)
+            if bar.disable:
+                print(f"[{number}/{len(units)}] {unit.name}", file=sys.stderr, flush=True)
+            yield unit
+            bar.update(unit.weight)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks") -> int:
     """Run the benchmarks; returns the exit code."""
-    options = parse(argv)
-    results = measure(options)
-    about = machine()
-    print(text_report(results, options.rounds, about))
-    if options.json:
-        write_json(options.json, results, options.rounds, options.quick, about)
-    return 1 if any(result.disagreeing for result in results) else 0
+    options = parse(argv, program)
+    from . import compare, report
+    from .analyse import comparisons
+    from .run import Options, UnreadableError, measure, read
+
+    try:
+        old = read(options.compare) if options.compare else None
+        if options.report:
+            document = read(options.report)
+        else:
+            chosen = Options(options.quick, options.problems, options.peers, options.sections, options.threads, options.rounds)
+            document = measure(chosen, options.json, with_progress)
+    except UnreadableError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. What has been measured is in {options.json}; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    print(report.text_report(document))
+    for path, make in ((options.html, report.html_report), (options.markdown, report.markdown_report)):
+        if path is not None:
+            _write(path, make(document))
+    if options.readme:
+        try:
+            text = report.with_table(options.readme.read_text(encoding="utf-8"), report.readme_table(document))
+        except (OSError, ValueError) as error:
+            print(f"{options.readme}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+            return WRONG_USE
+        _write(options.readme, text)
+    slower = False
+    if old is not None:
+        changes = compare.changes(old, document)
+        print("\n== Since then ==\n" + report.comparison_report(changes))
+        slower = any(change.verdict == "slower" for change in changes)
+    return DIFFERENT if slower or any(one.disagreeing for one in comparisons(document)) else AGREED
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+    print(f"\nWritten: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.__main__ import count, names_from
-from benchmarks.lab import PARTS, Tile, seconds_of, step_of
-from benchmarks.machine import machine, machine_line
-from benchmarks.peers import fastmlp
-from benchmarks.peers.peer import Training
-from benchmarks.problems import PROBLEMS, SEED, Task, make_task
-from benchmarks.report import aligned, number
 from fastmlp import MLP
+
+from .lab import PARTS, Tile, seconds_of, seconds_of_step, step_of
+from .machine import machine, machine_line
+from .options import count, names_from
+from .peers.fastmlp import prepare
+from .problems import PROBLEMS, SEED, make_task
+from .tables import aligned, number
 
 STORED = Path(__file__).parent / "costs.json"
 TOLERANCE = 1.25
@@ -59,12 +59,6 @@ def repeated(call: Callable[..., object], *arguments: object) -> Callable[[], fl
     return lambda: seconds_of(lambda times: [call(*arguments) for _ in range(times)])
 
 
-def epoch_of(task: Task, training: Training) -> Callable[[], float]:
-    """A function that measures a step, as the average over some epochs."""
-    epochs = task.problem.epochs_per_round
-    return lambda: training.timed(epochs)[0] / (epochs * task.steps)
-
-
 @contextmanager
 def cases(names: Sequence[str]) -> Iterator[dict[str, Case]]:
     """All cases of some problems, on one thread; those that belong to no problem of the table go with the one that is nearest."""
@@ -75,9 +69,9 @@ def cases(names: Sequence[str]) -> Iterator[dict[str, Case]]:
             problem = PROBLEMS[name]
             task = make_task(problem, problem.quick_rows)
             tile = Tile(np.dtype(problem.dtype))
-            training = resources.enter_context(closing(fastmlp.ONE_THREAD.prepare(task)))
+            training = resources.enter_context(closing(prepare(task, 1)))
             training.epoch()
-            found[f"{name}: step"] = Case(tile, epoch_of(task, training))
+            found[f"{name}: step"] = Case(tile, partial(seconds_of_step, task, training))
             if name in TAKEN_APART:
                 step = resources.enter_context(step_of(task))
                 for part, bits in PARTS.items():

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.problems import Problem, Task
 from fastmlp import MLP
 from fastmlp.engine import CompiledTrainer
 from fastmlp.kernels.delta import delta_panel
@@ -26,6 +25,9 @@ from fastmlp.kernels.simd import MACHINE, TILE_ROWS, TILE_VECTORS, flush_denorma
 from fastmlp.network import Recipe
 from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.parameters import aligned_zeros
+
+from .peers.peer import Training
+from .problems import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -130,6 +132,11 @@ def seconds_of(call: Callable[[int], object], least: float = SECONDS) -> float:
         times = int(times * max(2.0, 1.2 * least / max(seconds, 1e-9)))
 
 
+def seconds_of_step(task: Task, training: Training) -> float:
+    """Seconds of a step of a training in this process, as the average over whole epochs."""
+    return seconds_of(lambda times: [training.epoch() for _ in range(times)], 10 * SECONDS) / task.steps
+
+
 @dataclass(frozen=True)
 class Tile:
     """A product that fits the first-level cache, by the register tile alone: as fast as one core gets.
@@ -199,9 +206,3 @@ def step_of(task: Task) -> Iterator[Step]:
     with closing(Step(task)) as step:
         step.repeat()(1)
         yield step
-
-
-def flop_per_step(problem: Problem) -> float:
-    """Floating-point operations of the products of a step: forward and gradient of all layers, delta of all but the first."""
-    products = [fan_in * fan_out for fan_in, fan_out in zip(problem.sizes, problem.sizes[1:], strict=False)]
-    return 2.0 * problem.batch_size * (3 * sum(products) - products[0])

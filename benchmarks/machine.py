@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import platform
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +33,126 @@ def blas() -> dict[str, Any]:
     return {"name": build["name"], "version": build["version"], "threads": threads}
 
 
+def available_processors() -> list[int]:
+    """Numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def caches() -> dict[str, str]:
+    """Sizes of the caches of the first processor, by level and kind, as Linux gives them."""
+    found = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (_text(str(folder / name)) for name in ("level", "type", "size"))
+        if level and kind and size:
+            found[f"L{level} {kind.lower()}"] = size
+    return found
+
+
+def memory_bytes() -> int | None:
+    """Of the machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def features() -> list[str]:
+    """Those of the processor that matter for products of matrices."""
+    from numba.core.codegen import get_host_cpu_features
+
+    wanted = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512bf16", "neon", "sve")
+    has = {feature[1:] for feature in get_host_cpu_features().split(",") if feature.startswith("+")}
+    return [feature for feature in wanted if feature in has]
+
+
+LIBRARIES = (
+    "fastmlp", "numpy", "numba", "llvmlite", "scipy", "scikit-learn",
+    "torch", "jax", "jaxlib", "optax", "keras", "lightgbm", "onnxruntime",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).parent.parent
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def commit() -> str | None:
+    """The last commit that has changed the library, marked if it has been changed since; None outside its repository."""
+    last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", "fastmlp")
+    return last and last + ("-dirty" if _git("status", "--porcelain", "--", "fastmlp") else "")
+
+
 def machine() -> dict[str, Any]:
-    """Processor and versions."""
+    """Processor, system and versions."""
     import numba
+
+    from fastmlp.kernels.simd import CPU_NAME
 
     return {
         "cpu": cpu_model(),
-        "cores": os.cpu_count(),
+        "architecture": CPU_NAME,
+        "cores": len(available_processors()),
+        "features": features(),
+        "caches": caches(),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "memory_bytes": memory_bytes(),
         "system": f"{platform.system()} {platform.machine()}",
+        "release": platform.release(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": blas(),
         "numba": numba.__version__,
+        "versions": versions(),
+        "commit": commit(),
     }
+
+
+def load() -> float | None:
+    """Average number of processes that wanted a processor in the last minute."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def megahertz() -> float | None:
+    """Mean clock of the processors now, where the system knows it."""
+    clocks = [float(line.partition(":")[2]) for line in (_text("/proc/cpuinfo") or "").splitlines() if line.startswith("cpu MHz")]
+    return sum(clocks) / len(clocks) if clocks else None
+
+
+def peak_memory() -> int | None:
+    """Most bytes of memory that this process has had at once."""
+    for line in (_text("/proc/self/status") or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if platform.system() == "Darwin" else most * 1024
 
 
 def machine_line(about: dict[str, Any]) -> str:
@@ -55,16 +165,43 @@ def machine_line(about: dict[str, Any]) -> str:
     )
 
 
+def _scheduled(process: int | str) -> tuple[int, int] | None:
+    """Nanoseconds that all threads of a process have run, and that they have waited for a processor; Linux counts them."""
+    ran = waited = 0
+    try:
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may end while we look
+                fields = (thread / "schedstat").read_text().split()
+                ran, waited = ran + int(fields[0]), waited + int(fields[1])
+    except OSError:
+        return None
+    return ran, waited
+
+
 def seconds_waited() -> float | None:
-    """How long this process's threads, all together, have been ready to run without a processor to run on; Linux counts it.
+    """How long this process's threads, all together, have been ready to run without a processor to run on.
 
     It grows when other processes take the processors, and also when two of our own threads sit on the same one.
     """
-    nanoseconds = 0
-    try:
-        for thread in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may end while we look
-                nanoseconds += int((thread / "schedstat").read_text().split()[1])
-    except OSError:
-        return None
-    return nanoseconds / 1e9 if nanoseconds else None  # a kernel that does not count says 0
+    times = _scheduled("self")
+    return times[1] / 1e9 if times and times[1] else None  # a kernel that does not count says 0
+
+
+MOST_REST = 0.25
+_LOOK_SECONDS = 0.005
+
+
+def rest(process: int) -> None:
+    """Wait until a process does nothing any more.
+
+    The threads of a BLAS go on spinning after each product, in case there is another: for a tenth of a second, as measured with
+    OpenBLAS 0.3.31. Who is measured next would share its processors with them.
+    """
+    deadline = time.perf_counter() + MOST_REST
+    before = _scheduled(process)
+    while time.perf_counter() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        now = _scheduled(process)
+        if now and before and now[0] - before[0] < 0.1e9 * _LOOK_SECONDS:
+            return
+        before = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +22,9 @@ SEED = 1
 
 N_ORDERS = 3
 """Different orders of rows; later epochs use them again."""
+
+TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
+"""Relative difference of two losses that rounding in another order may explain."""
 
 GROWN_ROUNDING = 0.02
 """In float32, rounding grows through rectifiers and some thousand steps of Adam: on `deep`, the reference ends 0.7% from itself
@@ -47,9 +50,6 @@ class Problem:
         As for :meth:`fastmlp.MLP.fit`.
     data : callable
         ``data(problem, rows)``: x (rows, features) and y, in the problem's dtype.
-    epochs_per_round : int
-        Epochs timed together, so that a round is long compared with the clock and the scheduler. A constant, rather than measured,
-        so that the final losses of two runs are the same.
     loss_tolerance : float or None
         Relative difference of two final losses that rounding in another order may explain; None for that of the dtype.
     """
@@ -65,12 +65,29 @@ class Problem:
     quick_rows: int
     data: Callable[[Problem, int], tuple[Array, Array]]
     dtype: str = "float32"
-    epochs_per_round: int = 1
     loss_tolerance: float | None = None
 
     def network(self, kind: Callable[..., N], **options: Any) -> N:
         """A network of this problem's shape, with the same initial weights for any kind."""
         return kind(self.sizes, self.activation, self.loss, dtype=self.dtype, random_state=SEED, **options)
+
+    @property
+    def network_name(self) -> str:
+        """Its sizes, in short."""
+        first, *hidden, last = self.sizes
+        inner = [f"{len(hidden)}x{hidden[0]}"] if len(hidden) > 3 and len(set(hidden)) == 1 else map(str, hidden)
+        return "-".join([str(first), *inner, str(last)])
+
+    @property
+    def tolerance(self) -> float:
+        """Relative difference of two losses that rounding in another order may explain."""
+        return self.loss_tolerance or TOLERANCE[self.dtype]
+
+    @property
+    def flop_per_row(self) -> float:
+        """Floating-point operations of the products: forward and gradient of all layers, delta of all but the first."""
+        products = [fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes)]
+        return 2.0 * (3 * sum(products) - products[0])
 
     def steps(self, rows: int) -> int:
         """Steps in an epoch over so many rows."""
@@ -169,6 +186,15 @@ def sklearn_digits(problem: Problem, rows: int) -> tuple[Array, Array]:
     return (pixels[:rows] / 16).astype(problem.dtype), _one_hot(problem, labels[:rows])
 
 
+def sklearn_digits_labels(problem: Problem, rows: int) -> tuple[Array, Array]:
+    """The same digits with class labels, in a random order: the file is sorted by writer."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(SEED).permutation(len(labels))[:rows]
+    return (pixels[order] / 16).astype(problem.dtype), labels[order]
+
+
 def matrix_exponentials(problem: Problem, rows: int) -> tuple[Array, Array]:
     """Random 2 x 2 matrices and their exponentials."""
     from scipy.linalg import expm
@@ -187,12 +213,12 @@ _TABLE = (
     Problem(
         "digits", (64, 15, 10), ("relu", "sigmoid"), "squared_error",
         batch_size=15, optimizer="sgd", learning_rate=0.1,
-        rows=1797, quick_rows=1797, data=sklearn_digits, epochs_per_round=20,
+        rows=1797, quick_rows=1797, data=sklearn_digits,
     ),
     Problem(
         "online", (2, 3, 2), ("leaky_relu", "leaky_relu"), "squared_error",
         batch_size=1, optimizer="sgd", learning_rate=0.01,
-        rows=100_000, quick_rows=5_000, data=teacher_values,
+        rows=20_000, quick_rows=2_000, data=teacher_values,
     ),
     Problem(
         "nielsen", (784, 30, 10), ("sigmoid", "sigmoid"), "squared_error",
@@ -208,7 +234,7 @@ _TABLE = (
     Problem(
         "higgs", (28, 64, 64, 2), ("relu", "relu", "softmax"), "cross_entropy",
         batch_size=256, optimizer="adam", learning_rate=1e-3,
-        rows=500_000, quick_rows=51_200, data=teacher_labels,
+        rows=200_000, quick_rows=51_200, data=teacher_labels,
         loss_tolerance=GROWN_ROUNDING,
     ),
     Problem(
@@ -225,12 +251,12 @@ _TABLE = (
     Problem(
         "float64", (28, 64, 64, 1), ("relu", "relu", "identity"), "squared_error",
         batch_size=256, optimizer="adam", learning_rate=1e-3,
-        rows=500_000, quick_rows=51_200, data=teacher_values, dtype="float64",
+        rows=200_000, quick_rows=51_200, data=teacher_values, dtype="float64",
     ),
     Problem(
         "matexp", (4, 32, 16, 4), ("tanh", "tanh", "identity"), "squared_error",
         batch_size=10_000, optimizer="adam", learning_rate=1e-3,
-        rows=10_000, quick_rows=10_000, data=matrix_exponentials, epochs_per_round=20,
+        rows=10_000, quick_rows=10_000, data=matrix_exponentials,
     ),
 )  # fmt: skip
 

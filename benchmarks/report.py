@@ -1,117 +1,457 @@
-"""Print and write down what was measured."""
+"""Stage three: the figures as text, Markdown and one HTML file. All three show the same chapters; nothing is computed here."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.machine import machine_line
-from benchmarks.peers import BASELINE, PEERS
-from benchmarks.run import Result
+from .analyse import (
+    Comparison,
+    Document,
+    comparisons,
+    losses,
+    marks,
+    predictions,
+    scalings,
+    section,
+    starts,
+    ways,
+)
+from .compare import CONFIDENCE, Change
+from .machine import machine_line
+from .peers import BASELINE, OURS, PEERS
+from .tables import aligned, markdown, number
+
+Rows = list[list[str]]
+
+REPEAT = "pip install 'fastmlp[bench]' && fastmlp bench"
 
 
-def number(value: float | None) -> str:
-    """Three digits that count, never an exponent: columns of them can be compared at a glance."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:.{max(digits, 0)}f}"
+@dataclass(frozen=True)
+class Chapter:
+    """A part of the report.
+
+    Parameters
+    ----------
+    name : str
+        Short, for links and for the name of its pictures.
+    title : str
+    text : list of str
+        Paragraphs.
+    table : list of list of str
+        The first row is the header; empty if there is no table.
+    picture : callable or None
+        ``picture()``: a figure of matplotlib.
+    alternative : str
+        What the picture shows, for those who cannot see it.
+    """
+
+    name: str
+    title: str
+    text: list[str]
+    table: Rows
+    picture: Callable[[], Any] | None = None
+    alternative: str = ""
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
+def headline(found: Sequence[Comparison]) -> Rows:
+    """A row for each problem: microseconds per step of each peer with the number of threads that suits it, and ratios."""
+    peers = list(dict.fromkeys(name for one in found for name in one.rivals))
+    order = [name for name in PEERS if name in peers]
+    header = [
+        "problem",
+        "network",
+        "batch, optimizer",
+        *order,
+        f"{OURS}, 1 thread",
+        OURS,
+        f"{BASELINE} / {OURS}",
+        f"best rival / {OURS}",
+    ]
+    rows = [header]
+    for one in found:
+        unit = one.unit
+        dtype = "" if unit["dtype"] == "float32" else f", {unit['dtype']}"
+        single = one.timings.get(f"{OURS}-1")
+        rival = one.fastest_rival
+        cells = []
+        for name in order:
+            timing = one.rivals.get(name)
+            cells.append(number(timing.median) + ("*" if timing.nearest else "") if timing else "-")
+        ratio = one.ratio(rival)
+        rows.append([
+            one.problem, unit["network"] + dtype, f"{unit['batch_size']}, {unit['optimizer']}", *cells,
+            number(single.median if single else None), number(one.ours.median if one.ours else None),
+            number(one.ratio(one.rivals.get(BASELINE))),
+            "-" if rival is None or ratio is None or rival.peer == BASELINE else f"{number(ratio)} ({rival.peer})",
+        ])  # fmt: skip
+    return rows
+
+
+def spread(found: Sequence[Comparison]) -> Rows:
+    """A row for each problem and contestant: how much the rounds differ, where each ended, and what it did otherwise."""
+    rows = [["problem", "contestant", "min us", "quartile", "median", "quartile", "loss", "waited", "work"]]
+    for one in found:
+        for name, timing in one.timings.items():
+            trains = name in one.training
+            work = "-" if not trains else timing.nearest or ("same" if timing.comparable else "NOT COMPARABLE")
+            rows.append([
+                one.problem, name, *(number(value) for value in timing.quartiles),
+                "-" if timing.loss is None else f"{timing.loss:.6g}",
+                "?" if timing.waiting is None else f"{timing.waiting:.0%}",
+                work + (" (unstable)" if trains and timing.unstable else ""),
+            ])  # fmt: skip
+        rows += [[one.problem, name, *["-"] * 6, "FAILED"] for name in one.failed]
+    return rows
+
+
+def _training(document: Document) -> Chapter | None:
+    found = comparisons(document)
+    if not found:
+        return None
+    from . import pictures
+
+    text = [
+        f"Microseconds per step (gather, shuffle and update included): medians of {document['options']['rounds']} rounds in "
+        "turns, in the "
+        "steady state. Each peer with the number of threads that was fastest, found afterwards; fastmlp has to choose itself.",
+        "A star: the peer cannot do just this and does the nearest thing it can.",
+    ]
+    ratios = [ratio for one in found if (ratio := one.ratio(one.rivals.get(BASELINE))) is not None]
+    rivals = [ratio for one in found if one.fastest_rival and (ratio := one.ratio(one.fastest_rival)) is not None]
+    if ratios:
+        text.insert(0, f"fastmlp is {number(min(ratios))} to {number(max(ratios))} times as fast as the same network in "
+                       "plain NumPy, and "
+                       f"{number(min(rivals))} to {number(max(rivals))} times as fast as the fastest other library on each "
+                        "problem.")  # fmt: skip
+    return Chapter(
+        "training",
+        "Training",
+        text,
+        headline(found),
+        lambda: pictures.training(found),
+        "Microseconds per step of each peer, by problem",
     )
 
 
-def verdict(result: Result) -> str:
-    """Whether all peers that train end at the same loss."""
-    if result.disagreeing:
-        return "DIFFERS: " + ", ".join(result.disagreeing)
-    return "ok" if len(result.losses) > 1 else "-"
-
-
-def waits(result: Result) -> str:
-    """Whose times say little, because threads waited for processors; and for which share of the time."""
-    if all(timing.waiting is None for timing in result.timings.values()):
-        return "?"
-    return ", ".join(f"{name} {share:.0%}" for name, share in result.disturbed.items()) or "-"
-
-
-def warning(results: Sequence[Result]) -> list[str]:
-    """What to make of marked rows."""
-    disturbed = [result.problem.name for result in results if result.disturbed]
-    if not disturbed:
-        return []
-    return [
-        "",
-        f"WARNING: in {', '.join(disturbed)} threads waited for a processor (last column: for which share of the time), because "
-        "other processes used the machine or threads shared a processor. Those times and ratios are not to be relied on.",
+def _same_work(document: Document) -> Chapter | None:
+    found = comparisons(document)
+    if not found:
+        return None
+    text = [
+        "All begin with the same weights and take the same rows in the same order with the same constants. After three "
+        "epochs the loss is "
+        "computed from each peer's parameters, by the same code for all; whoever is elsewhere did not do the same work, and "
+        "does not count.",
+        *marks(document),
     ]
+    return Chapter("work", "Same work, and how sure the times are", text, spread(found))
 
 
-def summary_table(results: Sequence[Result]) -> str:
-    """A row for each problem: medians, ratios and losses."""
-    timings = results[0].timings
-    trained = list(results[0].losses)
-    compared = [name for name in trained if name != BASELINE and BASELINE in timings]
-    header = [
-        "problem", "rows", "batch",
-        *(f"{name} us" for name in timings),
-        *(f"{BASELINE}/{name}" for name in compared),
-        "first loss", *(f"{name} loss" for name in trained), "losses", "waited",
+def _quality(document: Document) -> Chapter | None:
+    goals = section(document, "quality")
+    if not goals:
+        return None
+    from . import pictures
+
+    rows = [["goal", "peer", "epochs", "training s", "import, compilation s", "together s", "reached"]]
+    text = []
+    for goal in goals:
+        text.append(
+            f"{goal['goal']}: {goal['network']}, {goal['rows']:,} rows, of which {goal['held_out']:.0%} are held out, batch "
+            f"{goal['batch_size']}, {goal['optimizer']}; training ends after the first epoch with {goal['metric']} "
+            f"{'of at least' if goal['metric'] == 'accuracy' else 'of at most'} {goal['target']:g} on the held-out rows."
+        )
+        for way in sorted(ways(goal), key=lambda way: (not way.reached, way.ready + way.training)):
+            values = [value for _, value in way.points]
+            best = max(values) if goal["metric"] == "accuracy" else min(values)
+            rows.append([
+                goal["goal"], way.peer + ("*" if way.nearest else ""), str(way.epochs), number(way.training), number(way.ready),
+                number(way.ready + way.training), "yes" if way.reached else f"no: {best:.4g}",
+            ])  # fmt: skip
+    text.append(
+        "The second column of seconds is what comes before training runs at its own pace: import of the library, compilation or "
+        "loading of kernels. A star: not the same network (LightGBM grows trees, ten for an epoch)."
+    )
+    return Chapter(
+        "quality", "Time to quality", text, rows, lambda: pictures.quality(goals), "Quality on held-out rows over seconds"
+    )
+
+
+def _inference(document: Document) -> Chapter | None:
+    units = section(document, "inference")
+    if not units:
+        return None
+    from . import pictures
+
+    rows = [["network", "contestant", "one row us", "p99 us", f"{units[0]['rows']} rows us", "million rows/s", "outputs"]]
+    for unit in units:
+        for one in predictions(unit):
+            same = "-" if not one.trains else "same" if one.comparable else "not comparable"
+            rate = unit["rows"] / one.many if one.trains else None
+            rows.append([
+                unit["network"], one.name, number(one.median), number(one.p99), number(one.many), number(rate), same,
+            ])  # fmt: skip
+    text = [
+        f"One row: median and 99th percentile of {units[0]['calls']:,} calls, from NumPy to NumPy. Outputs are compared with "
+        "the reference's."
+    ]
+    return Chapter("inference", "Inference", text, rows, lambda: pictures.inference(units), "Microseconds of a prediction, by peer")
+
+
+def _cold(document: Document) -> Chapter | None:
+    found = starts(document)
+    if not found:
+        return None
+    from . import pictures
+
+    rows = [["peer", "import s", "first fit, empty cache s", "first fit, full cache s", "steady epoch ms", "peak memory MiB"]]
+    rows += [
+        [one.peer, number(one.import_), number(one.first_cold), number(one.first_warm), number(1e3 * one.epoch),
+         number(one.peak / 2**20 if one.peak else None)]
+        for one in found
     ]  # fmt: skip
+    text = [
+        "Four times that are never mixed, each in a process of its own, for an epoch of higgs (10,000 rows): importing the "
+        "library, the first epoch with "
+        "an empty cache of compiled kernels, the first with a full one, and an epoch of the steady state. Memory is the most "
+        "that the "
+        "process has had, as the system counts it; null shows what Python, NumPy and the data take."
+    ]
+    return Chapter(
+        "cold", "Cold start and memory", text, rows, lambda: pictures.cold(found), "Seconds until the first fit, and memory"
+    )
+
+
+def _kernels(document: Document) -> Chapter | None:
+    units = section(document, "kernels")
+    if not units:
+        return None
+    from . import pictures
+
+    names = list(dict.fromkeys(name for unit in units for name in unit["parts"]))
+    rows = [["problem", "tile GFLOP/s", "us, 1 thread", "of the tile", "us", "of all tiles", *names, "rest"]]
+    for unit in units:
+        flop, tile = unit["flop_per_step"], unit["tile"]
+        shares = [unit["parts"][name] / unit["one_thread"] for name in names] if unit["parts"] else []
+        rows.append([
+            unit["problem"], number(tile / 1e9), number(1e6 * unit["one_thread"]), f"{flop / unit['one_thread'] / tile:.0%}",
+            number(1e6 * unit["chosen"]), f"{flop / unit['chosen'] / tile / unit['cores']:.0%}",
+            *([f"{share:.0%}" for share in shares] or ["-"] * len(names)), f"{1 - sum(shares):.0%}" if shares else "-",
+        ])  # fmt: skip
+    text = [
+        "How near a step comes to the rate at which the register tile multiplies when all is in the first-level cache, on "
+        "one core and on "
+        "all; and where a step's time on one core goes. Parts are measured on data that is in the cache: the rest is what "
+        "waits for memory "
+        "in a real training, and what is between the parts."
+    ]
+    return Chapter(
+        "kernels", "Roofline and kernels", text, rows, lambda: pictures.kernels(units), "Shares of a step's kernels, by problem"
+    )
+
+
+def _scaling(document: Document) -> Chapter | None:
+    found = scalings(document)
+    if not found:
+        return None
+    from . import pictures
+
+    peers = [name for name in PEERS if any(curve.peer == name for one in found for curve in one.curves)]
+    rows = [["axis", "value", *(f"{name} us" for name in peers), "tile's floor us"]]
+    for one in found:
+        by_peer = {curve.peer: dict(curve.points) for curve in one.curves}
+        for value, floor in one.floor:
+            rows.append([one.axis, f"{value:,}", *(number(by_peer.get(name, {}).get(value)) for name in peers), number(floor)])
+    text = [
+        "Microseconds of a step, or of an epoch where rows grow, with all threads. The floor is the time that the register "
+        "tile would take "
+        "for the products on all cores: the roof of the roofline."
+    ]
+    return Chapter(
+        "scaling", "Scaling", text, rows, lambda: pictures.scaling(found), "Time over rows, width, batch, depth and threads"
+    )
+
+
+def _lost(document: Document) -> Chapter | None:
+    if OURS not in document["options"]["peers"]:
+        return None
+    found = losses(document)
+    rows = [["where", "peer", OURS, "peer's", "unit", f"peer / {OURS}"]]
+    rows += [[one.where, one.peer, number(one.ours), number(one.theirs), one.unit, number(one.ratio)] for one in found]
+    text = [
+        "Every figure of this report that a peer has better than fastmlp, or within 10%, the worst first. Below 1 the peer "
+        "is ahead."
+    ]
+    if not found:
+        text.append("In this run there is none.")
+    return Chapter("lost", "Where we lose", text, rows if found else [])
+
+
+def _peers(document: Document) -> Chapter:
+    rows = [["peer", "what it is", "what was done for it to be at its best"]]
+    rows += [[name, PEERS[name].description, PEERS[name].tuned] for name in document["options"]["peers"] if name in PEERS]
+    text = [
+        f"Left out: {name}, because {', '.join(packages)} {'is' if len(packages) == 1 else 'are'} not installed (pip install "
+        "'fastmlp[bench]')."
+        for name, packages in document["missing"].items()
+    ]
+    return Chapter("peers", "Who took part", text, rows)
+
+
+def _machine(document: Document) -> Chapter:
+    about = document["machine"]
+    library = about["blas"]
+    moments = [moment for unit in document["units"].values() for moment in unit["conditions"]]
+    loads = [moment["load"] for moment in moments if moment["load"] is not None]
+    clocks = [moment["megahertz"] for moment in moments if moment["megahertz"] is not None]
+    tiles = [moment["tile"]["float32"] / 1e9 for moment in moments]
+
+    def span(values: list[float]) -> str:
+        return f"{number(min(values))} to {number(max(values))}" if values else "unknown"
+
+    rows = [["what", "value"]]
+    rows += [
+        ["processor", f"{about['cpu']} ({about['architecture']}), {about['cores']} cores"],
+        ["features", ", ".join(about["features"])],
+        ["caches", ", ".join(f"{name} {size}" for name, size in about["caches"].items()) or "unknown"],
+        ["memory", f"{about['memory_bytes'] / 2**30:.0f} GiB" if about["memory_bytes"] else "unknown"],
+        ["governor", about["governor"] or "unknown"],
+        ["system", f"{about['system']}, {about['release']}"],
+        ["Python", about["python"]],
+        ["BLAS of NumPy", f"{library['name']} {library['version']}, {library['threads'] or '?'} threads"],
+        ["libraries", ", ".join(f"{name} {version}" for name, version in about["versions"].items())],
+        ["commit", about["commit"] or "unknown"],
+        ["measured", f"{document['began']} to {document['ended'] or 'interrupted'}"],
+        ["load average", span(loads)],
+        ["clock, MHz", span(clocks)],
+        ["register tile, one core, GFLOP/s", span(tiles)],
+    ]
+    return Chapter("machine", "The machine", [], rows)
+
+
+def _repeat(document: Document) -> Chapter:
+    options = document["options"]
+    text = [
+        f"{REPEAT} --json mine.json --html mine.html",
+        f"This report: problems {', '.join(options['problems'])}; threads {', '.join(map(str, options['threads']))}; "
+        f"{options['rounds']} rounds{'; --quick' if options['quick'] else ''}. Each contestant has a process of its own, "
+        "bound to as many "
+        "processors as it has threads; the contestants take turns round by round; what comes before the third epoch is not timed.",
+        "To see what has changed since: --compare old.json.",
+    ]
+    return Chapter("repeat", "How to repeat this", text, [])
+
+
+def chapters(document: Document) -> list[Chapter]:
+    """All that there is to say of what has been measured."""
+    makers = (
+        _training, _lost, _quality, _scaling, _inference, _cold, _kernels, _same_work, _peers, _machine, _repeat,
+    )  # fmt: skip
+    return [chapter for make in makers if (chapter := make(document)) is not None]
+
+
+def text_report(document: Document) -> str:
+    """For a terminal."""
+    parts = [machine_line(document["machine"])]
+    for chapter in chapters(document):
+        if chapter.name in ("peers", "machine", "repeat"):
+            parts += chapter.text if chapter.name == "peers" else []
+            continue
+        parts += ["", f"== {chapter.title} ==", *chapter.text]
+        if chapter.table:
+            parts += ["", aligned(chapter.table)]
+    return "\n".join(parts)
+
+
+def markdown_report(document: Document) -> str:
+    """For GitHub and the like; without pictures, which would be files of their own."""
+    parts = ["# fastmlp: benchmark report", "", machine_line(document["machine"])]
+    for chapter in chapters(document):
+        parts += ["", f"## {chapter.title}"]
+        for paragraph in chapter.text:
+            parts += ["", f"    {paragraph}" if paragraph.startswith("pip ") else paragraph]
+        if chapter.table:
+            parts += ["", markdown(chapter.table)]
+    return "\n".join(parts) + "\n"
+
+
+def html_report(document: Document) -> str:
+    """One file with everything in it."""
+    import jinja2
+
+    from .pictures import svg
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    shown = chapters(document)
+    drawn = {chapter.name: svg(chapter.picture(), chapter.name) for chapter in shown if chapter.picture}
+    return environment.get_template("template.html").render(
+        chapters=shown,
+        pictures=drawn,
+        machine=machine_line(document["machine"]),
+        options=document["options"],
+        began=document["began"],
+    )
+
+
+def readme_table(document: Document) -> str:
+    """The short table of the README."""
     rows = [
         [
-            result.problem.name, str(result.rows), str(result.problem.batch_size),
-            *(number(timing.median) for timing in result.timings.values()),
-            *(number(result.ratio(name)) for name in compared),
-            f"{result.initial_loss:.5g}", *(f"{result.losses[name]:.5g}" for name in trained), verdict(result), waits(result),
+            "problem",
+            "network",
+            "batch, optimizer",
+            "NumPy",
+            "fastest other library",
+            "fastmlp, 1 thread",
+            "fastmlp",
+            "NumPy / fastmlp",
+            "other / fastmlp",
         ]
-        for result in results
-    ]  # fmt: skip
-    return aligned([header, *rows])
+    ]
+    for one in comparisons(document):
+        unit = one.unit
+        rival, baseline, single = one.fastest_rival, one.rivals.get(BASELINE), one.timings.get(f"{OURS}-1")
+        rows.append([
+            one.problem, unit["network"] + ("" if unit["dtype"] == "float32" else f", {unit['dtype']}"),
+            f"{unit['batch_size']}, {unit['optimizer']}", number(baseline.median if baseline else None),
+            f"{number(rival.median)} ({rival.peer})" if rival else "-", number(single.median if single else None),
+            number(one.ours.median if one.ours else None), number(one.ratio(baseline)), number(one.ratio(rival)),
+        ])  # fmt: skip
+    return f"{machine_line(document['machine'])}. Microseconds per step.\n\n{markdown(rows)}"
 
 
-def spread_table(results: Sequence[Result]) -> str:
-    """A row for each problem and peer: how much the rounds differ."""
-    rows = [["problem", "peer", "min us", "quartile", "median", "quartile"]]
-    for result in results:
-        for name, timing in result.timings.items():
-            steps = timing.microseconds_per_step()
-            rows.append([result.problem.name, name, *(number(steps[key]) for key in ("min", "q1", "median", "q3"))])
-    return aligned(rows)
+README_MARKS = ("<!-- speed -->\n", "\n<!-- /speed -->")
 
 
-def text_report(results: Sequence[Result], rounds: int, about: dict[str, Any]) -> str:
-    """All that is printed."""
-    peers = "\n".join(f"  {name}: {PEERS[name].description}" for name in results[0].timings)
-    return "\n".join(
+def with_table(readme: str, table: str) -> str:
+    """The README with another table between its marks."""
+    before, _, rest = readme.partition(README_MARKS[0])
+    _, end, after = rest.partition(README_MARKS[1])
+    if not end:
+        raise ValueError(
+            f"There is no place for a table: the file must hold {README_MARKS[0].strip()} and {README_MARKS[1].strip()}."
+        )
+    return f"{before}{README_MARKS[0]}{table}{end}{after}"
+
+
+def comparison_report(changes: Sequence[Change]) -> str:
+    """What ``--compare`` prints."""
+    rows = [["problem", "contestant", "before us", "after us", "cost after / before", f"{CONFIDENCE:.0%} interval", "verdict"]]
+    rows += [
         [
-            machine_line(about),
-            f"Microseconds per step, medians of {rounds} rounds; set-up and compilation are not in them. Peers:",
-            peers,
-            "",
-            summary_table(results),
-            "",
-            spread_table(results),
-            *warning(results),
+            one.where,
+            one.name,
+            number(one.before),
+            number(one.after),
+            f"{one.ratio:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            one.verdict,
         ]
-    )
-
-
-def write_json(path: Path, results: Sequence[Result], rounds: int, quick: bool, about: dict[str, Any]) -> None:
-    """All raw timings, with what they were measured on."""
-    content = {
-        "machine": about,
-        "rounds": rounds,
-        "quick": quick,
-        "results": [result.as_dict() for result in results],
-    }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+        for one in changes
+    ]
+    return aligned(rows)

@@ -1,181 +1,160 @@
-"""Measure peers on a problem, turn by turn, and compare where they end."""
+"""Stage one: measure, and keep what is measured in a JSON file as it comes."""
 
 from __future__ import annotations
 
-import math
+import json
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import BASELINE
-from benchmarks.peers.peer import Peer, Training
-from benchmarks.problems import Problem, Task, make_task
-from fastmlp import ReferenceMLP
+from .lab import Tile
+from .machine import load, machine, megahertz
+from .peers import PEERS, contestants
+from .problems import PROBLEMS
+from .sections import cold, inference, kernels, quality, scaling, training
+from .sections.unit import Size, Unit
 
-Array = np.ndarray[Any, np.dtype[Any]]
+FORMAT = 1
+"""Of the JSON. A file of another one is refused."""
 
-WARM_UP_EPOCHS = 2
-"""The first compiles; the second is for what adapts to measured speed, which was wrong while compiling."""
+SECTIONS = ("training", "quality", "inference", "cold", "kernels", "scaling")
+"""In the order in which they are measured."""
 
-PAUSE = 0.1
-"""Seconds. The threads of a BLAS go on spinning for some 25 ms after each product, in case there is another; a peer that comes
-next would share its processors with them."""
-
-JUDGED_ROWS = 10_000
-"""Rows from which the final losses are computed; any difference of the parameters shows in them."""
-
-TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
-"""Relative difference of two final losses that rounding in another order may explain."""
-
-
-MOST_WAITING = 0.1
-"""Share of a round that threads may wait for a processor before the time is marked. Threads that wait for each other suffer out of
-all proportion: with one of two processors taken, a BLAS with two threads was seen to need a hundred times as long, and just as long
-in every round, so that the spread of the rounds does not show it."""
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What one peer took, and where it ended.
+class Options:
+    """What is to be measured.
 
     Parameters
     ----------
-    seconds : tuple of float
-        Of each round.
-    steps_per_round : int
-    final_loss : float or None
-        None for a peer that does not train.
-    waited : tuple of (float or None)
-        Of each round, the seconds that threads waited for a processor; None where the system does not count them.
+    quick : bool
+    problems, peers, sections : list of str
+    threads : list of (int or None)
+    rounds : int
     """
 
-    seconds: tuple[float, ...]
-    steps_per_round: int
-    final_loss: float | None
-    waited: tuple[float | None, ...] = ()
+    quick: bool
+    problems: list[str]
+    peers: list[str]
+    sections: list[str]
+    threads: list[int | None]
+    rounds: int
 
     @property
-    def waiting(self) -> float | None:
-        """Share of the time spent waiting for a processor, the median over the rounds."""
-        shares = [waited / seconds for waited, seconds in zip(self.waited, self.seconds, strict=False) if waited is not None]
-        return float(np.median(shares)) if shares else None
+    def size(self) -> Size:
+        """How much of it."""
+        return Size(self.quick, self.rounds, 0.06 if self.quick else 0.2)
 
-    def microseconds_per_step(self) -> dict[str, float]:
-        """Median, minimum and quartiles over the rounds."""
-        steps = np.array(self.seconds) * 1e6 / self.steps_per_round
-        low, q1, median, q3 = np.percentile(steps, [0, 25, 50, 75]).tolist()
-        return {"median": median, "min": low, "q1": q1, "q3": q3}
-
-    @property
-    def median(self) -> float:
-        """Microseconds per step."""
-        return self.microseconds_per_step()["median"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """All peers on one problem."""
-
-    problem: Problem
-    rows: int
-    initial_loss: float
-    timings: dict[str, Timing]
-
-    @property
-    def disturbed(self) -> dict[str, float]:
-        """Peers that waited for processors so long that their times say little, and for which share of the time."""
-        shares = {name: timing.waiting for name, timing in self.timings.items() if name in self.losses}
-        return {name: share for name, share in shares.items() if share is not None and share > MOST_WAITING}
-
-    @property
-    def losses(self) -> dict[str, float]:
-        """Final losses of the peers that train."""
-        return {name: timing.final_loss for name, timing in self.timings.items() if timing.final_loss is not None}
-
-    @property
-    def disagreeing(self) -> list[str]:
-        """Peers that end elsewhere than the baseline (the first, if there is none), or at no finite number."""
-        losses = self.losses
-        expected = losses.get(BASELINE, next(iter(losses.values()), 0.0))
-        tolerance = self.problem.loss_tolerance or TOLERANCE[self.problem.dtype]
-        return [
-            name for name, loss in losses.items() if not (math.isfinite(loss) and math.isclose(loss, expected, rel_tol=tolerance))
-        ]
-
-    def ratio(self, name: str) -> float | None:
-        """How many times as fast as the baseline; of medians, which one slow round does not move."""
-        if BASELINE not in self.timings or name == BASELINE or name not in self.losses:
-            return None
-        return self.timings[BASELINE].median / self.timings[name].median
+    def units(self) -> list[Unit]:
+        """All that is measured, in order."""
+        peers = [PEERS[name] for name in self.peers]
+        everyone = contestants(peers, self.threads)
+        problems = [PROBLEMS[name] for name in self.problems]
+        size = self.size
+        of_section: dict[str, Callable[[], list[Unit]]] = {
+            "training": lambda: training.units(problems, everyone, size),
+            "quality": lambda: quality.units(contestants(peers, [None]), size),
+            "inference": lambda: inference.units(problems, everyone, size),
+            "cold": lambda: cold.units(everyone, size),
+            "kernels": lambda: kernels.units(problems, size),
+            "scaling": lambda: scaling.units(peers, size),
+        }
+        return [unit for name in SECTIONS if name in self.sections for unit in of_section[name]()]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        problem = self.problem
         return {
-            "problem": problem.name,
-            "sizes": list(problem.sizes),
-            "dtype": problem.dtype,
-            "optimizer": problem.optimizer,
-            "batch_size": problem.batch_size,
-            "rows": self.rows,
-            "steps_per_epoch": problem.steps(self.rows),
-            "epochs_per_round": problem.epochs_per_round,
-            "initial_loss": self.initial_loss,
-            "disagreeing": self.disagreeing,
-            "disturbed": self.disturbed,
-            "peers": {
-                name: {
-                    "seconds": list(timing.seconds),
-                    "seconds_waited": list(timing.waited),
-                    "microseconds_per_step": timing.microseconds_per_step(),
-                    "ratio": self.ratio(name),
-                    "final_loss": timing.final_loss,
-                }
-                for name, timing in self.timings.items()
-            },
-        }
+            "quick": self.quick, "problems": self.problems, "peers": self.peers, "sections": self.sections,
+            "threads": ["all" if count is None else count for count in self.threads], "rounds": self.rounds,
+        }  # fmt: skip
 
 
-def judged_loss(task: Task, theta: Array) -> float:
-    """Mean loss at given parameters, by the reference whoever found them."""
-    judge = task.problem.network(ReferenceMLP)
-    judge.theta = theta
-    return judge.eval_loss(task.x[:JUDGED_ROWS], task.y[:JUDGED_ROWS])
+class UnreadableError(ValueError):
+    """A file is not what this module writes."""
 
 
-def measure(trainings: dict[str, Training], epochs: int, rounds: int) -> dict[str, list[tuple[float, float | None]]]:
-    """What each training's ``timed`` says of each round.
+def read(path: Path) -> Document:
+    """A document from a file."""
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
+    except json.JSONDecodeError as error:
+        raise UnreadableError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(document, dict) or not isinstance(document.get("units"), dict) or "machine" not in document:
+        raise UnreadableError(f"{path} does not hold measurements of `python -m benchmarks`; give another file.")
+    if document.get("format") != FORMAT:
+        raise UnreadableError(f"{path} has format {document.get('format')!r}; this version reads format {FORMAT}. Measure again.")
+    return document
 
-    The peers take turns: what slows the machine down for a while slows all of them.
+
+def write(path: Path, document: Document) -> None:
+    """Aside, then renamed: whoever reads the file finds a whole one."""
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(document, file, indent=1, allow_nan=True)
+            file.write("\n")
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def begin(options: Options, path: Path) -> Document:
+    """A new document, or an interrupted one of the same machine, commit and options, to go on with."""
+    about = machine()
+    if path.exists() and path.stat().st_size:
+        before = read(path)
+        same = before["options"] == options.as_dict() and before["machine"] == about
+        if same and not before["complete"]:
+            print(f"Going on with {path}, which was interrupted after {len(before['units'])} measurements.", file=sys.stderr)
+            return before
+    missing = {name: peer.missing for name, peer in PEERS.items() if peer.missing}
+    return {
+        "format": FORMAT, "began": _now(), "ended": None, "complete": False, "options": options.as_dict(),
+        "machine": about, "missing": missing, "units": {},
+    }  # fmt: skip
+
+
+def conditions() -> dict[str, Any]:
+    """What the machine is like at this moment; the tile says how fast one core computes now."""
+    tiles = {dtype: Tile(np.dtype(dtype)).flop_per_second() for dtype in ("float32", "float64")}
+    return {"load": load(), "megahertz": megahertz(), "tile": tiles}
+
+
+def measure(options: Options, path: Path, progress: Callable[[Sequence[Unit]], Any]) -> Document:
+    """Measure all that is not in the file yet; the file is complete after each unit.
+
+    ``progress(units)`` iterates over units and shows how far it is.
     """
-    measured: dict[str, list[tuple[float, float | None]]] = {name: [] for name in trainings}
-    for _ in range(rounds):
-        for name, training in trainings.items():
-            time.sleep(PAUSE)
-            measured[name].append(training.timed(epochs))
-    return measured
-
-
-def run_problem(problem: Problem, peers: Sequence[Peer], *, rows: int, rounds: int) -> Result:
-    """Prepare, warm up and measure the peers on one problem."""
-    task = make_task(problem, rows)
-    with ExitStack() as resources:
-        trainings = {peer.name: resources.enter_context(closing(peer.prepare(task))) for peer in peers}
-        for training in trainings.values():
-            for _ in range(WARM_UP_EPOCHS):
-                training.epoch()
-        measured = measure(trainings, problem.epochs_per_round, rounds)
-        losses = {
-            peer.name: judged_loss(task, trainings[peer.name].theta()) if peer.trains and not peer.nearest(problem) else None
-            for peer in peers
-        }
-    steps = problem.epochs_per_round * task.steps
-    timings = {}
-    for name, rounds_of_peer in measured.items():
-        seconds, waited = zip(*rounds_of_peer, strict=True)
-        timings[name] = Timing(seconds, steps, losses[name], waited)
-    return Result(problem, task.rows, judged_loss(task, task.theta), timings)
+    document = begin(options, path)
+    units = [unit for unit in options.units() if unit.name not in document["units"]]
+    write(path, document)
+    conditions()  # compiles the tile
+    for unit in progress(units):
+        before = conditions()
+        began = time.perf_counter()
+        measured = unit.measure()
+        measured["took"] = time.perf_counter() - began
+        measured["conditions"] = [before, conditions()]
+        document["units"][unit.name] = measured
+        write(path, document)
+    document["complete"], document["ended"] = True, _now()
+    write(path, document)
+    return document

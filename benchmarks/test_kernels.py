@@ -19,16 +19,24 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.lab import PARTS, Tile, _repeat_tile, step_of
-from benchmarks.peers import PEERS
-from benchmarks.problems import PROBLEMS, SEED, make_task
-from benchmarks.run import TOLERANCE, judged_loss
 from fastmlp import MLP, OPTIMIZERS, ReferenceMLP
+
+from .lab import PARTS, Tile, _repeat_tile, step_of
+from .peers import PEERS
+from .peers.peer import Training
+from .problems import PROBLEMS, SEED, TOLERANCE, Task, make_task
+from .sections.training import judged_loss
 
 ROOT = Path(__file__).parent.parent
 
 ROWS = 300
 """Enough for several steps of most problems; a step of the widest takes NumPy a tenth of a second."""
+
+
+def training_of(name: str, task: Task) -> Training:
+    prepare = PEERS[name].prepare
+    assert prepare is not None
+    return prepare(task, None)
 
 
 def measure(benchmark: BenchmarkFixture, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -40,7 +48,7 @@ def test_epoch(benchmark: BenchmarkFixture, name: str) -> None:
     problem = PROBLEMS[name]
     task = make_task(problem, ROWS)
     epochs = 0
-    with closing(PEERS["fastmlp"].prepare(task)) as ours, closing(PEERS["reference"].prepare(task)) as theirs:
+    with closing(training_of("fastmlp", task)) as ours, closing(training_of("reference", task)) as theirs:
 
         def epoch() -> None:
             nonlocal epochs
@@ -88,9 +96,9 @@ def test_optimizer(benchmark: BenchmarkFixture, optimizer: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits", "deep", "wide", "matexp"])
 def test_the_parts_together_are_a_step(name: str) -> None:
-    problem = replace(PROBLEMS[name], epochs_per_round=1)
+    problem = PROBLEMS[name]
     task = make_task(problem, min(problem.batch_size, ROWS) if name != "matexp" else problem.rows)
-    with closing(PEERS["fastmlp"].prepare(task)) as training, step_of(task) as step:
+    with closing(training_of("fastmlp", task)) as training, step_of(task) as step:
         training.epoch()
         np.testing.assert_array_equal(step.network.theta, training.theta())
 

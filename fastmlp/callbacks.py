@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from fastmlp.validation import check_count, check_real
 
 if TYPE_CHECKING:
     from fastmlp.network import Network
+    from fastmlp.training_state import TrainingState
 
 
 @dataclass
@@ -26,21 +27,27 @@ class Run:
         Samples in an epoch, and epochs in the training.
     epoch : int
         Number of the current epoch, from 1.
+    epochs_done : int
+        Epochs that have ended: one less than ``epoch`` in the middle of one.
     rows_done : int
         Samples of the current epoch that have been trained on.
     loss : float
         Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended.
     stop : bool
         Set it to end the training after this epoch.
+    state : callable or None
+        ``state()``: all that is needed to go on from here, between two epochs; None where that cannot be given.
     """
 
     network: Network
     rows: int
     epochs: int
     epoch: int = 0
+    epochs_done: int = 0
     rows_done: int = 0
     loss: float = math.nan
     stop: bool = False
+    state: Callable[[], TrainingState] | None = None
 
 
 class Callback:
@@ -141,14 +148,16 @@ class EarlyStopping(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         self.best_loss, self._waited = math.inf, 0
+        for loss in run.network.loss_curve_:  # of a training that goes on
+            self._look_at(loss)
 
     def on_epoch_end(self, run: Run) -> None:
-        if run.loss < self.best_loss - self.tolerance:
-            self._waited = 0
-        else:
-            self._waited += 1
-        self.best_loss = min(self.best_loss, run.loss)
+        self._look_at(run.loss)
         run.stop = run.stop or self._waited >= self.patience
+
+    def _look_at(self, loss: float) -> None:
+        self._waited = 0 if loss < self.best_loss - self.tolerance else self._waited + 1
+        self.best_loss = min(self.best_loss, loss)
 
 
 class History(Callback):
@@ -196,7 +205,11 @@ class TimeLimit(Callback):
 
 
 class Checkpoint(Callback):
-    """Writes the network to a ``.safetensors`` file after every few epochs, and at the end.
+    """Writes the network to a ``.safetensors`` file after every few epochs, and after the last.
+
+    In a training by ``MLP.fit`` the file also has the optimizer's state, the random state and the history: ``fit(resume=path)``
+    goes on from there, to the same bits as if it had never stopped. It is written beside its place and renamed, so that there is a
+    whole one whenever the process ends. It is a model, too: :func:`fastmlp.io.load` reads it.
 
     Parameters
     ----------
@@ -223,11 +236,12 @@ class Checkpoint(Callback):
             self._write(run)
 
     def on_train_end(self, run: Run) -> None:
-        if run.epoch != self._written:
+        # Not in the middle of an epoch, from where nobody could go on.
+        if run.epoch == run.epochs_done != self._written:
             self._write(run)
 
     def _write(self, run: Run) -> None:
         from fastmlp.io.safetensors import save
 
-        save(run.network, self._path.replace("{epoch}", str(run.epoch)))
+        save(run.network, self._path.replace("{epoch}", str(run.epoch)), training=run.state() if run.state else None)
         self._written = run.epoch

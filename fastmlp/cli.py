@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import json as json_format
+import os
 import platform
+import re
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from fastmlp.data.model import Plan, Split, TableModel
 
 app = typer.Typer(
     help="Multilayer perceptrons that train fast on a CPU.",
@@ -16,25 +28,419 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but the result: no guesses, no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON, for programs.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model that `fastmlp train` has written.")]
+
+
+def _end(message: str, code: int) -> typer.Exit:
+    """Say why, and end the program."""
+    typer.echo(message, err=True)
+    return typer.Exit(code)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Errors of files, tables and options as one sentence each, without a traceback."""
+    from fastmlp.data.files import TableError
+    from fastmlp.exceptions import DivergenceError
+
+    try:
+        yield
+    except (TableError, DivergenceError, ImportError) as error:
+        raise _end(str(error), FAILED) from None
+    except OSError as error:
+        raise _end(f"{error.filename or 'A file'}: {error.strerror or error}.", FAILED) from None
+
+
+def _free(path: Path | None, force: bool, option: str) -> None:
+    """Refuse to replace a file, before any work is done for it."""
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        raise _end(f"{option} must be a file in a folder that exists, got {str(path)!r}.", WRONG_USE)
+    if path.exists() and not force:
+        raise _end(f"{path} is there already; give another name with {option}, or --force to replace it.", WRONG_USE)
+
+
+def _seconds(text: str | None) -> float | None:
+    """60, 60s, 5m or 2h."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or float(found[1]) <= 0:
+        raise _end(f"--max-time must be a time such as 60s, 5m or 2h, got {text!r}.", WRONG_USE)
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """64,64; none for a linear model."""
+    words = [word.strip() for word in text.split(",") if word.strip() and word.strip() != "none"]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise _end(f"--hidden must be widths of layers such as 64,64, or none, got {text!r}.", WRONG_USE)
+    return tuple(map(int, words))
+
+
+SETTINGS = ("learning_rate", "optimizer", "dropout", "weight_decay", "seed")
+
+
+def _set(plan: Plan, settings: list[str]) -> Plan:
+    """The plan with ``--set key=value`` for each of some."""
+    from fastmlp.optimizers import OPTIMIZERS
+
+    for setting in settings:
+        name, is_there, value = setting.partition("=")
+        if not is_there or name not in SETTINGS:
+            raise _end(f"--set must be one of {', '.join(f'{known}=...' for known in SETTINGS)}; got {setting!r}.", WRONG_USE)
+        kind = type(getattr(plan, name))
+        try:
+            plan = dataclasses.replace(plan, **{name: kind(value)})
+        except ValueError:
+            raise _end(f"--set {name} must be a number, got {value!r}.", WRONG_USE) from None
+    try:
+        OPTIMIZERS.find(plan.optimizer, "--set optimizer")
+    except ValueError as error:
+        raise _end(str(error), WRONG_USE) from None
+    if not (plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
+        raise _end("--set: learning_rate must be above 0, dropout from 0 to below 1, weight_decay and seed at least 0.", WRONG_USE)
+    return plan
+
 
 @app.command()
 def train(
-    output: Annotated[Path, typer.Option(help="Folder for the models and the picture.")] = Path("fastmlp-digits"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    file: Annotated[
+        Path | None, typer.Argument(help="A table: CSV, Parquet or IDX. Without one: handwritten digits, as a demo.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict; of IDX the file with the labels.")] = None,
+    task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of the rows that is held out for the report (default: 0.2).")] = None,
+    validate: Annotated[Path | None, typer.Option(help="Another table for the report, instead of a share.")] = None,
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers; none for a linear model.")] = "64,64",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Exactly so many; by early stopping unless given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for each step; guessed from their number.")] = None,
+    max_time: Annotated[str | None, typer.Option(help="No epoch begins after this: 60s, 5m, 2h.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output", help="The model (default: FILE.safetensors); of the demo a folder.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A picture of the training (.png, .svg, .pdf).")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="A checkpoint: written after each epoch, gone on from if it is there.")
+    ] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help=f"key=value, of {', '.join(SETTINGS)}.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    force: Force = False,
 ) -> None:
-    """Train on scikit-learn's digits, beside the same training in plain NumPy."""
+    """Train on a table and say how good the result is; without a table, on scikit-learn's digits, beside plain NumPy."""
+    if file is None:
+        _demo(out or Path("fastmlp-digits"), quiet)
+        return
+    from fastmlp.data.model import Plan
+
+    if target is None:
+        with _sentences():
+            raise _end(f"--target is missing: which column is to be predicted?{_columns_of(file)}", WRONG_USE)
+    if task not in (None, "classification", "regression"):
+        raise _end(f"--task must be classification or regression, got {task!r}.", WRONG_USE)
+    if test is not None and not 0 < test < 1:
+        raise _end(f"--test must be a share between 0 and 1, got {test:g}.", WRONG_USE)
+    if test is not None and validate is not None:
+        raise _end("--test and --validate both say on what to report; give one of them.", WRONG_USE)
+    plan = Plan(target, task, _widths(hidden), epochs, batch_size=batch_size, max_seconds=_seconds(max_time))
+    plan = _set(plan, setting or [])
+    out = out or Path(re.sub(r"\.(csv|tsv|txt|parquet|gz)$", "", file.name) + ".safetensors")
+    _free(out, force, "--out")
+    _free(plot, force, "--plot")
+    with _sentences():
+        _train_on_table(file, plan, 0.2 if test is None else test, validate, out, plot, resume, quiet=quiet or json, json=json)
+
+
+def _columns_of(file: Path) -> str:
+    """For the person who has forgotten to say which."""
+    from fastmlp.data.files import read_batches
+
+    names = next(read_batches(file)).schema.names
+    return f" {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+
+
+def _read(file: Path, target: str) -> tuple[Any, str, bool]:
+    """A table, the name of its target, and whether it is made of pictures; labels may be in a file of their own."""
+    from fastmlp.data.files import TableError, read_idx, read_table
+    from fastmlp.data.preparation import missing_column
+
+    table = read_table(file)
+    labels = Path(target)
+    pictures = table.schema.names[0] == "pixel 0"
+    if pictures and labels.is_file():
+        values = read_idx(labels).reshape(-1)
+        if len(values) != table.num_rows:
+            raise TableError(f"{labels} has {len(values)} labels, but {file} has {table.num_rows} rows.")
+        import pyarrow
+
+        return table.append_column("label", pyarrow.array(values.astype("int64"))), "label", True
+    if target not in table.schema.names:
+        raise TableError(missing_column(target, table.schema.names))
+    return table, target, pictures
+
+
+def _train_on_table(
+    file: Path,
+    plan: Plan,
+    share: float,
+    validate: Path | None,
+    out: Path,
+    plot: Path | None,
+    resume: Path | None,
+    *,
+    quiet: bool,
+    json: bool,
+) -> None:
+    from fastmlp.callbacks import Callback, Checkpoint, Progress
+    from fastmlp.data import model as models
+    from fastmlp.data.evaluation import evaluate, figures
+    from fastmlp.data.evaluation import plot as draw
+
+    began = time.perf_counter()
+    table, target, pictures = _read(file, plan.target)
+    plan = dataclasses.replace(plan, target=target)
+    if validate is None:
+        table, tested = models.split_table(table, share, plan.seed)
+    else:
+        tested = _read(validate, plan.target)[0]
+    model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=pictures)
+    if not quiet:
+        _say_guesses(file, model, plan, rows, held_out, tested.num_rows, batch_size)
+    callbacks: list[Callback] = [Progress(file.name)] if not quiet and sys.stderr.isatty() else []
+    if resume is not None:
+        callbacks.append(Checkpoint(resume))
+    interrupted = False
+    try:
+        models.learn(model, rows, held_out, batch_size, plan, callbacks, resume if resume is not None and resume.exists() else None)
+    except KeyboardInterrupt:
+        if not model.history["validation_loss"]:
+            raise _end("Interrupted before the end of the first epoch: there is nothing to keep.", INTERRUPTED) from None
+        interrupted = True
+    except ValueError as error:  # of a checkpoint that is another training's
+        raise _end(str(error), FAILED) from None
+    model.save(out)
+    result = evaluate(model, tested)
+    if plot is not None:
+        draw(model, result, str(plot), plan.learning_rate)
+    seconds = time.perf_counter() - began
+    if json:
+        best = min(model.history["validation_loss"])
+        typer.echo(json_format.dumps({
+            "model": str(out), "target": target, "task": "regression" if model.classes is None else "classification",
+            "epochs": len(model.history["loss"]), "validation_loss": best, "seconds": seconds, "interrupted": interrupted,
+            "test": result,
+        }))  # fmt: skip
+    else:
+        if not quiet:
+            typer.echo(
+                f"{'Interrupted after' if interrupted else 'Trained for'} {len(model.history['loss'])} epochs, kept the one that "
+                f"was best on the validation rows; {seconds:.1f} s in all."
+            )
+        typer.echo(figures(result, target))
+        typer.echo(f"Written: {out}" + (f", {plot}" if plot else ""))
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _say_guesses(file: Path, model: TableModel, plan: Plan, rows: Split, held_out: Split, tested: int, batch_size: int) -> None:
+    """What has been decided, each with the option that decides otherwise."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastmlp.data.preparation import Number
+
+    preparation = model.preparation
+    numbers = sum(isinstance(feature, Number) for feature in preparation.features)
+    missing = sum(feature.flag for feature in preparation.features)
+    classes = preparation.target.classes
+    if classes is None:
+        what = "regression"
+    else:
+        shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+        what = f"classification: {len(classes)} classes ({shown})"
+    columns = f"{numbers} of numbers, {len(preparation.features) - numbers} of categories, {missing} with missing values"
+    lines = [
+        ("target", f"{preparation.target.name}, {what}", "--target, --task"),
+        ("columns", f"{columns}; {preparation.width} inputs", ""),
+        *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
+        ("rows", f"{len(rows.x):,} to train, {len(held_out.x):,} to validate, {tested:,} to test", "--test, --validate"),
+        ("network", "-".join(map(str, model.network.sizes)), "--hidden"),
+        ("training", f"{plan.optimizer}, rate {plan.learning_rate:g}, batches of {batch_size}", "--batch-size, --set"),
+        ("epochs", str(plan.epochs) if plan.epochs else "until the validation rows improve no more", "--epochs, --max-time"),
+    ]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value, option in lines:
+        table.add_row(name, value, f"[dim]{option}[/dim]")
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 110, highlight=False)
+    console.print(f"[bold]{file}[/bold]")
+    console.print(table)
+
+
+def _demo(output: Path, quiet: bool) -> None:
     from fastmlp.demo import demonstrate
 
     if output.exists() and not output.is_dir():
-        typer.echo(f"--output must be a folder, but {output} is a file; give another name.", err=True)
-        raise typer.Exit(2)
+        raise _end(f"--output must be a folder, but {output} is a file; give another name.", WRONG_USE)
     try:
         agreed = demonstrate(output, typer.echo, progress=not quiet and sys.stderr.isatty())
     except OSError as error:
-        typer.echo(f"Could not write to {output}: {error.strerror}.", err=True)
-        raise typer.Exit(1) from None
+        raise _end(f"Could not write to {output}: {error.strerror}.", FAILED) from None
     if not agreed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def predict(
+    model: ModelFile,
+    file: Annotated[Path, typer.Argument(help="A table with the columns that the model was trained on.")],
+    proba: Annotated[bool, typer.Option("--proba", help="Also the probability of each class.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet file (default: the terminal, as CSV).")] = None,
+    force: Force = False,
+) -> None:
+    """Predict the rows of a table, in constant memory whatever their number."""
+    from fastmlp.data.files import read_batches
+    from fastmlp.data.model import TableModel
+
+    _free(out, force, "--out")
+    with _sentences():
+        loaded = TableModel.load(model)
+        if proba and loaded.classes is None:
+            raise _end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
+        _check_columns(loaded, file)
+        batches = read_batches(file, loaded.preparation.types)
+        _write_predictions(loaded, batches, proba, out)
+
+
+def _check_columns(model: TableModel, file: Path) -> None:
+    """Before Arrow is told the types of columns that may not be there."""
+    from fastmlp.data.files import TableError, header_of, is_csv
+    from fastmlp.data.preparation import missing_column
+
+    if is_csv(file) and (names := header_of(file)) is not None:
+        for name in model.preparation.types:
+            if name not in names:
+                raise TableError(missing_column(name, names))
+
+
+def _write_predictions(model: TableModel, batches: Iterator[Any], proba: bool, out: Path | None) -> None:
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    def predicted(batch: Any) -> Any:
+        outputs = model.outputs(batch)
+        if model.classes is None:
+            return pyarrow.table({model.preparation.target.name: outputs})
+        names = [model.classes[place] for place in outputs.argmax(axis=1)]
+        columns: dict[str, Any] = {model.preparation.target.name: names}
+        if proba:
+            columns |= {f"probability of {name}": outputs[:, place] for place, name in enumerate(model.classes)}
+        return pyarrow.table(columns)
+
+    tables = (predicted(batch) for batch in batches if batch.num_rows)
+    if out is None:
+        header = True
+        for table in tables:
+            sink = pyarrow.BufferOutputStream()
+            pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=header, quoting_style="needed"))
+            typer.echo(sink.getvalue().to_pybytes().decode(), nl=False)
+            header = False
+        return
+    handle, aside = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
+    os.close(handle)
+    rows = 0
+    try:
+        writer: Any = None
+        for table in tables:
+            if writer is None:
+                make: Callable[..., Any] = pyarrow.parquet.ParquetWriter if out.suffix == ".parquet" else pyarrow.csv.CSVWriter
+                writer = make(aside, table.schema)
+            writer.write_table(table)
+            rows += table.num_rows
+        if writer is not None:
+            writer.close()
+        os.chmod(aside, 0o644)
+        os.replace(aside, out)
+    except BaseException:
+        os.unlink(aside)
+        raise
+    typer.echo(f"Written: {out}, {rows:,} rows", err=True)
+
+
+@app.command("evaluate")
+def evaluate_(
+    model: ModelFile,
+    file: Annotated[Path, typer.Argument(help="A table with the columns that the model was trained on, and the target.")],
+    json: Json = False,
+) -> None:
+    """Say how good a model is on a table."""
+    from fastmlp.data.evaluation import evaluate, figures
+    from fastmlp.data.files import read_table
+    from fastmlp.data.model import TableModel
+
+    with _sentences():
+        loaded = TableModel.load(model)
+        _check_columns(loaded, file)
+        result = evaluate(loaded, read_table(file, loaded.preparation.types))
+    if json:
+        typer.echo(json_format.dumps(result))
+        return
+    typer.echo(figures(result, loaded.preparation.target.name))
+    if loaded.classes is not None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("true \\ predicted", *loaded.classes)
+        for name, row in zip(loaded.classes, result["confusion"], strict=True):
+            table.add_row(name, *map(str, row))
+        Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors model.")],
+    file: Annotated[Path, typer.Argument(help="What to write: .onnx, or .py for a file that needs NumPy only.")],
+    force: Force = False,
+) -> None:
+    """Write a model's network in another form."""
+    from fastmlp import io
+
+    writers: dict[str, Callable[[Any, Path], None]] = {".onnx": io.to_onnx, ".py": io.to_numpy_source}
+    if file.suffix not in writers:
+        raise _end(f"The name must end with {' or '.join(writers)}, got {file.name!r}.", WRONG_USE)
+    _free(file, force, "the second argument")
+    with _sentences():
+        try:
+            network = io.load(model)
+        except ValueError as error:
+            raise _end(str(error), FAILED) from None
+        except FileNotFoundError as error:
+            raise _end(str(error), FAILED) from None
+        writers[file.suffix](network, file)
+    typer.echo(
+        f"Written: {file}. It takes the {network.sizes[0]} numbers that a row becomes (`fastmlp info {model}` says which), in "
+        f"{network.dtype}."
+    )
+
+
+_HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_HANDED_ON, add_help_option=False)
+def bench(context: typer.Context) -> None:
+    """Measure how fast this machine trains, beside NumPy and the libraries that are installed; --help for what can be chosen."""
+    try:
+        run = importlib.import_module("fastmlp.benchmarks.__main__")
+    except ModuleNotFoundError:  # in a working tree, they are beside the package
+        run = importlib.import_module("benchmarks.__main__")
+    raise typer.Exit(run.main(context.args, program="fastmlp bench"))
 
 
 @app.command()
@@ -60,8 +466,15 @@ def warmup(
 
 
 @app.command()
-def info() -> None:
-    """What the kernels are compiled for, and where they are kept."""
+def info(
+    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="A model; without one, the machine.")] = None,
+    json: Json = False,
+) -> None:
+    """What is in a model; without one, what the kernels are compiled for, and where they are kept."""
+    if model is not None:
+        with _sentences():
+            _model_info(model, json)
+        return
     import numba
     import numpy as np
 
@@ -80,5 +493,49 @@ def info() -> None:
         "threads available": str(available_threads()),
         "kernel cache": str(cache_directory()),
     }
+    if json:
+        typer.echo(json_format.dumps(rows))
+        return
+    for name, value in rows.items():
+        typer.echo(f"{name:18} {value}")
+
+
+def _model_info(path: Path, json: bool) -> None:
+    from fastmlp.data.files import TableError
+    from fastmlp.data.model import TableModel
+    from fastmlp.data.preparation import Number
+    from fastmlp.io import load
+
+    if not path.is_file():
+        raise TableError(f"There is no file {str(path)!r}.")
+    try:
+        network = load(path)
+    except ValueError as error:
+        raise TableError(str(error)) from None
+    rows = {
+        "network": "-".join(map(str, network.sizes)),
+        "parameters": f"{network.theta.size:,}",
+        "activations": ", ".join(entry.name for entry in network._activations),
+        "loss": network._loss.name,
+        "dtype": network.dtype.name,
+    }
+    try:
+        model = TableModel.load(path)
+    except TableError:
+        model = None
+    if model is not None:
+        target = model.preparation.target
+        rows["target"] = target.name if target.classes is None else f"{target.name}: {', '.join(target.classes)}"
+        rows["epochs"] = str(len(model.history.get("loss", [])))
+        for feature in model.preparation.features:
+            flag = ", and whether it is missing" if feature.flag else ""
+            if isinstance(feature, Number):
+                value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{flag}"
+            else:
+                value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
+            rows[f"  {feature.name}"] = value
+    if json:
+        typer.echo(json_format.dumps(rows))
+        return
     for name, value in rows.items():
         typer.echo(f"{name:18} {value}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from fastmlp.losses import LOSSES, Loss
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.shuffle import Order
+from fastmlp.training_state import TrainingState
 from fastmlp.validation import (
     Data,
     check_activations,
@@ -116,6 +118,16 @@ class ScheduledRates:
 
 class Trainer(ABC):
     """A training in an engine: the data, the optimizer's state and the number of steps made; a context manager."""
+
+    steps: int
+
+    @abstractmethod
+    def state(self) -> list[Array]:
+        """The optimizer's state: flat arrays laid out as ``theta``, copies."""
+
+    @abstractmethod
+    def load_state(self, steps: int, arrays: Sequence[Array]) -> None:
+        """Go on where another training was after ``steps`` steps."""
 
     def __enter__(self) -> Self:
         return self
@@ -450,6 +462,7 @@ class Network(ABC):
         dropout: float | Sequence[float] = 0.0,
         sample_weight: Any = None,
         callbacks: Iterable[Callback] = (),
+        resume: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Train by minibatches.
 
@@ -486,6 +499,10 @@ class Network(ABC):
         sample_weight : array_like (n,), optional
         callbacks : iterable of Callback
             See :mod:`fastmlp.callbacks`.
+        resume : str or path-like, optional
+            A file that :class:`fastmlp.callbacks.Checkpoint` has written in a training with the same data and options, which goes
+            on from there: parameters, optimizer, random numbers and ``loss_curve_`` are those of the file, and the result has the
+            same bits as a training that was never stopped.
 
         Returns
         -------
@@ -496,6 +513,8 @@ class Network(ABC):
         ------
         DivergenceError
             When the loss or a parameter is no longer finite. The parameters are the last that were.
+        FileNotFoundError, ValueError
+            If there is nothing to resume from, or it is from another training; the network is as it was.
         """
         epochs = check_count(epochs, "epochs")
         batch_size = check_count(batch_size, "batch_size")
@@ -514,13 +533,25 @@ class Network(ABC):
 
         batch_size = min(batch_size, data.rows)
         steps = -(-data.rows // batch_size)
+        options = {
+            "rows": data.rows, "batch_size": batch_size, "learning_rate": rate, "shuffle": bool(shuffle),
+            "schedule": plan.name, "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
+            "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
+        }  # fmt: skip
+        before = None if resume is None else self._resume(resume, options)
+        self.loss_curve_ = [] if before is None else list(before.loss_curve)
         run = Run(self, data.rows, epochs)
-        self.loss_curve_ = []
         good = self._buffer.copy()
-        try:
-            listeners.on_train_begin(run)
-            with self._trainer(data, batch_size, recipe) as trainer:
-                for epoch in range(epochs):
+        with self._trainer(data, batch_size, recipe) as trainer:
+            if before is not None:
+                trainer.load_state(before.steps, before.optimizer)
+                run.epoch = run.epochs_done = before.epoch
+            run.state = lambda: TrainingState(
+                run.epoch, trainer.steps, trainer.state(), dict(self._generator.bit_generator.state), self.loss_curve_, options
+            )
+            try:
+                listeners.on_train_begin(run)
+                for epoch in range(run.epoch, epochs):
                     run.epoch, run.rows_done = epoch + 1, 0
                     # The order within a batch means nothing.
                     order = Order(data.rows, self._generator) if shuffle and steps > 1 else None
@@ -531,12 +562,34 @@ class Network(ABC):
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
                         listeners.on_rows(run)
                     self.loss_curve_.append(run.loss)
+                    run.epochs_done = run.epoch
                     listeners.on_epoch_end(run)
                     if run.stop:
                         break
-        finally:
-            listeners.on_train_end(run)
+            finally:
+                listeners.on_train_end(run)
         return self
+
+    def _resume(self, path: str | os.PathLike[str], options: dict[str, Any]) -> TrainingState:
+        """Take over parameters and random numbers of a checkpoint, if it is of this training."""
+        from fastmlp.io.safetensors import load_training
+
+        network, state = load_training(path)
+        for name in ("sizes", "dtype", "reduction"):
+            mine, theirs = getattr(self, name), getattr(network, name)
+            if mine != theirs:
+                raise ValueError(f"resume: the checkpoint is of a network with {name}={theirs}, but this one has {name}={mine}.")
+        entries: list[Any] = [*self._activations, self._loss]
+        others: list[Any] = [*network._activations, network._loss]
+        for entry, other in zip(entries, others, strict=True):
+            if (entry.name, entry.parameter) != (other.name, other.parameter):
+                raise ValueError(f"resume: the checkpoint is of a network with {other.name}, where this one has {entry.name}.")
+        state.check_options(options)
+        generator = np.random.default_rng()
+        generator.bit_generator.state = state.generator
+        self.theta = network.theta
+        self._generator = generator
+        return state
 
     # --- shared pieces --------------------------------------------------------------------------------------------------------
 

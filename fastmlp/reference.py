@@ -10,7 +10,7 @@ Read it beside the equations (one sample per row)::
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,15 +126,35 @@ class _ReferenceTrainer(Trainer):
         self._x, self._y, self._weight = data.x, data.targets(network.sizes[-1]), data.weight
         self._batch_size = batch_size
         self._recipe = recipe
-        self._steps = 0
+        self.steps = 0
         arrays = [array for pair in zip(network.w, network.b, strict=True) for array in pair]
         self._parameters = arrays
         self._states = [(np.zeros_like(array), np.zeros_like(array)) for array in arrays]
 
+    def state(self) -> list[Array]:
+        flat = []
+        for number in range(self._recipe.optimizer.n_states):
+            arrays = [
+                np.broadcast_to(states[number], array.shape) for states, array in zip(self._states, self._parameters, strict=True)
+            ]
+            flat.append(params.pack(arrays[::2], arrays[1::2]))
+        return flat
+
+    def load_state(self, steps: int, arrays: Sequence[Array]) -> None:
+        self.steps = steps
+        layout = params.Layout.compact(self._network.sizes)
+        for number, flat in enumerate(arrays):
+            weights, biases = layout.views(np.array(flat))
+            ordered = [array for pair in zip(weights, biases, strict=True) for array in pair]
+            for position, array in enumerate(ordered):
+                states = list(self._states[position])
+                states[number] = array.copy()
+                self._states[position] = (states[0], states[1])
+
     def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
         rows = self._x.shape[0]
         rate = rates[0 : len(rates)]
-        coefficients = self._recipe.optimizer.coefficient_table(self._steps + 1, rate)
+        coefficients = self._recipe.optimizer.coefficient_table(self.steps + 1, rate)
         loss_sum = weight_sum = 0.0
         reported = time.monotonic()
         for step, start in enumerate(range(0, rows, self._batch_size)):
@@ -150,7 +170,7 @@ class _ReferenceTrainer(Trainer):
                 loss, weight = self._step(batch, stop - start, float(rate[step]), coefficients[step].tolist(), masks)
             loss_sum += loss
             weight_sum += weight
-            self._steps += 1
+            self.steps += 1
             if stop == rows or time.monotonic() - reported > _PAUSE:
                 yield Progress(stop, loss_sum, weight_sum)
                 reported = time.monotonic()

@@ -1,12 +1,16 @@
-"""The benchmarks measure real trainings, print what they write down, and notice who skips work. Never how long anything takes."""
+"""The benchmarks measure real trainings, show what they write down, and notice who skips work. Never how long anything takes."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -15,97 +19,233 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import check, lab, machine, report, roofline
+from benchmarks import analyse, check, compare, machine, report, run
 from benchmarks.__main__ import main
-from benchmarks.peers import OWN_PEERS, PEERS
+from benchmarks.options import thread_counts
+from benchmarks.peers import PEERS, Contestant, contestants
 from benchmarks.peers.peer import Peer, Training
-from benchmarks.peers.process import in_process
 from benchmarks.problems import PROBLEMS, SEED, make_task
-from benchmarks.run import Result, Timing, judged_loss, run_problem
+from benchmarks.process import Here, PeerError, Remote
+from benchmarks.sections import cold, inference, kernels, quality, scaling, training
+from benchmarks.sections.training import Trainee, judged_loss
+from benchmarks.sections.unit import Size
+from benchmarks.tables import number
 from fastmlp import MLP, ReferenceMLP
 
 ROOT = Path(__file__).parent.parent
-QUICK = ("--problems", "digits", "--rounds", "1", "--quick")
+QUICK = ("--quick", "--problems", "digits", "--rounds", "1", "--sections", "training")
+SMALL = Size(quick=True, rounds=2, round_seconds=0.0)
+OWN = "reference,fastmlp,null"
+INSTALLED = [name for name, peer in PEERS.items() if not peer.missing]
+STORED = sorted((ROOT / "benchmarks/results").glob("*.json"))
 
 
-@pytest.fixture
-def plant(monkeypatch):
-    """Put a peer into the table for the time of a test."""
-
-    def planted(name, prepare):
-        monkeypatch.setitem(PEERS, name, Peer(name, "planted", prepare))
-
-    return planted
+def here(contestant, problem, rows):
+    return Here(Trainee, contestant, problem, rows)
 
 
-def columns_of(text):
-    """The cells of the summary's first row, by its header."""
+def measured(problem, peers, rows, size=SMALL):
+    """A problem in this process: quick, and open to peers that no other process could import."""
+    return training.measure_problem(problem, [Contestant(peer, None) for peer in peers], rows, size, here)
+
+
+def trainee_of(training_):
+    return Trainee(Contestant(planted("planted", lambda task, threads: training_), None), PROBLEMS["digits"], 30)
+
+
+def document_of(**units):
+    """As a run writes it."""
+    moment = {"load": 0.1, "megahertz": 3000.0, "tile": {"float32": 1e11, "float64": 5e10}}
+    found = {}
+    for name, unit in units.items():
+        section, _, what = name.partition("__")
+        found[f"{section}/{what}"] = unit | {"conditions": [copy.deepcopy(moment), copy.deepcopy(moment)], "took": 1.0}
+    options = {"quick": True, "problems": ["digits"], "peers": OWN.split(","), "sections": [], "threads": ["all"], "rounds": 2}
+    return {
+        "format": run.FORMAT, "began": "2026-01-01T00:00:00+00:00", "ended": None, "complete": False, "options": options,
+        "machine": machine.machine(), "missing": {"keras": ["keras"]}, "units": found,
+    }  # fmt: skip
+
+
+def half_the_rows(task, threads):
+    half = task.rows // 2
+    return PEERS["reference"].prepare(replace(task, x=task.x[:half], y=task.y[:half]), threads)
+
+
+def every_other_epoch(task, threads):
+    training_ = PEERS["reference"].prepare(task, threads)
+    calls = iter(range(10**6))
+    return Training(lambda: training_.epoch() if next(calls) % 2 else None, training_.theta)
+
+
+def no_training(task, threads):
+    return PEERS["null"].prepare(task, threads)
+
+
+def failing(task, threads):
+    raise ValueError("no luck")
+
+
+def twice_as_slow(task, threads):
+    """The same work, and as much time again."""
+    training_ = PEERS["fastmlp"].prepare(task, threads)
+
+    def epoch():
+        began = time.perf_counter()
+        training_.epoch()
+        end = 2 * time.perf_counter() - began
+        while time.perf_counter() < end:
+            pass
+
+    return Training(epoch, training_.theta, training_.close)
+
+
+def planted(name, prepare, **options):
+    return Peer(name, "planted", "", prepare, **options)
+
+
+def columns_of(text, first="problem "):
+    """The cells of a table's first row, by its header."""
     lines = text.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("problem "))
+    start = next(number for number, line in enumerate(lines) if line.startswith(first))
     header, row = (re.split(r"\s{2,}", lines[number].strip()) for number in (start, start + 1))
     assert len(header) == len(row)
     return dict(zip(header, row, strict=True))
 
 
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "benchmarks", *arguments],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=280, check=False, **options,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A run as a person starts it: exit code, what was printed, what was written."""
-    path = tmp_path_factory.mktemp("benchmarks") / "out.json"
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "benchmarks", *QUICK, "--json", str(path)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=280, check=False,
+    """A run as a person starts it: what was printed, the JSON, and the folder with the reports."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    process = command(
+        *QUICK, "--peers", OWN, "--threads", "1,all", "--json", str(folder / "out.json"), "--html", str(folder / "out.html"),
+        "--markdown", str(folder / "out.md"),
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    return process.stdout, json.loads(path.read_text())
+    return process.stdout, json.loads((folder / "out.json").read_text()), folder
 
 
 class TestCommand:
     def test_table_and_json_agree(self, done):
-        out, written = done
-        (result,) = written["results"]
+        out, written, _ = done
         row = columns_of(out)
-        assert row["problem"] == result["problem"] == "digits"
-        assert int(row["rows"]) == result["rows"] == 1797
-        assert int(row["batch"]) == result["batch_size"] == 15
-        assert float(row["first loss"]) == pytest.approx(result["initial_loss"], rel=1e-4)
-        assert row["losses"] == "ok"
-        for name, peer in result["peers"].items():
-            assert float(row[f"{name} us"]) == pytest.approx(peer["microseconds_per_step"]["median"], rel=0.01)
-            if peer["final_loss"] is not None:
-                assert float(row[f"{name} loss"]) == pytest.approx(peer["final_loss"], rel=1e-4)
-            if peer["ratio"] is not None:
-                assert float(row[f"reference/{name}"]) == pytest.approx(peer["ratio"], rel=0.01)
+        unit = written["units"]["training/digits"]
+        assert row["problem"] == "digits"
+        assert unit["rows"] == 1797
+        assert unit["steps"] == 120
+        medians = {}
+        for name, one in unit["contestants"].items():
+            assert len(one["seconds"]) == len(one["waited"]) == written["options"]["rounds"] == 1
+            medians[name] = np.median(one["seconds"]) * 1e6 / one["epochs"] / unit["steps"]
+        assert float(row["fastmlp"]) == pytest.approx(medians["fastmlp"], rel=0.01)
+        assert float(row["fastmlp, 1 thread"]) == pytest.approx(medians["fastmlp-1"], rel=0.01)
+        best = min(medians["reference"], medians["reference-1"])
+        assert float(row["reference"]) == pytest.approx(best, rel=0.01)
+        assert float(row["reference / fastmlp"]) == pytest.approx(best / medians["fastmlp"], rel=0.01)
 
-    def test_json_is_made_of_the_raw_timings(self, done):
-        (result,) = done[1]["results"]
-        assert list(result["peers"]) == OWN_PEERS
-        assert result["steps_per_epoch"] == 120
-        steps = result["steps_per_epoch"] * result["epochs_per_round"]
-        medians = {name: np.median(peer["seconds"]) for name, peer in result["peers"].items()}
-        for name, peer in result["peers"].items():
-            assert len(peer["seconds"]) == len(peer["seconds_waited"]) == done[1]["rounds"] == 1
-            assert peer["microseconds_per_step"]["median"] == pytest.approx(medians[name] / steps * 1e6)
-        for name in ("fastmlp-1", "fastmlp"):
-            assert result["peers"][name]["ratio"] == pytest.approx(medians["reference"] / medians[name])
-        assert result["peers"]["reference"]["ratio"] is result["peers"]["null"]["ratio"] is None
+    def test_all_end_at_the_same_lower_loss(self, done):
+        unit = done[1]["units"]["training/digits"]
+        losses = [one["loss"] for one in unit["contestants"].values() if one["loss"] is not None]
+        assert len(losses) == 4
+        assert max(losses) == pytest.approx(min(losses), rel=1e-4)
+        assert max(losses) < 0.8 * unit["initial_loss"]
 
     def test_says_what_it_ran_on(self, done):
-        out, written = done
+        out, written, _ = done
         about = written["machine"]
         parts = [about[key] for key in ("cpu", "python", "numpy", "numba")] + [about["blas"]["name"], f"{about['cores']} cores"]
         assert all(part in out.splitlines()[0] for part in parts)
-        assert about["numpy"] == np.__version__
+        assert about["versions"]["numpy"] == about["numpy"] == np.__version__
+        assert about["features"]
+        for moment in written["units"]["training/digits"]["conditions"]:
+            assert moment["tile"]["float32"] > moment["tile"]["float64"] > 0
 
-    def test_all_end_at_the_same_lower_loss(self, done):
-        (result,) = done[1]["results"]
-        losses = [peer["final_loss"] for peer in result["peers"].values() if peer["final_loss"] is not None]
-        assert len(losses) == 3
-        assert max(losses) == pytest.approx(min(losses), rel=1e-3)
-        assert max(losses) < 0.5 * result["initial_loss"]
+    def test_memory_is_that_of_the_processes(self, done):
+        peaks = {name: one["peak_bytes"] for name, one in done[1]["units"]["training/digits"]["contestants"].items()}
+        if None not in peaks.values():
+            assert 10e6 < peaks["null"] < peaks["fastmlp"] < 2e9  # who compiles or loads kernels needs more than who does nothing
+
+    def test_a_report_can_be_made_again(self, done, tmp_path, capsys):
+        again = tmp_path / "again.html"
+        assert main(["--report", str(done[2] / "out.json"), "--html", str(again)]) == 0
+        assert capsys.readouterr().out.strip() == done[0].strip()
+        assert again.read_text() == (done[2] / "out.html").read_text()
+
+    def test_fastmlp_bench_is_the_same(self, done, capsys):
+        from typer.testing import CliRunner
+
+        from fastmlp.cli import app
+
+        result = CliRunner().invoke(app, ["bench", "--report", str(done[2] / "out.json")])
+        assert result.exit_code == 0, result.output
+        assert result.stdout.strip() == done[0].strip()
+        assert "usage: fastmlp bench" in CliRunner().invoke(app, ["bench", "--help"]).stdout
+
+
+class TestResuming:
+    def test_an_interrupted_run_goes_on(self, tmp_path):
+        path = tmp_path / "out.json"
+        arguments = [
+            "--quick", "--problems", "online,digits", "--peers", "null,reference", "--sections", "training", "--rounds", "1",
+            "--json", str(path),
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks", *arguments],
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        # The second measurement is announced when the first has been written.
+        lines = iter(process.stderr.readline, "")
+        assert any("[2/2] training/digits" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 130, errors
+        assert f"is in {path}" in errors
+        before = json.loads(path.read_text())
+        assert not before["complete"]
+        assert list(before["units"]) == ["training/online"]
+        again = command(*arguments)
+        assert again.returncode == 0, again.stderr
+        assert "Going on with" in again.stderr
+        after = json.loads(path.read_text())
+        assert after["complete"]
+        assert list(after["units"]) == ["training/online", "training/digits"]
+        assert after["units"]["training/online"] == before["units"]["training/online"]
+
+    def test_other_options_begin_anew(self, tmp_path, capsys):
+        path = tmp_path / "out.json"
+        options = run.Options(True, ["digits"], ["null"], [], [None], 1)
+        unfinished = run.begin(options, path)
+        unfinished["units"]["training/digits"] = {}
+        run.write(path, unfinished)
+        assert run.begin(options, path)["units"]
+        assert not run.begin(replace(options, rounds=2), path)["units"]
+        run.write(path, unfinished | {"complete": True})
+        assert not run.begin(options, path)["units"]
+
+    @pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"format": 99, "machine": {}, "units": {}}', "\x00\xff"])
+    def test_other_files_are_refused_and_stay(self, tmp_path, capsys, content):
+        path = tmp_path / "other.json"
+        path.write_text(content)
+        assert main(["--report", str(path)]) == 2
+        assert str(path) in capsys.readouterr().err
+        if content:  # an empty file is where nothing has been measured yet
+            assert main([*QUICK, "--json", str(path)]) == 2
+            assert path.read_text() == content
+
+    def test_a_missing_file(self, tmp_path, capsys):
+        assert main(["--report", str(tmp_path / "missing.json")]) == 2
+        assert "No such file" in capsys.readouterr().err
 
 
 class TestWrongUse:
-    @pytest.mark.parametrize(("option", "known"), [("--problems", PROBLEMS), ("--peers", PEERS)])
+    @pytest.mark.parametrize(("option", "known"), [("--problems", PROBLEMS), ("--peers", PEERS), ("--sections", run.SECTIONS)])
     @pytest.mark.parametrize("names", ["digitz", "digits,reference,nobody", "", ","])
     def test_unknown_names(self, capsys, option, known, names):
         with pytest.raises(SystemExit) as caught:
@@ -115,61 +255,93 @@ class TestWrongUse:
         assert option in err
         assert "known: " + ", ".join(known) in err
 
-    @pytest.mark.parametrize("rounds", ["0", "-1", "1.5", "many"])
-    def test_rounds(self, capsys, rounds):
+    @pytest.mark.parametrize("option", ["--rounds", "--threads"])
+    @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
+    def test_counts(self, capsys, option, value):
         with pytest.raises(SystemExit) as caught:
-            main(["--rounds", rounds])
+            main([option, value])
         assert caught.value.code == 2
-        assert "--rounds" in capsys.readouterr().err
+        assert option in capsys.readouterr().err
+
+    def test_threads_are_those_there_are(self, monkeypatch):
+        monkeypatch.setattr("benchmarks.options.available_processors", lambda: [0, 1, 2, 3])
+        assert thread_counts("1,2,all") == [1, 2, None]
+        assert thread_counts("4,all,64,1") == [None, 1]
 
     def test_file_that_cannot_be_written_is_found_before_measuring(self, capsys, tmp_path):
-        for path in (tmp_path, tmp_path / "missing" / "out.json"):
-            with pytest.raises(SystemExit) as caught:
-                main(["--json", str(path)])
-            assert caught.value.code == 2
-            assert "--json" in capsys.readouterr().err
+        for option in ("--json", "--html", "--markdown"):
+            for path in (tmp_path, tmp_path / "missing" / "out.json"):
+                with pytest.raises(SystemExit) as caught:
+                    main([option, str(path)])
+                assert caught.value.code == 2
+                assert option in capsys.readouterr().err
+
+    def test_packages_that_are_missing(self, capsys, monkeypatch):
+        monkeypatch.setitem(PEERS, "absent", replace(PEERS["null"], name="absent", packages=("no_such_package",)))
+        with pytest.raises(SystemExit):
+            main(["--peers", "absent"])
+        assert "pip install 'fastmlp[bench]'" in capsys.readouterr().err
+
+    def test_what_is_not_installed_is_left_out_with_a_line(self, capsys, monkeypatch, tmp_path):
+        monkeypatch.setitem(PEERS, "absent", replace(PEERS["null"], name="absent", packages=("no_such_package",)))
+        assert "absent" not in main_options().peers
+        document = run.begin(run.Options(True, ["digits"], ["null"], [], [None], 1), tmp_path / "new.json")
+        assert "Left out: absent, because no_such_package is not installed" in report.text_report(document)
 
 
-class TestDisagreement:
-    def test_half_the_rows_are_noticed(self, capsys, plant, tmp_path):
-        def prepare(task):
-            half = task.rows // 2
-            return PEERS["reference"].prepare(replace(task, x=task.x[:half], y=task.y[:half]))
+def main_options(*arguments):
+    from benchmarks.__main__ import parse
 
-        plant("lazy", prepare)
+    return parse(["--json", os.devnull, *arguments], "test") if arguments else parse([], "test")
+
+
+class TestSameWork:
+    @pytest.mark.parametrize("lazy", [half_the_rows, every_other_epoch, no_training])
+    @pytest.mark.parametrize("first", [False, True])  # whatever the order: the baseline is right
+    def test_who_skips_work_is_marked(self, lazy, first):
+        peers = [PEERS["reference"], planted("lazy", lazy)]
+        unit = measured(PROBLEMS["digits"], peers[::-1] if first else peers, 300)
+        found = analyse.comparison(unit)
+        assert found.disagreeing == ["lazy"]
+        assert "lazy" not in found.rivals
+        document = document_of(training__digits=unit)
+        assert any(line.startswith("NOT COMPARABLE: lazy on digits") for line in analyse.marks(document))
+        assert "NOT COMPARABLE: lazy" in report.html_report(document)
+
+    def test_the_command_fails_and_says_so(self, capsys, monkeypatch, tmp_path):
+        """In a process of its own, as all peers are."""
+        monkeypatch.setitem(PEERS, "lazy", planted("lazy", half_the_rows))
         path = tmp_path / "out.json"
         assert main([*QUICK, "--peers", "reference,lazy", "--json", str(path)]) == 1
-        assert columns_of(capsys.readouterr().out)["losses"] == "DIFFERS: lazy"
-        assert json.loads(path.read_text())["results"][0]["disagreeing"] == ["lazy"]
-
-    def test_every_other_epoch_is_noticed(self, capsys, plant):
-        def prepare(task):
-            training = PEERS["reference"].prepare(task)
-            calls = iter(range(10**6))
-            return Training(lambda: training.epoch() if next(calls) % 2 else None, training.theta)
-
-        plant("lazy", prepare)
-        assert main([*QUICK, "--peers", "reference,lazy"]) == 1
-        assert columns_of(capsys.readouterr().out)["losses"] == "DIFFERS: lazy"
-
-    def test_no_training_is_noticed(self, capsys, plant):
-        plant("lazy", PEERS["null"].prepare)
-        assert main([*QUICK, "--peers", "lazy,reference"]) == 1  # whatever the order: the baseline is right
-        assert columns_of(capsys.readouterr().out)["losses"] == "DIFFERS: lazy"
+        assert "NOT COMPARABLE: lazy on digits" in capsys.readouterr().out
 
     @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
     def test_no_finite_loss_never_agrees(self, loss):
-        timings = {name: Timing((1.0,), 1, loss) for name in ("reference", "fastmlp")}
-        assert Result(PROBLEMS["digits"], 1, 1.0, timings).disagreeing == ["reference", "fastmlp"]
+        unit = measured(PROBLEMS["digits"], [PEERS["reference"], planted("other", every_other_epoch)], 100)
+        for one in unit["contestants"].values():
+            one["loss"] = loss
+        assert analyse.comparison(unit).disagreeing == ["reference", "other"]
 
-    def test_one_peer_alone_has_nobody_to_agree_with(self, capsys):
-        assert main([*QUICK, "--peers", "reference,null"]) == 0
-        row = columns_of(capsys.readouterr().out)
-        assert row["losses"] == "-"
-        assert "reference/null" not in row
+    def test_who_does_the_nearest_thing_is_not_judged(self):
+        peer = planted("nearest", every_other_epoch, nearest=other_words)
+        unit = measured(PROBLEMS["digits"], [PEERS["reference"], peer], 100)
+        assert unit["contestants"]["nearest"]["loss"] is None
+        found = analyse.comparison(unit)
+        assert not found.disagreeing
+        assert "nearest" in found.rivals
+        assert not any(loss.peer == "nearest" for loss in analyse.losses(document_of(training__digits=unit)))
+
+    def test_a_failure_is_reported_and_the_others_go_on(self):
+        peers = [Contestant(planted("failing", failing), None), Contestant(PEERS["null"], None)]
+        unit = training.measure_problem(PROBLEMS["digits"], peers, 100, SMALL)
+        assert "no luck" in unit["contestants"]["failing"]["error"]
+        assert unit["contestants"]["null"]["seconds"]
+        assert analyse.comparison(unit).failed.keys() == {"failing"}
+        assert "FAILED: failing on digits: ValueError: no luck" in analyse.marks(document_of(training__digits=unit))
 
 
-INSTALLED = [name for name, peer in PEERS.items() if not peer.missing]
+def other_words(problem):
+    return "something else"
 
 
 class TestFairness:
@@ -178,7 +350,7 @@ class TestFairness:
     def test_epochs_are_those_of_fit(self, name, kind, problem):
         problem = PROBLEMS[problem]
         task = make_task(problem, 600)
-        with closing(PEERS[name].prepare(task)) as training:
+        with closing(PEERS[name].prepare(task, None)) as training:
             for _ in range(3):
                 training.epoch()
             theta = training.theta()
@@ -188,68 +360,263 @@ class TestFairness:
         network.fit(task.x, task.y, epochs=3, batch_size=problem.batch_size, **recipe)
         np.testing.assert_array_equal(theta, network.theta)
 
-    @pytest.mark.parametrize("name", INSTALLED)
+    @pytest.mark.parametrize("name", [name for name in INSTALLED if PEERS[name].prepare])
     def test_all_begin_with_the_same_weights(self, name):
-        task = make_task(PROBLEMS["digits"], 30)
-        with closing(PEERS[name].prepare(task)) as training:
-            np.testing.assert_array_equal(training.theta(), task.theta)
+        """In another process: some of them change settings for good."""
+        with closing(Remote(Beginner, name)) as remote:
+            np.testing.assert_array_equal(remote.ask("theta"), make_task(PROBLEMS["digits"], 30).theta)
 
     def test_peers_take_turns_after_a_warm_up_of_their_own(self):
         calls = []
 
         def peer(name):
-            return Peer(name, "", lambda task: Training(lambda: calls.append(name), lambda: task.theta))
+            return planted(name, lambda task, threads: Training(lambda: calls.append(name), lambda: task.theta))
 
-        problem = replace(PROBLEMS["digits"], epochs_per_round=1)
-        result = run_problem(problem, [peer("a"), peer("b")], rows=30, rounds=3)
-        assert "".join(calls) == "aabb" + "ababab"
-        assert [len(timing.seconds) for timing in result.timings.values()] == [3, 3]
+        unit = measured(PROBLEMS["digits"], [peer("a"), peer("b")], 30, replace(SMALL, rounds=3))
+        order = "".join(name for name, before in zip(calls, [None, *calls], strict=False) if name != before)
+        assert order == "ab" + "ababab"  # a peer's epochs of a round follow one another
+        assert [len(one["seconds"]) for one in unit["contestants"].values()] == [3, 3]
 
     def test_all_are_closed_even_if_one_fails(self):
         closed = []
 
         def peer(name, epoch):
-            return Peer(name, "", lambda task: Training(epoch, lambda: task.theta, lambda: closed.append(name)))
+            return planted(name, lambda task, threads: Training(epoch, lambda: task.theta, lambda: closed.append(name)))
 
-        run_problem(PROBLEMS["digits"], [peer("a", int), peer("b", int)], rows=30, rounds=1)
+        measured(PROBLEMS["digits"], [peer("a", int), peer("b", int)], 30)
         assert sorted(closed) == ["a", "b"]
         with pytest.raises(StopIteration):
-            run_problem(PROBLEMS["digits"], [peer("c", int), peer("d", iter([]).__next__)], rows=30, rounds=1)
+            measured(PROBLEMS["digits"], [peer("c", int), peer("d", iter([]).__next__)], 30)
         assert sorted(closed) == ["a", "b", "c", "d"]
 
-    def test_only_epochs_are_timed(self, monkeypatch):
-        ticks = iter(range(100))
+    def test_only_epochs_that_count_are_timed(self, monkeypatch):
+        trainee = trainee_of(Training(lambda: next(ticks), lambda: None))
+        ticks = iter(range(1000))
         monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-        assert Training(lambda: next(ticks), lambda: None).timed(epochs=5)[0] == 6
+        assert trainee.timed(epochs=5, before=3)[0] == 6
+
+    def test_every_peer_with_every_number_of_threads(self):
+        names = [one.name for one in contestants([PEERS["reference"], PEERS["null"]], [1, 2, None])]
+        assert names == ["reference-1", "reference-2", "reference", "null"]
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes")
+    def test_threads_are_those_of_the_process(self):
+        with closing(Remote(Beginner, "reference", threads=1)) as remote:
+            processors, blas = remote.ask("limits")
+        assert processors == 1
+        assert blas == 1
+
+    def test_a_process_that_rests_has_come_to_rest(self):
+        with closing(Remote(Beginner, "reference")) as remote:
+            remote.ask("spin", 0.3)
+            began = time.perf_counter()
+            remote.rest()
+            assert time.perf_counter() - began < 5
+
+
+class Beginner:
+    """Lives in another process."""
+
+    def __init__(self, name):
+        self._prepare = PEERS[name].prepare
+        self._threads = []
+
+    def theta(self):
+        with closing(self._prepare(make_task(PROBLEMS["digits"], 30), None)) as begun:
+            return begun.theta()
+
+    def limits(self):
+        return len(machine.available_processors()), machine.blas()["threads"]
+
+    def spin(self, seconds):
+        end = time.perf_counter() + seconds
+
+        def work():
+            while time.perf_counter() < end:
+                pass
+
+        threading.Thread(target=work, daemon=True).start()
 
 
 class TestPeers:
-    @pytest.mark.parametrize("name", [name for name in INSTALLED if PEERS[name].trains and "compile" not in name])
+    @pytest.mark.parametrize(
+        "name", [name for name in INSTALLED if PEERS[name].prepare and PEERS[name].trains and "compile" not in name]
+    )
     @pytest.mark.parametrize("problem", ["digits", "deep", "float64"])
     def test_peers_that_do_the_same_end_at_the_same_loss(self, name, problem):
         problem, peer = PROBLEMS[problem], PEERS[name]
-        result = run_problem(problem, [PEERS["reference"], peer], rows=problem.batch_size * 3 + 1, rounds=1)
-        assert result.timings[name].median > 0
+        both = [Contestant(one, None) for one in dict.fromkeys([PEERS["reference"], peer])]
+        unit = training.measure_problem(problem, both, problem.batch_size * 3 + 1, replace(SMALL, rounds=1))
+        one = unit["contestants"][name]
+        assert one["error"] is None
+        assert one["seconds"][0] > 0
         if peer.nearest(problem):
-            assert result.losses.keys() == {"reference"}
+            assert one["loss"] is None
         else:
-            assert result.losses[name] != pytest.approx(result.initial_loss, rel=1e-4)
-            assert not result.disagreeing
+            assert one["loss"] != pytest.approx(unit["initial_loss"], rel=1e-4)
+            assert not analyse.comparison(unit).disagreeing
 
     def test_a_failure_in_another_process_is_reported(self):
-        prepare = in_process(failing_preparation)
-        with pytest.raises(RuntimeError, match="no luck"):
-            prepare(make_task(PROBLEMS["digits"], 5))
+        with closing(Remote(failing, None, None)) as remote, pytest.raises(PeerError, match="no luck"):
+            remote.ready()
 
-    def test_packages_that_are_missing(self, capsys, monkeypatch):
-        monkeypatch.setitem(PEERS, "absent", replace(PEERS["null"], name="absent", requires=("no_such_package",)))
-        with pytest.raises(SystemExit):
-            main(["--peers", "absent"])
-        assert "pip install no_such_package" in capsys.readouterr().err
+    @pytest.mark.parametrize("name", [name for name in INSTALLED if PEERS[name].predictor and PEERS[name].trains])
+    def test_predictions_are_the_reference_s(self, name):
+        problem, one = PROBLEMS["mnist"], Contestant(PEERS[name], None)
+        unit = inference.measure_problem(problem, [one], replace(SMALL, rounds=1))
+        (prediction,) = analyse.predictions(unit)
+        assert prediction.comparable, unit["contestants"][name]
+        assert 0 < prediction.median <= prediction.p99
+
+    def test_other_predictions_are_marked(self):
+        peer = planted("wrong", None, predictor=lambda task, threads: lambda x: np.full((len(x), 10), 0.1, np.float32))
+        unit = inference.measure_problem(
+            PROBLEMS["mnist"], [Contestant(peer, None)], SMALL, lambda *arguments: Here(inference.Server, *arguments)
+        )
+        assert not analyse.predictions(unit)[0].comparable
 
 
-def failing_preparation(task):
-    raise ValueError("no luck")
+class TestSections:
+    def test_cold_start(self):
+        figures = cold.measure_peer("fastmlp", replace(SMALL, quick=True))
+        (start,) = analyse.starts(document_of(cold__fastmlp=figures))
+        assert start.first_cold > start.first_warm > start.epoch > 0  # compiled, loaded, there
+        assert start.import_ > 0
+        assert start.peak is None or start.peak > 10e6
+
+    def test_time_to_quality(self):
+        goal = replace(quality.GOALS["digits-97"], target=0.85)
+        both = [Contestant(PEERS[name], None) for name in ("reference", "fastmlp")]
+        unit = quality.measure_goal(goal, both, SMALL, lambda *arguments: Here(quality.Learner, *arguments))
+        for way in analyse.ways(unit):
+            assert way.reached
+            values = [value for _, value in way.points]
+            assert values[-1] >= 0.85 > max(values[:-1])  # it ends with the first epoch that is good enough
+            seconds = [second for second, _ in way.points]
+            assert seconds == sorted(seconds)
+            assert way.ready + way.training == pytest.approx(seconds[-1])
+
+    def test_a_goal_that_is_not_reached(self):
+        goal = replace(quality.GOALS["digits-97"], target=2.0, most_epochs=2)
+        unit = quality.measure_goal(goal, [Contestant(PEERS["fastmlp"], None)], SMALL, lambda *a: Here(quality.Learner, *a))
+        (way,) = analyse.ways(unit)
+        assert not way.reached
+        assert way.epochs == 2
+        table = report.chapters(document_of(quality__digits=unit))[1].table
+        assert table[1][-1].startswith("no: 0.")
+
+    def test_scaling_points_have_what_their_axis_says(self):
+        for axis in scaling.AXES.values():
+            for value in axis.values:
+                problem = axis.problem(value)
+                assert len(problem.activation) == len(problem.sizes) - 1
+                assert axis.rows(value, True) <= axis.rows(value, False)
+        assert scaling.AXES["width"].problem(16).sizes == (28, 16, 16, 2)
+        assert scaling.AXES["depth"].problem(3).sizes == (32, 32, 32, 32, 10)
+        assert scaling.AXES["batch"].problem(4).batch_size == 4
+        assert scaling.AXES["rows"].rows(1000, False) == 1000
+        assert scaling.thread_values(1) == [1]
+        assert scaling.thread_values(2) == [1, 2]
+        assert scaling.thread_values(12) == [1, 2, 4, 8, 12]
+
+    def test_kernels(self):
+        problems = [PROBLEMS["digits"], PROBLEMS["online"]]
+        units = kernels.units(problems, replace(SMALL, rounds=1), lambda: Here(kernels.Profiler))
+        digits, online = (unit.measure() for unit in units)
+        # 6 for each weight and row, but 4 in the first layer.
+        assert digits["flop_per_step"] == 15 * (6 * (64 * 15 + 15 * 10) - 2 * 64 * 15)
+        assert online["parts"] == {}  # one sample a step is not taken apart
+        table = next(
+            c for c in report.chapters(document_of(kernels__digits=digits, kernels__online=online)) if c.name == "kernels"
+        ).table
+        row = dict(zip(table[0], table[1], strict=True))
+        shares = [int(row[name].rstrip("%")) for name in [*digits["parts"], "rest"]]
+        assert sum(shares) == pytest.approx(100, abs=len(shares))
+        share = digits["flop_per_step"] / digits["one_thread"] / digits["tile"]
+        assert row["of the tile"] == f"{share:.0%}"
+
+
+class TestLosses:
+    @pytest.fixture
+    def document(self):
+        unit = measured(PROBLEMS["digits"], [PEERS["reference"], PEERS["fastmlp"]], 100)
+        document = document_of(training__digits=unit)
+        return document
+
+    @pytest.mark.parametrize(("ratio", "listed"), [(0.5, True), (1.05, True), (1.2, False)])
+    def test_who_is_faster_or_nearly_is_listed(self, document, ratio, listed):
+        ones = document["units"]["training/digits"]["contestants"]
+        for name, seconds in (("fastmlp", 1.0), ("reference", ratio)):
+            ones[name] |= {"seconds": [seconds, seconds], "epochs": 1}
+        found = analyse.losses(document)
+        assert [(loss.where, loss.peer) for loss in found] == [("training digits", "reference")] * listed
+        if listed:
+            assert found[0].ratio == pytest.approx(ratio)
+            assert "training digits" in report.html_report(document)
+        else:
+            assert "In this run there is none." in report.text_report(document)
+
+    def test_ours_chooses_its_threads_and_the_others_are_at_their_best(self, document):
+        ones = document["units"]["training/digits"]["contestants"]
+        for name, seconds in (("fastmlp", 2.0), ("reference", 4.0)):
+            ones[name] |= {"seconds": [seconds, seconds], "epochs": 1}
+            ones[f"{name}-1"] = copy.deepcopy(ones[name]) | {"threads": 1, "seconds": [seconds / 4, seconds / 4]}
+        found = analyse.comparisons(document)[0]
+        assert found.ours.name == "fastmlp"
+        assert found.rivals["reference"].name == "reference-1"
+        assert found.ratio(found.rivals["reference"]) == pytest.approx(0.5)
+
+
+class TestCompare:
+    @staticmethod
+    def document(prepare=PEERS["fastmlp"].prepare):
+        """At most a minute of one machine, turn by turn with nobody: rounds long enough to be told apart."""
+        peer = replace(PEERS["fastmlp"], prepare=prepare)
+        unit = training.measure_problem(
+            PROBLEMS["digits"], [Contestant(peer, 1)], 1797, Size(quick=True, rounds=7, round_seconds=0.05)
+        )
+        tile = run.conditions()
+        return document_of(training__digits=unit) | {"units": {"training/digits": unit | {"conditions": [tile, tile]}}}
+
+    def test_a_slower_kernel_is_found(self, monkeypatch, tmp_path, capsys):
+        run.conditions()  # compiles
+        paths = [tmp_path / "old.json", tmp_path / "new.json"]
+        for path, prepare in zip(paths, (PEERS["fastmlp"].prepare, twice_as_slow), strict=True):
+            run.write(path, self.document(prepare))
+        assert main(["--report", str(paths[1]), "--compare", str(paths[0])]) == 1
+        row = columns_of(capsys.readouterr().out.partition("Since then")[2])
+        assert row["verdict"] == "slower"
+        assert 1.4 < float(row["cost after / before"]) < 3
+        assert main(["--report", str(paths[0]), "--compare", str(paths[1])]) == 0
+        assert columns_of(capsys.readouterr().out.partition("Since then")[2])["verdict"] == "faster"
+        assert main(["--report", str(paths[0]), "--compare", str(paths[0])]) == 0
+        assert columns_of(capsys.readouterr().out.partition("Since then")[2])["verdict"] == "no difference"
+
+    def test_a_slower_machine_is_no_change(self):
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
+        old = document_of(training__digits=unit)
+        new = copy.deepcopy(old)
+        for one in new["units"]["training/digits"]["contestants"].values():
+            one["seconds"] = [2 * seconds for seconds in one["seconds"]]
+        assert [change.verdict for change in compare.changes(old, new)] == ["slower"]
+        for moment in new["units"]["training/digits"]["conditions"]:
+            moment["tile"] = {dtype: rate / 2 for dtype, rate in moment["tile"].items()}
+        assert [change.verdict for change in compare.changes(old, new)] == ["no difference"]
+
+    def test_interval_holds_the_ratio_as_often_as_it_says(self):
+        rng = np.random.default_rng(0)
+        held = 0
+        for trial in range(200):
+            before, after = rng.normal(1.0, 0.1, 15), rng.normal(1.3, 0.1, 15)
+            ratio, low, high = compare.interval(before, after, seed=trial)
+            assert low <= ratio <= high
+            held += low <= 1.3 <= high
+        assert held >= 190
+
+    def test_only_what_both_have_measured(self):
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
+        other = copy.deepcopy(unit) | {"rows": 99}
+        assert compare.changes(document_of(training__digits=other), document_of(training__digits=unit)) == []
 
 
 class TestProblems:
@@ -279,54 +646,154 @@ class TestProblems:
 
 
 class TestReport:
-    @pytest.mark.parametrize(("waited", "shown"), [((0.0, 0.1, 9.0), "-"), ((0.0, 1.0, 9.0), "fastmlp 50%"), ((None,) * 3, "?")])
-    def test_waiting_for_processors_is_marked(self, waited, shown):
-        result = Result(PROBLEMS["digits"], 30, 1.0, {"fastmlp": Timing((2.0,) * 3, 1, 0.5, waited)})
-        text = report.text_report([result], 3, machine.machine())
-        assert columns_of(text)["waited"] == shown
-        assert ("WARNING: in digits threads waited" in text) == bool(result.disturbed) == shown.startswith("fastmlp")
+    @pytest.mark.parametrize(("share", "marked"), [(0.0, False), (0.5, True), (None, False)])
+    def test_waiting_for_processors_is_marked(self, share, marked):
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
+        one = unit["contestants"]["fastmlp"]
+        one["waited"] = [None if share is None else share * seconds for seconds in one["seconds"]]
+        document = document_of(training__digits=unit)
+        assert any("threads waited for a processor (fastmlp 50%" in line for line in analyse.marks(document)) == marked
+
+    @pytest.mark.parametrize(("rounds", "marked"), [((1.0, 1.0, 1.0, 1.1), False), ((1.0, 1.0, 1.5, 1.6), True)])
+    def test_unstable_rounds_are_marked(self, rounds, marked):
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
+        unit["contestants"]["fastmlp"] |= {"seconds": list(rounds), "waited": [0.0] * 4}
+        lines = analyse.marks(document_of(training__digits=unit))
+        assert any(line.startswith("UNSTABLE: on digits the rounds of fastmlp") for line in lines) == marked
 
     @pytest.mark.skipif(machine.seconds_waited() is None, reason="this system does not count waiting")
     def test_waiting_is_seen_when_processors_are_taken(self):
+        trainee = trainee_of(Training(lambda: sum(range(10_000_000)), lambda: None))
         # More spinners than processors: somebody must wait, whatever else the machine does.
         code = "import time; end = time.perf_counter() + 0.5\nwhile time.perf_counter() < end: pass"
         spinners = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2 * (os.cpu_count() or 1))]
-        seconds, waited = Training(lambda: sum(range(10_000_000)), lambda: None).timed(epochs=1)
+        seconds, waited = trainee.timed(epochs=1)
         for spinner in spinners:
             spinner.wait()
         assert waited > 0
         assert seconds > 0
 
     def test_statistics(self):
-        timing = Timing((5e-6, 1e-6, 3e-6, 2e-6, 4e-6), 1, None)
-        assert timing.microseconds_per_step() == pytest.approx({"median": 3, "min": 1, "q1": 2, "q3": 4})
+        unit = measured(PROBLEMS["digits"], [PEERS["null"]], 15)
+        unit["contestants"]["null"] |= {"seconds": [5e-6, 1e-6, 3e-6, 2e-6, 4e-6], "waited": [None] * 5, "epochs": 1}
+        assert analyse.comparison(unit).timings["null"].quartiles == pytest.approx((1, 2, 3, 4))
 
     @pytest.mark.parametrize(
         ("value", "shown"), [(123456, "123456"), (123.4, "123"), (1.2345, "1.23"), (0.0123, "0.0123"), (0.0, "0"), (None, "-")]
     )
     def test_numbers(self, value, shown):
-        assert report.number(value) == shown
+        assert number(value) == shown
+
+    def test_markdown_holds_the_same_tables(self, done):
+        text = (done[2] / "out.md").read_text()
+        for chapter in report.chapters(done[1]):
+            assert f"## {chapter.title}" in text
+            for row in chapter.table:
+                assert "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" in text
+
+    def test_html_is_one_file_with_everything_in_it(self, done):
+        text = (done[2] / "out.html").read_text()
+        assert not re.search(r"(src|href)=.(https?:)?//", text)
+        assert "<script" not in text
+        ids = re.findall(r'\bid="([^"]+)"', text)
+        assert len(ids) == len(set(ids))
+        assert text.count("<svg") == sum(chapter.picture is not None for chapter in report.chapters(done[1]))
+
+    def test_what_is_shown_is_escaped(self):
+        unit = measured(PROBLEMS["digits"], [PEERS["null"]], 15)
+        document = document_of(training__digits=unit | {"problem": "<script>alert(1)</script>"})
+        assert "<script" not in report.html_report(document).replace("<svg", "").split("<svg")[0]
+
+    def test_readme_between_the_marks(self, done, tmp_path):
+        readme = tmp_path / "README.md"
+        readme.write_text("before\n<!-- speed -->\nold\n<!-- /speed -->\nafter\n")
+        assert main(["--report", str(done[2] / "out.json"), "--readme", str(readme)]) == 0
+        text = readme.read_text()
+        assert text.startswith("before\n<!-- speed -->\n")
+        assert text.endswith("\n<!-- /speed -->\nafter\n")
+        assert "old" not in text
+        assert "| digits | 64-15-10 |" in text
+        readme.write_text("no marks")
+        assert main(["--report", str(done[2] / "out.json"), "--readme", str(readme)]) == 2
+        assert readme.read_text() == "no marks"
 
 
-class TestRoofline:
-    def test_digits(self, capsys):
-        assert roofline.main(["--problems", "digits,online", "--rounds", "1", "--quick"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        start = next(number for number, line in enumerate(lines) if line.startswith("problem "))
-        header, digits, online = (re.split(r"\s{2,}", line.strip()) for line in lines[start : start + 3])
-        row = dict(zip(header, digits, strict=True))
-        # GFLOP/s are those of the products: 6 for each weight and row, but 4 in the first layer.
-        flop = 15 * (6 * (64 * 15 + 15 * 10) - 2 * 64 * 15)
-        assert lab.flop_per_step(PROBLEMS["digits"]) == flop
-        assert float(row["GFLOP/s"]) > 0
-        assert float(row["us, 1 thread"]) > 0
-        shares = [int(row[name].rstrip("%")) for name in [*lab.PARTS, "rest"]]
-        assert sum(shares) == pytest.approx(100, abs=len(shares))
-        assert dict(zip(header, online, strict=True))["forward"] == "-"
+class TestStored:
+    @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+    def test_results_can_be_read_and_are_whole(self, path):
+        document = run.read(path)
+        assert document["complete"]
+        assert not document["options"]["quick"]
+        assert {key.partition("/")[0] for key in document["units"]} == set(run.SECTIONS)
+        assert {one.problem for one in analyse.comparisons(document)} == set(PROBLEMS)
+        assert not any(one.disagreeing for one in analyse.comparisons(document))
 
-    def test_a_share_is_of_all_cores(self):
-        line = roofline.Roofline(PROBLEMS["digits"], tile=1e9, seconds_one=1.0, seconds=0.5, parts={})
-        assert line.share(0.5, 2) == pytest.approx(lab.flop_per_step(PROBLEMS["digits"]) / 1e9)
+    def test_the_readme_s_table_is_theirs(self):
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert report.with_table(readme, report.readme_table(run.read(STORED[0]))) == readme
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The report of the stored results: every chapter and picture there is."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(report.html_report(run.read(STORED[0])), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this system")
+class TestInBrowser:
+    @pytest.mark.parametrize("width", [390, 1400])
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_report(self, browser, page, width, scheme):
+        document = run.read(STORED[0])
+        chapters = report.chapters(document)
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme_ = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme_)
+        browser.get(page.as_uri())
+        assert browser.execute_script("return window.innerWidth") == width
+        headings = browser.execute_script("return [...document.querySelectorAll('h2')].map(e => e.textContent)")
+        assert headings == [chapter.title for chapter in chapters]
+        pictures = browser.execute_script(
+            "return [...document.querySelectorAll('figure svg')].map(e => { const b = e.getBoundingClientRect();"
+            "return [b.width, b.height, e.querySelectorAll('path').length] })"
+        )
+        assert len(pictures) == sum(chapter.picture is not None for chapter in chapters)
+        assert all(w > 300 and h > 100 and paths > 10 for w, h, paths in pictures)
+        # Nothing is wider than the page but what can be scrolled by itself.
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        over = browser.execute_script(
+            "return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll')"
+            "&& e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+        )
+        assert over == []
+        cells = browser.execute_script(
+            "return [...document.querySelectorAll('table')].map(t => [...t.rows].map(r => [...r.cells].map(c => c.textContent)))"
+        )
+        assert cells == [chapter.table for chapter in chapters if chapter.table]
+        ink, paper = browser.execute_script(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor].map(c => c.match(/\\d+/g).map(Number))"
+        )
+        assert (sum(ink) > sum(paper)) == (scheme == "dark")
 
 
 class TestCheck:

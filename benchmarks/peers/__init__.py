@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import fastmlp, jax, null, reference, sklearn, torch
-from benchmarks.peers.peer import Peer
+from . import fastmlp, jax_scan, keras, lightgbm, null, onnx_runtime, reference, sklearn, torch_compile, torch_eager
+from .peer import Contestant, Peer
 
+OURS = fastmlp.PEER.name
 BASELINE = reference.PEER.name
 """Whose time is divided by the others', and whose loss is the right one."""
 
 _ALL = (
-    reference.PEER, fastmlp.ONE_THREAD, fastmlp.PEER,
-    sklearn.PEER, torch.PEER, torch.ONE_THREAD, torch.COMPILED, torch.COMPILED_ONE_THREAD, jax.PEER, jax.ONE_THREAD,
+    reference.PEER, fastmlp.PEER,
+    sklearn.PEER, torch_eager.PEER, torch_compile.PEER, jax_scan.PEER, keras.PEER, onnx_runtime.PEER, lightgbm.PEER,
     null.PEER,
 )  # fmt: skip
 
 PEERS: dict[str, Peer] = {peer.name: peer for peer in _ALL}
 """All peers, by name, in the order in which they take their turns."""
 
-OWN_PEERS = [peer.name for peer in (reference.PEER, fastmlp.ONE_THREAD, fastmlp.PEER, null.PEER)]
-"""Those that need nothing but the package itself."""
+
+def contestants(peers: list[Peer], threads: list[int | None]) -> list[Contestant]:
+    """Every peer with every number of threads."""
+    return [Contestant(peer, count) for peer in peers for count in (threads if peer.threaded else [None])]

@@ -1,20 +1,30 @@
-"""The compiled network, with one thread and with as many as it chooses."""
+"""The compiled network."""
 
 from __future__ import annotations
 
-from benchmarks.peers.networks import network_training
-from benchmarks.peers.peer import Peer, Training
-from benchmarks.problems import Task
+from collections.abc import Callable
+
 from fastmlp import MLP
 
-
-def _prepare(task: Task, n_threads: int | None = None) -> Training:
-    return network_training(task.problem.network(MLP, n_threads=n_threads), task)
-
-
-def _prepare_one_thread(task: Task) -> Training:
-    return _prepare(task, n_threads=1)
+from ..problems import Array, Task
+from .networks import network_training
+from .peer import Peer, Training
 
 
-PEER = Peer("fastmlp", "fastmlp.MLP, threads as it chooses", _prepare)
-ONE_THREAD = Peer("fastmlp-1", "fastmlp.MLP, n_threads=1", _prepare_one_thread)
+def prepare(task: Task, threads: int | None) -> Training:
+    """A training, ready for its first epoch."""
+    return network_training(task.problem.network(MLP, n_threads=threads), task)
+
+
+def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
+    return task.problem.network(MLP, n_threads=threads).predict
+
+
+PEER = Peer(
+    "fastmlp",
+    "fastmlp.MLP",
+    "Nothing: as a person gets it. Of the others the best number of threads counts, found afterwards; this one has to choose "
+    "itself.",
+    prepare,
+    predictor=_predictor,
+)

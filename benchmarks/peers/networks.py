@@ -7,11 +7,12 @@ from itertools import cycle
 
 import numpy as np
 
-from benchmarks.peers.peer import Training
-from benchmarks.problems import Task
 from fastmlp.callbacks import Run
 from fastmlp.network import Network, Recipe
 from fastmlp.optimizers import OPTIMIZERS
+
+from ..problems import Task
+from .peer import Training
 
 
 def network_training(network: Network, task: Task) -> Training:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import seconds_waited
-from benchmarks.problems import Problem, Task
+from ..problems import Problem, Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,45 +37,72 @@ class Training:
     theta: Callable[[], Array]
     close: Callable[[], object] = lambda: None
 
-    def timed(self, epochs: int) -> tuple[float, float | None]:
-        """Seconds for some epochs, and how many of them threads waited for a processor."""
-        waited = seconds_waited()
-        began = time.perf_counter()
-        for _ in range(epochs):
-            self.epoch()
-        seconds = time.perf_counter() - began
-        after = seconds_waited()
-        return seconds, None if waited is None or after is None else max(0.0, after - waited)
-
 
 @dataclass(frozen=True)
 class Peer:
-    """Something that can train a network.
+    """Something that can train a network, or predict with one.
+
+    All functions are called in a process of the peer's own, which may use ``threads`` processors, or all where that is None.
 
     Parameters
     ----------
     name : str
     description : str
         A few words for the report.
-    prepare : callable
-        ``prepare(task)`` does everything that comes before the first epoch.
+    tuned : str
+        What was done so that it is at its best, and why.
+    prepare : callable or None
+        ``prepare(task, threads)`` does everything that comes before the first epoch. None for what only predicts.
+    packages : tuple of str
+        What it needs, as it is imported; all in ``pip install 'fastmlp[bench]'``.
     trains : bool
         Whether it learns anything, so that its loss is compared with the others'.
-    requires : tuple of str
-        Packages without which it cannot take part.
+    threaded : bool
+        Whether it can use more than one thread.
     nearest : callable
         ``nearest(problem)``: in a few words, what it does otherwise because it cannot do just this; its loss is then not compared.
         None where it does the same.
+    predictor : callable or None
+        ``predictor(task, threads)``: a function of samples (rows, features) that returns outputs (rows, outputs) of the network
+        with the initial parameters.
     """
 
     name: str
     description: str
-    prepare: Callable[[Task], Training]
+    tuned: str
+    prepare: Callable[[Task, int | None], Training] | None
+    packages: tuple[str, ...] = ()
     trains: bool = True
-    requires: tuple[str, ...] = ()
+    threaded: bool = True
     nearest: Callable[[Problem], str | None] = _the_same
+    predictor: Callable[[Task, int | None], Callable[[Array], Array]] | None = None
 
     @property
     def missing(self) -> list[str]:
         """Those of the packages that are not installed."""
-        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A peer with a number of threads.
+
+    Parameters
+    ----------
+    peer : Peer
+    threads : int or None
+        None: all that the process may use, or as many of them as the peer chooses.
+    """
+
+    peer: Peer
+    threads: int | None
+
+    @property
+    def name(self) -> str:
+        """The peer's, with the number of threads where it is given."""
+        return self.peer.name if self.threads is None else f"{self.peer.name}-{self.threads}"
+
+    @property
+    def description(self) -> str:
+        threads = "" if not self.peer.threaded else "; all threads" if self.threads is None else f"; threads: {self.threads}"
+        return f"{self.peer.description}{threads}"

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from benchmarks.peers.networks import network_training
-from benchmarks.peers.peer import Peer, Training
-from benchmarks.problems import Task
+from collections.abc import Callable
+
 from fastmlp import ReferenceMLP
 
+from ..problems import Array, Task
+from .networks import network_training
+from .peer import Peer, Training
 
-def _prepare(task: Task) -> Training:
+
+def _prepare(task: Task, threads: int | None) -> Training:
     return network_training(task.problem.network(ReferenceMLP), task)
 
 
-PEER = Peer("reference", "fastmlp.ReferenceMLP: plain NumPy, threads as its BLAS likes", _prepare)
+def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
+    return task.problem.network(ReferenceMLP).predict
+
+
+PEER = Peer(
+    "reference",
+    "fastmlp.ReferenceMLP, plain NumPy",
+    "What a careful person writes by hand: whole batches in matrix products, threads of NumPy's BLAS.",
+    _prepare,
+    predictor=_predictor,
+)

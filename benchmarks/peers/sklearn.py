@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.peer import Peer, Training
-from benchmarks.peers.process import in_process
-from benchmarks.problems import Problem, Task
+from ..problems import Array, Problem, Task
+from .peer import Peer, Training
 
 _ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic", "leaky_relu": "relu"}
 
@@ -28,7 +28,8 @@ def _nearest(problem: Problem) -> str | None:
     return "Adam with another epsilon" if problem.optimizer == "adam" and problem.dtype == "float64" else None
 
 
-def _prepare(task: Task) -> Training:
+def _network(task: Task) -> tuple[Any, Array]:
+    """An estimator with the problem's parameters in it, and the targets as it likes them."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     problem = task.problem
@@ -46,7 +47,11 @@ def _prepare(task: Task) -> Training:
         if w.shape == weights.shape:
             weights[:], bias[:] = w, b
     del network._optimizer
+    return network, y
 
+
+def _prepare(task: Task, threads: int | None) -> Training:
+    network, y = _network(task)
     orders = task.orders()
 
     def epoch() -> None:
@@ -59,4 +64,19 @@ def _prepare(task: Task) -> Training:
     return Training(epoch, theta)
 
 
-PEER = Peer("sklearn", "scikit-learn's MLP, threads as its BLAS likes", in_process(_prepare), nearest=_nearest)
+def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
+    network, _ = _network(task)
+    predict: Callable[[Array], Array] = network.predict_proba if hasattr(network, "predict_proba") else network.predict
+    return predict
+
+
+PEER = Peer(
+    "sklearn",
+    "scikit-learn's MLPClassifier and MLPRegressor",
+    "An epoch is one partial_fit over all rows, in the problem's dtype, with its checks of the data as a person has them; "
+    "rows are put in order by one fancy index, as its own shuffling does.",
+    _prepare,
+    packages=("sklearn",),
+    nearest=_nearest,
+    predictor=_predictor,
+)

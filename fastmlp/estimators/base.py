@@ -571,6 +571,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     if self.verbose:
                         print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                     self._look_at(held_out)
+                    run.epochs_done = run.epoch
                     listeners.on_epoch_end(run)
                     run.stop = tasks.epoch_ends() or run.stop
                     before = rate.now

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.io.extras import require
+from fastmlp.io.files import replace_file
 from fastmlp.losses import LOSSES
 from fastmlp.mlp import MLP
 from fastmlp.network import Network
+from fastmlp.training_state import TrainingState
 
 FORMAT_VERSION = 1
 _KEY = "fastmlp"
@@ -28,13 +30,23 @@ def _names(layer: int) -> tuple[str, str]:
     return f"layers.{layer}.weight", f"layers.{layer}.bias"
 
 
-def save(network: Network, path: str | os.PathLike[str]) -> None:
+def save(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    training: TrainingState | None = None,
+    more: Mapping[str, str] | None = None,
+) -> None:
     """Write a network to a ``.safetensors`` file, replacing what is there.
 
     Parameters
     ----------
     network : Network
     path : str or path-like
+    training : TrainingState, optional
+        What ``fit(resume=path)`` needs to go on.
+    more : mapping of str to str, optional
+        Metadata to keep beside the network's own.
 
     Raises
     ------
@@ -59,18 +71,17 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
         "dtype": network.dtype.name,
         "reduction": network.reduction,
     }
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(numpy_format.save(tensors, {_KEY: json.dumps(description)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    if training is not None:
+        tensors.update({_state_name(number): state for number, state in enumerate(training.optimizer)})
+        description["training"] = {
+            "epoch": training.epoch, "steps": training.steps, "optimizer_states": len(training.optimizer),
+            "generator": training.generator, "loss_curve": training.loss_curve, "options": training.options,
+        }  # fmt: skip
+    replace_file(path, numpy_format.save(tensors, {**(more or {}), _KEY: json.dumps(description)}))
+
+
+def _state_name(number: int) -> str:
+    return f"training.optimizer.{number}"
 
 
 def load(path: str | os.PathLike[str]) -> MLP:
@@ -90,6 +101,31 @@ def load(path: str | os.PathLike[str]) -> MLP:
     ValueError
         For a file that is damaged, is no network of this library, or was written by a newer version of it.
     """
+    return _read(path)[0]
+
+
+def load_with_metadata(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, str]]:
+    """The same, and what was kept beside the network's own metadata."""
+    network = load(path)
+    with require("safetensors", "cli").safe_open(path, framework="numpy") as file:
+        return network, {name: text for name, text in file.metadata().items() if name != _KEY}
+
+
+def load_training(path: str | os.PathLike[str]) -> tuple[MLP, TrainingState]:
+    """Read a network together with what its training needs to go on.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        As for :func:`load`, and for a model that no training has written.
+    """
+    network, state = _read(path, with_training=True)
+    assert state is not None
+    return network, state
+
+
+def _read(path: str | os.PathLike[str], *, with_training: bool = False) -> tuple[MLP, TrainingState | None]:
     safetensors = require("safetensors", "cli")
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
@@ -104,16 +140,33 @@ def load(path: str | os.PathLike[str]) -> MLP:
                 network.b[layer] = file.get_tensor(bias)
                 if not (np.isfinite(network.w[layer]).all() and np.isfinite(network.b[layer]).all()):
                     raise ValueError(f"layer {layer} has parameters that are not finite.")
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is not a usable fastmlp model: {error}") from error
-    return network
+            return network, _training(file, description, network) if with_training else None
+    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is not a usable fastmlp {_kind(with_training)}: {error}") from error
 
 
-def _umask() -> int:
-    """Permissions that new files do not have, which can only be asked for by setting them."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _kind(with_training: bool) -> str:
+    return "checkpoint" if with_training else "model"
+
+
+def _training(file: Any, description: dict[str, Any], network: MLP) -> TrainingState:
+    if "training" not in description:
+        raise ValueError(
+            "it is a model without the state of a training; only what Checkpoint has written in MLP.fit can be resumed."
+        )
+    training = description["training"]
+    states = []
+    for number in range(training["optimizer_states"]):
+        name = _state_name(number)
+        if list(file.get_slice(name).get_shape()) != [network.theta.size]:
+            raise ValueError(f"{name} does not have a number for each of the network's {network.theta.size} parameters.")
+        states.append(file.get_tensor(name))
+    generator = np.random.default_rng()
+    generator.bit_generator.state = training["generator"]  # which checks it
+    return TrainingState(
+        int(training["epoch"]), int(training["steps"]), states, training["generator"],
+        [float(loss) for loss in training["loss_curve"]], dict(training["options"]),
+    )  # fmt: skip
 
 
 def _check_shapes(file: Any, sizes: list[int]) -> None:

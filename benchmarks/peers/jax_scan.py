@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.peer import Peer, Training
-from benchmarks.peers.process import in_process
-from benchmarks.problems import Task
+from ..problems import Array, Problem, Task
+from .peer import Peer, Training
 
 
-def _prepare(task: Task) -> Training:
+def _logits(problem: Problem) -> Callable[[Any, Any], Any]:
+    """``f(parameters, x)``: what the last layer gives to the loss, before a softmax but after any other activation."""
     import jax
     import jax.numpy as jnp
-    import optax
 
-    problem = task.problem
     jax.config.update("jax_enable_x64", problem.dtype == "float64")
     functions = {
         "identity": lambda z: z,
+        "softmax": lambda z: z,
         "relu": jax.nn.relu,
         "leaky_relu": jax.nn.leaky_relu,
         "sigmoid": jax.nn.sigmoid,
         "tanh": jnp.tanh,
     }
+
+    def logits(parameters: Any, x: Any) -> Any:
+        for (w, b), activation in zip(parameters, problem.activation, strict=True):
+            x = functions[activation](x @ w + b)
+        return x
+
+    return logits
+
+
+def _prepare(task: Task, threads: int | None) -> Training:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    problem = task.problem
+    logits = _logits(problem)
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[problem.optimizer](problem.learning_rate)
 
     def mean_loss(parameters: Any, x: Any, y: Any) -> Any:
-        for (w, b), activation in zip(parameters[:-1], problem.activation[:-1], strict=True):
-            x = functions[activation](x @ w + b)
-        w, b = parameters[-1]
-        z = x @ w + b
+        outputs = logits(parameters, x)
         if problem.loss == "cross_entropy":
-            return optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
-        return 0.5 * ((functions[problem.activation[-1]](z) - y) ** 2).sum(axis=1).mean()
+            return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+        return 0.5 * ((outputs - y) ** 2).sum(axis=1).mean()
 
     def step(state: Any, rows: Any, x: Any, y: Any) -> tuple[Any, None]:
         parameters, memory = state
@@ -67,5 +80,22 @@ def _prepare(task: Task) -> Training:
     return Training(one_epoch, lambda: task.flat([(np.asarray(w), np.asarray(b)) for w, b in state[0]]))
 
 
-PEER = Peer("jax", "JAX and optax, an epoch in one lax.scan, all cores", in_process(_prepare), requires=("jax", "optax"))
-ONE_THREAD = Peer("jax-1", "the same on one core", in_process(_prepare, processors=1), requires=("jax", "optax"))
+def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
+    import jax
+
+    logits = _logits(task.problem)
+    softmax = jax.nn.softmax if task.problem.loss == "cross_entropy" else lambda z: z
+    outputs = jax.jit(lambda parameters, x: softmax(logits(parameters, x)))
+    parameters = jax.device_put(task.layers())
+    return lambda x: np.asarray(outputs(parameters, x))
+
+
+PEER = Peer(
+    "jax_scan",
+    "JAX and optax, an epoch in one lax.scan",
+    "The whole epoch is one compiled call, gather included, so that Python is not in the loop; buffers are donated; indices are "
+    "promised to be in bounds. XLA takes its threads from the processors that the process may use.",
+    _prepare,
+    packages=("jax", "optax"),
+    predictor=_predictor,
+)

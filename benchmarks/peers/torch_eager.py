@@ -1,19 +1,28 @@
-"""PyTorch, eager and compiled, with its fused optimizers."""
+"""PyTorch, operation by operation, with its fused optimizers."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.peers.peer import Peer, Training
-from benchmarks.peers.process import in_process
-from benchmarks.problems import Task
+from ..problems import Array, Task
+from .peer import Peer, Training
+
+
+def use_threads(threads: int | None) -> None:
+    """Of PyTorch's own pool; without a number it takes as many as the process may use."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def _network(task: Task) -> Any:
     import torch
     from torch import nn
+
+    torch.set_default_dtype(getattr(torch, task.problem.dtype))
 
     modules = {
         "identity": nn.Identity, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh,
@@ -29,12 +38,13 @@ def _network(task: Task) -> Any:
     return nn.Sequential(*layers)
 
 
-def _prepare(task: Task, compiled: bool = False) -> Training:
+def prepare(task: Task, threads: int | None, compile_: Callable[[Any], Any] = lambda loss: loss) -> Training:
+    """A training; ``compile_`` is applied to the function that computes a batch's loss."""
     import torch
     from torch.nn import functional
 
+    use_threads(threads)
     problem = task.problem
-    torch.set_default_dtype(getattr(torch, problem.dtype))
     network = _network(task)
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[problem.optimizer]
     optimizer = kind(network.parameters(), lr=problem.learning_rate, fused=True)
@@ -45,7 +55,7 @@ def _prepare(task: Task, compiled: bool = False) -> Training:
             return functional.cross_entropy(outputs, y)
         return 0.5 * ((outputs - y) ** 2).sum(dim=1).mean()
 
-    batch_loss = torch.compile(loss, dynamic=False) if compiled else loss
+    batch_loss = compile_(loss)
     x, y = torch.from_numpy(task.x), torch.from_numpy(task.y)
     orders = task.orders()
 
@@ -68,9 +78,28 @@ def _prepare(task: Task, compiled: bool = False) -> Training:
     return Training(epoch, theta)
 
 
-_compiled = partial(_prepare, compiled=True)
+def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
+    import torch
 
-PEER = Peer("torch", "PyTorch, eager, fused optimizer, all cores", in_process(_prepare), requires=("torch",))
-ONE_THREAD = Peer("torch-1", "the same on one core", in_process(_prepare, processors=1), requires=("torch",))
-COMPILED = Peer("torch-compile", "PyTorch, torch.compile, all cores", in_process(_compiled), requires=("torch",))
-COMPILED_ONE_THREAD = Peer("torch-compile-1", "the same on one core", in_process(_compiled, processors=1), requires=("torch",))
+    use_threads(threads)
+    network = _network(task)
+    if task.problem.loss == "cross_entropy":
+        network.append(torch.nn.Softmax(dim=1))
+
+    def predict(x: Array) -> Array:
+        with torch.inference_mode():
+            outputs: Array = network(torch.from_numpy(x)).numpy()
+            return outputs
+
+    return predict
+
+
+PEER = Peer(
+    "torch_eager",
+    "PyTorch, eager",
+    "fused=True in the optimizer (one kernel for all parameters), zero_grad(set_to_none=True), batches by one index of a tensor "
+    "instead of a DataLoader, which costs more than the step; prediction in inference_mode.",
+    prepare,
+    packages=("torch",),
+    predictor=_predictor,
+)

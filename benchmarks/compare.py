@@ -1,0 +1,81 @@
+"""Two documents: whether what is ours has become faster or slower, with an interval that says how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .analyse import Document, comparison, section
+from .peers import OURS
+
+RESAMPLES = 2000
+CONFIDENCE = 0.99
+SMALLEST = 0.05
+"""A change that is smaller than this is no difference, however sure it is: machines differ by as much from hour to hour."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of one contestant on one problem.
+
+    Parameters
+    ----------
+    where, name : str
+    before, after : float
+        Microseconds per step.
+    ratio, low, high : float
+        Cost after / cost before, and its interval. A cost is what the register tile could have done meanwhile, so that a machine
+        that computes more slowly today is no change.
+    """
+
+    where: str
+    name: str
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        if self.low > 1 + SMALLEST:
+            return "slower"
+        return "faster" if self.high < 1 - SMALLEST else "no difference"
+
+
+def interval(before: Sequence[float], after: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """Ratio of the medians, after / before, and its bootstrap interval (percentiles, rounds drawn with replacement).
+
+    The percentile bootstrap: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    rng = np.random.default_rng(seed)
+    old, new = np.asarray(before), np.asarray(after)
+    drawn = [np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1) for values in (new, old)]
+    low, high = np.quantile(drawn[0] / drawn[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return float(np.median(new) / np.median(old)), low, high
+
+
+def _tile(unit: dict[str, Any]) -> float:
+    return float(np.mean([moment["tile"][unit["dtype"]] for moment in unit["conditions"]]))
+
+
+def changes(old: Document, new: Document, peer: str = OURS) -> list[Change]:
+    """Of all that both have measured of a peer in training."""
+    before = {unit["problem"]: unit for unit in section(old, "training")}
+    found = []
+    for unit in section(new, "training"):
+        earlier = before.get(unit["problem"])
+        if earlier is None or earlier["rows"] != unit["rows"]:
+            continue
+        first, second = comparison(earlier), comparison(unit)
+        for name, timing in second.timings.items():
+            if timing.peer == peer and name in first.timings:
+                rounds = first.timings[name].rounds
+                costs = [np.array(r) * _tile(u) for r, u in ((rounds, earlier), (timing.rounds, unit))]
+                ratio, low, high = interval(costs[0].tolist(), costs[1].tolist())
+                found.append(Change(unit["problem"], name, first.timings[name].median, timing.median, ratio, low, high))
+    return found

@@ -1,0 +1,54 @@
+"""Types for argparse: each returns what was meant, or says in one sentence what is wrong and what is known."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from .machine import available_processors
+
+
+def names_from(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Names with commas between, each one known."""
+    known = list(known)
+
+    def parse(text: str) -> list[str]:
+        names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            problem = f"unknown: {', '.join(unknown)}" if unknown else "no name given"
+            raise argparse.ArgumentTypeError(f"{problem}; known: {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def count(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def thread_counts(text: str) -> list[int | None]:
+    """Numbers of threads with commas between, None for "all"; those that are more than the processors are left out."""
+    available = len(available_processors())
+    counts: list[int | None] = []
+    for word in text.split(","):
+        one = None if word.strip() == "all" else count(word.strip())
+        if one is None or one < available:
+            counts.append(one)
+        elif one == available:
+            counts.append(None)
+    if not counts:
+        raise argparse.ArgumentTypeError(f"there are only {available} processors, got {text!r}")
+    return list(dict.fromkeys(counts))
+
+
+def new_file(text: str) -> Path:
+    """A file that can be written, found out before minutes of measuring rather than after."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file in a folder that exists, got {text!r}")
+    return path

@@ -1,0 +1,107 @@
+"""How the time of a step grows with rows, width, batch, depth and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..machine import available_processors
+from ..peers import BASELINE, OURS, Contestant, Peer
+from ..problems import PROBLEMS, Problem
+from .training import measure_problem
+from .unit import Size, Unit
+
+PEERS = (BASELINE, OURS, "jax_scan", "torch_eager")
+"""Those that take part: the baseline, ours, and the two that are nearest to it on most problems."""
+
+_FLOP, _QUICK_FLOP = 6e9, 1e9
+"""Of an epoch, if its rows do not matter; at least two batches."""
+_MOST_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A curve.
+
+    Parameters
+    ----------
+    name : str
+    title : str
+    values, quick_values : tuple of int
+    """
+
+    name: str
+    title: str
+    values: tuple[int, ...]
+    quick_values: tuple[int, ...]
+
+    def problem(self, value: int) -> Problem:
+        """The problem of a point: a variant of `higgs`, or of `deep` for depth."""
+        base = PROBLEMS["deep" if self.name == "depth" else "higgs"]
+        name = f"{self.name}={value}"
+        if self.name == "width":
+            return replace(base, name=name, sizes=(base.sizes[0], value, value, base.sizes[-1]))
+        if self.name == "batch":
+            return replace(base, name=name, batch_size=value)
+        if self.name == "depth":
+            hidden = (base.sizes[1],) * value
+            return replace(
+                base, name=name, sizes=(base.sizes[0], *hidden, base.sizes[-1]), activation=("relu",) * value + ("softmax",)
+            )
+        return replace(base, name=name)
+
+    def rows(self, value: int, quick: bool) -> int:
+        """Of the data: enough for many steps, but not more work than can be waited for."""
+        if self.name == "rows":
+            return value
+        problem = self.problem(value)
+        most = (_QUICK_FLOP if quick else _FLOP) / problem.flop_per_row / problem.batch_size
+        return problem.batch_size * max(2, min(_MOST_STEPS // (4 if quick else 1), int(most)))
+
+
+_TABLE = (
+    Axis("rows", "rows, 28-64-64-2, batch 256", (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 30_000)),
+    Axis("width", "width of two hidden layers, batch 256", (4, 16, 64, 256, 1024, 4096), (16, 256)),
+    Axis("batch", "rows in a batch, 28-64-64-2", (1, 4, 16, 64, 256, 1024, 4096), (1, 64)),
+    Axis("depth", "hidden layers of 32, batch 64", (1, 2, 4, 8, 16), ()),
+    Axis("threads", "threads, 28-64-64-2, batch 256", (), ()),
+)
+
+AXES: dict[str, Axis] = {axis.name: axis for axis in _TABLE}
+
+
+def thread_values(cores: int) -> list[int]:
+    """1, 2, 4 and so on, and all."""
+    values = [1]
+    while 2 * values[-1] < cores:
+        values.append(2 * values[-1])
+    return values + ([cores] if cores > 1 else [])
+
+
+def units(peers: Iterable[Peer], size: Size) -> list[Unit]:
+    """A unit for each point of each curve."""
+    taking_part = [peer for peer in peers if peer.name in PEERS]
+    cores = len(available_processors())
+    small = Size(size.quick, min(size.rounds, 3), size.round_seconds / 2)
+
+    def unit(axis: Axis, value: int, contestants: Sequence[Contestant]) -> Unit:
+        problem, rows = axis.problem(value), axis.rows(value, size.quick)
+
+        def measure() -> dict[str, Any]:
+            point = measure_problem(problem, contestants, rows, small)
+            return {"axis": axis.name, "title": axis.title, "value": value, "cores": cores, **point}
+
+        return Unit(f"scaling/{axis.name}={value}", 5.0 if size.quick else 12.0 + rows / 1e5, measure)
+
+    found = []
+    for axis in AXES.values():
+        if axis.name == "threads":
+            values = [] if size.quick else thread_values(cores)
+            one_each = {value: [Contestant(peer, value) for peer in taking_part] for value in values}
+            found += [unit(axis, value, contestants) for value, contestants in one_each.items()]
+        else:
+            every = [Contestant(peer, None) for peer in taking_part]
+            # A Python loop over ten million single rows is not a comparison any more, but it is over steps of 256.
+            found += [unit(axis, value, every) for value in (axis.quick_values if size.quick else axis.values)]
+    return found

@@ -1,0 +1,1 @@
+"""Tables: read from files, prepared for a network, and predicted. Needs ``pip install 'fastmlp[cli]'``."""

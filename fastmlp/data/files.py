@@ -1,0 +1,199 @@
+"""Tables from files: CSV in its many forms, Parquet, and IDX, the format that MNIST comes in."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp.io.extras import require
+
+MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-"]
+"""What stands for a value that is not there."""
+
+_DELIMITERS = ",;\t|"
+_LOOK_BYTES = 1 << 16
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+class TableError(ValueError):
+    """A file or a table is not what it has to be; the message is a sentence for the person who gave it."""
+
+
+def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
+    """A whole table.
+
+    Parameters
+    ----------
+    path : Path
+        ``.parquet``, IDX (by its first bytes, gzip or not), anything else as CSV.
+    types : mapping of str to {"number", "category"}, optional
+        Of columns that are known.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
+    arrow = require("pyarrow", "cli")
+    if _is_parquet(path) or is_csv(path):
+        batches = list(read_batches(path, types))
+        table = arrow.Table.from_batches(batches) if batches else None
+    else:
+        table = _idx_table(read_idx(path))
+    if table is None or table.num_rows == 0:
+        raise TableError(f"{path} has no rows.")
+    return table
+
+
+def read_batches(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """The same as record batches, one after the other: memory does not grow with the file."""
+    arrow = require("pyarrow", "cli")
+    _check_file(path)
+    if _is_parquet(path):
+        require("pyarrow.parquet", "cli")
+        try:
+            yield from arrow.parquet.ParquetFile(path).iter_batches()
+        except arrow.ArrowInvalid as error:
+            raise TableError(f"{path} is not a usable Parquet file: {_first_line(error)}") from None
+        return
+    if not is_csv(path):
+        yield from _idx_table(read_idx(path)).to_batches()
+        return
+    require("pyarrow.csv", "cli")
+    delimiter, names = _form(path)
+    kinds = {"number": arrow.float64(), "category": arrow.string()}
+    column_types = {name: kinds[kind] for name, kind in (types or {}).items()}
+    try:
+        yield from arrow.csv.open_csv(
+            path,
+            arrow.csv.ReadOptions(column_names=names),
+            arrow.csv.ParseOptions(delimiter=delimiter),
+            arrow.csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True, column_types=column_types),
+        )
+    except arrow.ArrowInvalid as error:
+        raise TableError(_sentence(path, error, has_header=names is None)) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _sentence(path: Path, error: Exception, *, has_header: bool) -> str:
+    """What Arrow says about a CSV file, for people."""
+    text = _first_line(error)
+    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text)
+    if ragged:
+        row, expected, got = ragged.groups()
+        return f"{path}, line {row}: {got} values where the other lines have {expected}."
+    wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", text)
+    if wrong:
+        column, row, value = wrong.groups()
+        name = (header_of(path) or [])[int(column) : int(column) + 1] if has_header else []
+        where = f"column {name[0]!r}" if name else f"column {int(column) + 1}"
+        line = f", line {row}" if row else ""
+        return f"{path}{line}: {where} has the text {value!r} where there were numbers."
+    return f"{path} cannot be read as CSV: {text}."
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise TableError(f"There is no file {str(path)!r}.")
+    if path.is_dir():
+        raise TableError(f"{str(path)!r} is a folder; give a file in it.")
+    if path.stat().st_size == 0:
+        raise TableError(f"{path} is empty.")
+
+
+def _is_parquet(path: Path) -> bool:
+    _check_file(path)
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, uncompressed."""
+    _check_file(path)
+    with path.open("rb") as file:
+        start = file.read(2)
+    opener: Any = gzip.open if start == b"\x1f\x8b" else open
+    try:
+        with opener(path, "rb") as file:
+            head: bytes = file.read(_LOOK_BYTES)
+    except (OSError, EOFError) as error:
+        raise TableError(f"{path} cannot be read: {error}.") from None
+    return head
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is read as CSV: it is none of the others."""
+    head = _head(path)
+    return head[:4] != b"PAR1" and not (len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES)
+
+
+def _form(path: Path) -> tuple[str, list[str] | None]:
+    """The separator, and names for the columns where the file has none."""
+    text = _head(path).decode("utf-8", errors="replace")
+    if "\0" in text:
+        raise TableError(f"{path} is not a table: it holds bytes that are no text.")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    cells = next(csv.reader([first], delimiter=delimiter), [])
+    if any(_is_number(cell) for cell in cells):  # a header has no numbers
+        return delimiter, [f"column {number}" for number in range(1, len(cells) + 1)]
+    doubles = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if doubles:
+        raise TableError(f"{path} has more than one column {doubles[0]!r}.")
+    return delimiter, None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def header_of(path: Path) -> list[str] | None:
+    """Names of the columns of a CSV file; None if it has no header."""
+    delimiter, names = _form(path)
+    if names is not None:
+        return None
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return next(csv.reader(file, delimiter=delimiter), None)
+
+
+def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
+    """An array from an IDX file, gzip or not. The format: http://yann.lecun.com/exdb/mnist, at its end."""
+    _check_file(path)
+    with path.open("rb") as file:
+        start = file.read(2)
+    opener: Any = gzip.open if start == b"\x1f\x8b" else open
+    try:
+        with opener(path, "rb") as file:
+            zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+            content = file.read()
+    except (OSError, EOFError, struct.error) as error:
+        raise TableError(f"{path} is not a usable IDX file: {error}.") from None
+    if zero != 0 or kind not in _IDX_TYPES:
+        raise TableError(f"{path} is not an IDX file.")
+    dtype = np.dtype(_IDX_TYPES[kind])
+    expected = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    if len(content) != expected:
+        raise TableError(f"{path} is damaged: it announces {expected} bytes of numbers and holds {len(content)}.")
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _idx_table(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    """A column for each number of a sample; of labels, one column."""
+    arrow = require("pyarrow", "cli")
+    flat = np.ascontiguousarray(array.reshape(len(array), -1).T).astype(array.dtype.newbyteorder("="))
+    names = ["label"] if array.ndim == 1 else [f"pixel {number}" for number in range(len(flat))]
+    return arrow.table(dict(zip(names, flat, strict=True)))

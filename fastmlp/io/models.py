@@ -1,0 +1,70 @@
+"""What all exports begin with: the network in a model, as plain arrays and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastmlp.network import Network
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of weights.
+
+    Parameters
+    ----------
+    weight : ndarray (fan_in, fan_out)
+    bias : ndarray (fan_out,)
+    activation : str
+        A name of :data:`fastmlp.ACTIVATIONS`.
+    parameter : float
+        Slope or scale of those activations that have one.
+    """
+
+    weight: Array
+    bias: Array
+    activation: str
+    parameter: float
+
+
+def network_of(model: Any) -> Network:
+    """The network itself, or that of a fitted estimator.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    sklearn.exceptions.NotFittedError
+        For an estimator without a network.
+    """
+    if isinstance(model, Network):
+        return model
+    if hasattr(model, "hidden_layer_sizes") and type(model).__module__.startswith("fastmlp."):
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(model)
+        network: Network = model._synchronized()
+        return network
+    raise TypeError(f"model must be an MLP, a ReferenceMLP or a fitted estimator of fastmlp, got {type(model).__name__}.")
+
+
+def layers_of(model: Any, what: str) -> list[Layer]:
+    """Copies of the parameters of all layers, with the names of their activations.
+
+    ``what`` is made of them, for the sentence that says that a function of one's own cannot be in it.
+    """
+    network = network_of(model)
+    found = []
+    for weight, bias, entry in zip(network.w, network.b, network._activations, strict=True):
+        if entry.source is not None:
+            raise ValueError(
+                f"{entry.name!r} is a function of your own, which {what} cannot hold; use one of the activations that fastmlp "
+                "knows."
+            )
+        found.append(Layer(weight.copy(), bias[0].copy(), entry.name, entry.parameter))
+    return found

@@ -1,0 +1,93 @@
+"""Estimators from and to scikit-learn's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.utils.validation import check_is_fitted
+
+from fastmlp.estimators import MLPClassifier, MLPRegressor
+
+_ATTRIBUTES = (
+    "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_", "validation_scores_", "best_validation_score_", "n_features_in_",
+    "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_", "_no_improvement_count", "_label_binarizer",
+)  # fmt: skip
+"""Fitted state that both have under the same name, where they have it."""
+
+_PAIRS = ((neural_network.MLPClassifier, MLPClassifier), (neural_network.MLPRegressor, MLPRegressor))
+
+
+def from_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
+    """A fitted estimator of this package from one of scikit-learn's: the same parameters, the same predictions.
+
+    Parameters
+    ----------
+    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+        Fitted.
+
+    Returns
+    -------
+    MLPClassifier or MLPRegressor
+        Its ``partial_fit`` goes on from the weights, with a fresh optimizer.
+    """
+    for theirs, ours in _PAIRS:
+        if isinstance(estimator, theirs):
+            check_is_fitted(estimator)
+            made: Any = ours(**estimator.get_params(deep=False))
+            _take_over(made, estimator)  # the classes, on which the output depends
+            made._begin([estimator.coefs_[0].shape[0], *(coef.shape[1] for coef in estimator.coefs_)], estimator.coefs_[0].dtype)
+            _take_over(made, estimator)
+            made._adopt([coef.copy() for coef in estimator.coefs_], [bias.copy() for bias in estimator.intercepts_])
+            result: MLPClassifier | MLPRegressor = made
+            return result
+    raise TypeError(f"estimator must be scikit-learn's MLPClassifier or MLPRegressor, got {type(estimator).__name__}.")
+
+
+def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
+    """One of scikit-learn's estimators from a fitted one of this package, for wherever this package is not installed.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Fitted; with one activation for all hidden layers that scikit-learn has (identity, logistic, tanh, relu), and with its loss.
+
+    Returns
+    -------
+    sklearn.neural_network.MLPClassifier or MLPRegressor
+        It predicts the same. Parameters that scikit-learn does not have are left out.
+
+    Raises
+    ------
+    ValueError
+        If scikit-learn's estimators cannot compute this network.
+    """
+    for theirs, ours in _PAIRS:
+        if isinstance(estimator, ours):
+            check_is_fitted(estimator)
+            network = estimator._synchronized()
+            hidden = {entry.name for entry in network._activations[:-1]}
+            known = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
+            if len(hidden) > 1 or not hidden <= known.keys():
+                raise ValueError(
+                    f"The hidden layers have the activations {', '.join(sorted(hidden))}; scikit-learn has one of "
+                    f"{', '.join(known.values())} for all of them."
+                )
+            made: Any = theirs()
+            options = {name: value for name, value in estimator.get_params(deep=False).items() if name in made.get_params()}
+            options["activation"] = known[hidden.pop()] if hidden else "identity"
+            if options.get("loss") not in (None, "squared_error", "poisson"):  # it says only what the training minimised
+                output = network._activations[-1].name
+                options["loss"] = "poisson" if output == "exponential" else "squared_error"
+            made.set_params(**options)
+            _take_over(made, estimator)
+            made.coefs_, made.intercepts_ = [np.array(w) for w in network.w], [np.array(b[0]) for b in network.b]
+            return made
+    raise TypeError(f"estimator must be fastmlp's MLPClassifier or MLPRegressor, got {type(estimator).__name__}.")
+
+
+def _take_over(made: Any, estimator: Any) -> None:
+    for name in _ATTRIBUTES:
+        if hasattr(estimator, name):
+            setattr(made, name, getattr(estimator, name))

@@ -1,0 +1,138 @@
+"""Networks from and to PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.io.extras import require
+from fastmlp.io.models import layers_of
+from fastmlp.mlp import MLP
+
+
+def _modules(torch: Any) -> dict[str, Any]:
+    """A function that makes the module of each activation, given its parameter."""
+    nn = torch.nn
+
+    class Exponential(nn.Module):  # type: ignore[misc,name-defined,unused-ignore]
+        def forward(self, z: Any) -> Any:
+            return torch.exp(z)
+
+    return {
+        "identity": lambda parameter: nn.Identity(),
+        "sigmoid": lambda parameter: nn.Sigmoid(),
+        "tanh": lambda parameter: nn.Tanh(),
+        "relu": lambda parameter: nn.ReLU(),
+        "leaky_relu": lambda parameter: nn.LeakyReLU(parameter),
+        "elu": lambda parameter: nn.ELU(parameter),
+        "selu": lambda parameter: nn.SELU(),
+        "softplus": lambda parameter: nn.Softplus(),
+        "gelu": lambda parameter: nn.GELU(),
+        "silu": lambda parameter: nn.SiLU(),
+        "mish": lambda parameter: nn.Mish(),
+        "exponential": lambda parameter: Exponential(),
+        "softmax": lambda parameter: nn.Softmax(dim=1),
+    }
+
+
+def to_torch(model: Any) -> Any:
+    """The same network as a ``torch.nn.Sequential`` of ``Linear`` layers and activations; parameters are copied.
+
+    Parameters
+    ----------
+    model : MLP, ReferenceMLP, MLPClassifier or MLPRegressor
+
+    Returns
+    -------
+    torch.nn.Sequential
+        In the network's dtype. It ends with the last activation: a softmax, where there is one, is part of it.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+    """
+    torch = require("torch", "torch")
+    modules = _modules(torch)
+    made = []
+    for layer in layers_of(model, "a PyTorch module"):
+        fan_in, fan_out = layer.weight.shape
+        linear = torch.nn.Linear(fan_in, fan_out, dtype=getattr(torch, layer.weight.dtype.name))
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(layer.weight.T.copy()))
+            linear.bias.copy_(torch.from_numpy(layer.bias))
+        made += [linear, modules[layer.activation](layer.parameter)]
+    return torch.nn.Sequential(*made)
+
+
+def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
+    """An :class:`fastmlp.MLP` from a ``torch.nn.Sequential`` of ``Linear`` layers and activations; parameters are copied.
+
+    Parameters
+    ----------
+    module : torch.nn.Sequential
+        ``Flatten`` at the front and ``Dropout`` anywhere are left out; a ``Linear`` that no activation follows gets the identity.
+    loss : str or Loss, default "squared_error"
+        A module does not say what it was trained for.
+
+    Returns
+    -------
+    MLP
+        In the dtype of the module's parameters.
+
+    Raises
+    ------
+    TypeError
+        For anything that is not such a chain; it names the layer.
+    """
+    torch = require("torch", "torch")
+    nn = torch.nn
+    names = {
+        nn.Identity: "identity", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.ReLU: "relu", nn.SELU: "selu", nn.SiLU: "silu",
+        nn.Mish: "mish",
+    }  # fmt: skip
+    if not isinstance(module, nn.Sequential):
+        raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}.")
+    linears: list[Any] = []
+    activations: list[Activation] = []
+    for number, layer in enumerate(module):
+        if isinstance(layer, nn.Linear):
+            if len(linears) > len(activations):
+                activations.append(ACTIVATIONS["identity"])
+            linears.append(layer)
+            continue
+        if isinstance(layer, nn.Dropout | nn.Flatten):
+            continue
+        if len(activations) == len(linears):
+            raise TypeError(f"Layer {number} is {layer}, but an activation can only follow a Linear layer.")
+        activations.append(_entry(nn, names, layer, number))
+    if not linears:
+        raise TypeError("module must have a Linear layer, and has none.")
+    if len(linears) > len(activations):
+        activations.append(ACTIVATIONS["identity"])
+    sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    dtype = linears[0].weight.detach().numpy().dtype
+    network = MLP(sizes, activations, loss, dtype=dtype.name, initializer="zeros")
+    for number, linear in enumerate(linears):
+        network.w[number] = np.ascontiguousarray(linear.weight.detach().numpy().T)
+        if linear.bias is not None:
+            network.b[number] = linear.bias.detach().numpy()[None, :]
+    return network
+
+
+def _entry(nn: Any, names: dict[Any, str], layer: Any, number: int) -> Activation:
+    if type(layer) in names:
+        return ACTIVATIONS[names[type(layer)]]
+    if isinstance(layer, nn.LeakyReLU):
+        return ACTIVATIONS["leaky_relu"](layer.negative_slope)
+    if isinstance(layer, nn.ELU):
+        return ACTIVATIONS["elu"](layer.alpha)
+    if isinstance(layer, nn.GELU) and layer.approximate == "none":
+        return ACTIVATIONS["gelu"]
+    if isinstance(layer, nn.Softplus) and layer.beta == 1:
+        return ACTIVATIONS["softplus"]
+    if isinstance(layer, nn.Softmax) and layer.dim in (1, -1):
+        return ACTIVATIONS["softmax"]
+    raise TypeError(f"Layer {number} is {layer}, for which fastmlp has nothing.")

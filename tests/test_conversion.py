@@ -1,0 +1,276 @@
+"""A network that goes elsewhere computes the same there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import neural_network
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+
+from fastmlp import ACTIVATIONS, MLP, MLPClassifier, MLPRegressor, ReferenceMLP, io, make_activation
+
+HIDDEN = [name for name, entry in ACTIVATIONS.items() if not entry.by_row]
+
+
+def network(name, dtype="float32", kind=MLP):
+    """A hidden layer with an activation, one with tanh, so that exponentials do not grow, and an output layer with it."""
+    hidden = "tanh" if ACTIVATIONS[name].by_row else name
+    net = kind((5, 12, 7, 3), (hidden, "tanh", name), dtype=dtype, random_state=0)
+    rng = np.random.default_rng(1)
+    for bias in net.b:
+        bias[:] = rng.normal(size=bias.shape)
+    return net
+
+
+def samples(dtype="float32", rows=40):
+    return (np.random.default_rng(2).normal(size=(rows, 5)) * 2).astype(dtype)
+
+
+def fitted(kind, *, classes=3, **options):
+    x, y = load_iris(return_X_y=True)
+    if issubclass(kind, neural_network.MLPRegressor | MLPRegressor):
+        x, y = load_diabetes(return_X_y=True)
+        y = (y - y.mean()) / y.std()
+    options = {"max_iter": 20, "random_state": 0, "hidden_layer_sizes": (9, 4)} | options
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keep = y < classes if classes < 3 else slice(None)
+        return kind(**options).fit(x[keep], y[keep]), x
+
+
+class TestNumpySource:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("name", ACTIVATIONS)
+    def test_predicts_the_same(self, tmp_path, name, dtype):
+        net, x = network(name, dtype), samples(dtype)
+        path = tmp_path / "model.py"
+        io.to_numpy_source(net, path)
+        namespace = {}
+        exec(compile(path.read_text(), str(path), "exec"), namespace)
+        tolerance = 2e-6 if dtype == "float32" else 1e-13
+        outputs = namespace["predict"](x)
+        assert outputs.dtype == net.dtype
+        np.testing.assert_allclose(outputs, net.predict(x), rtol=tolerance, atol=tolerance)
+
+    def test_needs_numpy_only(self, tmp_path):
+        path = tmp_path / "model.py"
+        net, x = network("relu"), samples()
+        io.to_numpy_source(net, path)
+        np.save(tmp_path / "x.npy", x)
+        code = (
+            "import sys, numpy as np, model; out = model.predict(np.load('x.npy'));"
+            "assert not {'fastmlp', 'numba', 'sklearn', 'scipy'} & {name.split('.')[0] for name in sys.modules};"
+            "np.save('out.npy', out)"
+        )
+        subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
+        np.testing.assert_allclose(np.load(tmp_path / "out.npy"), net.predict(x), rtol=1e-5, atol=1e-6)
+
+    def test_wrong_samples(self, tmp_path):
+        io.to_numpy_source(network("relu"), tmp_path / "model.py")
+        namespace = {}
+        exec((tmp_path / "model.py").read_text(), namespace)
+        with pytest.raises(ValueError, match="x must have 5 features, got 4"):
+            namespace["predict"](np.zeros((2, 4)))
+
+    def test_of_an_estimator(self, tmp_path):
+        model, x = fitted(MLPClassifier)
+        io.to_numpy_source(model, tmp_path / "model.py")
+        namespace = {}
+        exec((tmp_path / "model.py").read_text(), namespace)
+        np.testing.assert_allclose(namespace["predict"](x), model.predict_proba(x), rtol=1e-9, atol=1e-12)
+
+
+class TestOnnx:
+    @pytest.fixture(autouse=True)
+    def needed(self):
+        pytest.importorskip("onnx", exc_type=ImportError)
+
+    @staticmethod
+    def run(path, x):
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (outputs,) = session.run(None, {"x": x})
+        return outputs
+
+    @pytest.mark.parametrize("name", ACTIVATIONS)
+    def test_onnx_runtime_predicts_the_same(self, tmp_path, name):
+        net, x = network(name), samples()
+        io.to_onnx(net, tmp_path / "model.onnx")
+        outputs = self.run(tmp_path / "model.onnx", x)
+        assert outputs.dtype == np.float32
+        expected = net.predict(x)
+        # Relative to the outputs: those of exponentials are large.
+        np.testing.assert_allclose(outputs, expected, rtol=1e-6, atol=1e-6 * max(1.0, float(np.abs(expected).max())))
+
+    @pytest.mark.parametrize("name", ["identity", "sigmoid", "tanh", "relu", "softmax"])
+    def test_float64(self, tmp_path, name):
+        net, x = network(name, "float64"), samples("float64")
+        io.to_onnx(net, tmp_path / "model.onnx")
+        np.testing.assert_allclose(self.run(tmp_path / "model.onnx", x), net.predict(x), rtol=1e-12, atol=1e-12)
+        io.to_onnx(net, tmp_path / "narrow.onnx", dtype="float32")
+        outputs = self.run(tmp_path / "narrow.onnx", x.astype("float32"))
+        np.testing.assert_allclose(outputs, net.predict(x), rtol=1e-5, atol=1e-5)
+
+    def test_versions_are_pinned_and_rows_are_free(self, tmp_path):
+        import onnx
+
+        io.to_onnx(network("relu"), tmp_path / "model.onnx")
+        model = onnx.load(tmp_path / "model.onnx")
+        assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+        for rows in (1, 33):
+            assert self.run(tmp_path / "model.onnx", samples(rows=rows)).shape == (rows, 3)
+
+    def test_of_an_estimator(self, tmp_path):
+        model, x = fitted(MLPRegressor)
+        io.to_onnx(model, tmp_path / "model.onnx", dtype="float32")
+        np.testing.assert_allclose(
+            self.run(tmp_path / "model.onnx", x.astype("float32"))[:, 0], model.predict(x), rtol=1e-4, atol=1e-4
+        )
+
+    def test_wrong_dtype(self, tmp_path):
+        with pytest.raises(ValueError, match="dtype must be 'float32' or 'float64', got 'float16'"):
+            io.to_onnx(network("relu"), tmp_path / "model.onnx", dtype="float16")
+
+
+class TestTorch:
+    @pytest.fixture(autouse=True)
+    def torch(self):
+        return pytest.importorskip("torch")
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("name", ACTIVATIONS)
+    def test_there_and_back(self, torch, name, dtype):
+        net, x = network(name, dtype), samples(dtype)
+        module = io.to_torch(net)
+        with torch.inference_mode():
+            outputs = module(torch.from_numpy(x)).numpy()
+        tolerance = 2e-6 if dtype == "float32" else 1e-12
+        expected = net.predict(x)
+        np.testing.assert_allclose(outputs, expected, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(expected).max())))
+        if name != "exponential":  # whose module is not PyTorch's own
+            back = io.from_torch(module)
+            assert back.dtype == net.dtype
+            np.testing.assert_array_equal(back.theta, net.theta)
+            np.testing.assert_array_equal(back.predict(x), expected)
+
+    def test_what_is_left_out_and_put_in(self, torch):
+        nn = torch.nn
+        net = io.from_torch(nn.Sequential(nn.Flatten(), nn.Linear(5, 4, bias=False), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 2)))
+        assert net.sizes == (5, 4, 2)
+        assert [entry.name for entry in net._activations] == ["tanh", "identity"]
+        assert not net.b[0].any()
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda nn: nn.Linear(2, 2), "must be a torch.nn.Sequential, got Linear"),
+            (lambda nn: nn.Sequential(), "must have a Linear layer"),
+            (lambda nn: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "Layer 1 is BatchNorm1d.*for which fastmlp has nothing"),
+            (lambda nn: nn.Sequential(nn.Linear(2, 2), nn.GELU("tanh")), "Layer 1 is GELU"),
+            (lambda nn: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "an activation can only follow a Linear layer"),
+        ],
+    )
+    def test_what_cannot_be_read(self, torch, make, message):
+        with pytest.raises(TypeError, match=message):
+            io.from_torch(make(torch.nn))
+
+
+class TestSklearn:
+    @pytest.mark.parametrize("classes", [2, 3])
+    @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+    def test_classifiers(self, activation, classes):
+        theirs, x = fitted(neural_network.MLPClassifier, activation=activation, classes=classes)
+        ours = io.from_sklearn(theirs)
+        np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x), rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(ours.predict(x), theirs.predict(x))
+        assert ours.n_iter_ == theirs.n_iter_
+        assert ours.loss_curve_ == theirs.loss_curve_
+        back = io.to_sklearn(ours)
+        assert type(back) is neural_network.MLPClassifier
+        np.testing.assert_array_equal(back.predict_proba(x), theirs.predict_proba(x))
+
+    def test_regressors(self):
+        theirs, x = fitted(neural_network.MLPRegressor)
+        ours = io.from_sklearn(theirs)
+        np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(io.to_sklearn(ours).predict(x), theirs.predict(x))
+
+    def test_ours_trained_otherwise(self):
+        model, x = fitted(MLPRegressor, loss="huber", optimizer="adamw", dropout=0.1)
+        np.testing.assert_allclose(io.to_sklearn(model).predict(x), model.predict(x), rtol=1e-9, atol=1e-12)
+
+    def test_a_copy(self):
+        theirs, x = fitted(neural_network.MLPClassifier)
+        before = theirs.predict_proba(x)
+        ours = io.from_sklearn(theirs)
+        ours.partial_fit(*load_iris(return_X_y=True))
+        np.testing.assert_array_equal(theirs.predict_proba(x), before)
+
+    def test_strings_and_labels(self):
+        x, y = load_iris(return_X_y=True)
+        names = np.array(["a", "b", "c"])[y]
+        theirs = neural_network.MLPClassifier(max_iter=500, random_state=0).fit(x, names)
+        np.testing.assert_array_equal(io.from_sklearn(theirs).predict(x), theirs.predict(x))
+
+    @pytest.mark.parametrize("activation", ["gelu", ["relu", "tanh"]])
+    def test_what_scikit_learn_cannot_compute(self, activation):
+        model, _ = fitted(MLPClassifier, activation=activation)
+        with pytest.raises(ValueError, match="scikit-learn has one of identity, logistic, tanh, relu for all of them"):
+            io.to_sklearn(model)
+
+    def test_other_things(self):
+        for convert in (io.from_sklearn, io.to_sklearn):
+            with pytest.raises(TypeError, match=r"got int\."):
+                convert(3)
+
+
+@pytest.mark.parametrize("convert", [io.to_numpy_source, io.to_onnx])
+class TestFiles:
+    def test_a_function_of_one_s_own_cannot_be_written(self, tmp_path, convert):
+        if convert is io.to_onnx:
+            pytest.importorskip("onnx")
+        own = make_activation(lambda z: z * z * 0.5, lambda z: z)
+        with pytest.raises(ValueError, match="function of your own"):
+            convert(MLP((2, 3, 1), own, random_state=0), tmp_path / "model")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_was_there_is_replaced_in_one_step(self, tmp_path, convert):
+        if convert is io.to_onnx:
+            pytest.importorskip("onnx")
+        path = tmp_path / "model"
+        path.write_text("before")
+        convert(network("relu", kind=ReferenceMLP), path)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+        assert path.read_bytes() != b"before"
+
+    def test_a_folder_that_is_not_there_is_named(self, tmp_path, convert):
+        if convert is io.to_onnx:
+            pytest.importorskip("onnx")
+        path = tmp_path / "missing" / "model"
+        with pytest.raises(FileNotFoundError, match="missing/model"):
+            convert(network("relu"), path)
+
+    def test_other_things(self, tmp_path, convert):
+        if convert is io.to_onnx:
+            pytest.importorskip("onnx")
+        with pytest.raises(TypeError, match="must be an MLP, a ReferenceMLP or a fitted estimator of fastmlp, got int"):
+            convert(3, tmp_path / "model")
+
+
+def test_digits_go_around(tmp_path):
+    """A trained network through every form it can have."""
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    net = MLP((64, 20, 10), ("relu", "softmax"), "cross_entropy", random_state=0)
+    net.fit(x, y, epochs=15, batch_size=16, learning_rate=0.1)
+    expected = net.predict(x).argmax(axis=1)
+    io.to_numpy_source(net, tmp_path / "digits.py")
+    namespace = {}
+    exec((tmp_path / "digits.py").read_text(), namespace)
+    assert (namespace["predict"](x).argmax(axis=1) == expected).mean() > 0.999
+    assert (expected == y).mean() > 0.9

@@ -1,0 +1,246 @@
+"""A training that was stopped, however it was, goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from fastmlp import MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
+from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
+from fastmlp.io import load, save
+from tests.test_invariants import ROOT
+
+SIZES = (6, 10, 8, 3)
+
+
+def data(rows=150, dtype="float32"):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(rows, SIZES[0])).astype(dtype), rng.integers(0, SIZES[-1], rows)
+
+
+def network(kind=MLP, dtype="float32", seed=0):
+    return kind(SIZES, ("relu", "tanh", "softmax"), "cross_entropy", dtype=dtype, random_state=seed)
+
+
+def fit(net, epochs=8, **options):
+    options = {"batch_size": 16, "learning_rate": 0.01, "optimizer": "adam"} | options
+    return net.fit(*data(dtype=net.dtype.name), epochs=epochs, **options)
+
+
+class Stop(Callback):
+    """Ends the process's interest in the middle of an epoch, or after one."""
+
+    def __init__(self, epoch, *, middle):
+        self._epoch, self._middle = epoch, middle
+
+    def on_rows(self, run):
+        if self._middle and run.epoch == self._epoch:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, run):
+        run.stop = run.epoch == self._epoch
+
+
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_goes_on_to_the_same_bits(tmp_path, kind, optimizer):
+    path = tmp_path / "checkpoint.safetensors"
+    whole = fit(network(kind), optimizer=optimizer)
+    first = fit(network(kind), optimizer=optimizer, callbacks=[Checkpoint(path), Stop(3, middle=False)])
+    assert len(first.loss_curve_) == 3
+    again = fit(network(kind, seed=99), optimizer=optimizer, resume=path)
+    np.testing.assert_array_equal(again.theta, whole.theta)
+    assert again.loss_curve_ == whole.loss_curve_
+    np.testing.assert_array_equal(fit(again).theta, fit(whole).theta)  # the random numbers go on, too
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.3}, {"schedule": "cosine"}, {"shuffle": False}, {"batch_size": 1000}, {"batch_size": 1, "optimizer": "sgd"},
+        {"l2": 0.1, "weight_decay": 0.01, "max_grad_norm": 0.5}, {"optimizer": OPTIMIZERS["adam"](beta1=0.5)},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_option(tmp_path, options, dtype):
+    path = tmp_path / "checkpoint.safetensors"
+    whole = fit(network(dtype=dtype), **options)
+    fit(network(dtype=dtype), **options, callbacks=[Checkpoint(path), Stop(5, middle=False)])
+    again = fit(network(dtype=dtype, seed=99), **options, resume=path)
+    np.testing.assert_array_equal(again.theta, whole.theta)
+
+
+def test_many_rows_whose_order_is_computed(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    x, y = data(70_000)
+    options = {"epochs": 3, "batch_size": 256, "learning_rate": 0.01}
+    whole = network().fit(x, y, **options)
+    network().fit(x, y, **options, callbacks=[Checkpoint(path), Stop(1, middle=False)])
+    np.testing.assert_array_equal(network(seed=9).fit(x, y, **options, resume=path).theta, whole.theta)
+
+
+def test_an_interrupt_in_the_middle_of_an_epoch_leaves_the_last_whole_one(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    whole = fit(network())
+    net = network()
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, callbacks=[Checkpoint(path), Stop(4, middle=True)])
+    assert not np.array_equal(load(path).theta, net.theta)  # what was learned since is in the network only
+    again = fit(network(), resume=path)
+    np.testing.assert_array_equal(again.theta, whole.theta)
+    assert again.loss_curve_ == whole.loss_curve_
+
+
+def test_early_stopping_remembers(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    options = {"epochs": 60, "learning_rate": 0.05}
+    whole = fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02)], **options)
+    assert 5 < len(whole.loss_curve_) < 60
+    stop = len(whole.loss_curve_) - 1
+    fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02), Checkpoint(path), Stop(stop, middle=False)], **options)
+    again = fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02)], resume=path, **options)
+    assert again.loss_curve_ == whole.loss_curve_
+
+
+def test_a_checkpoint_is_a_model(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    net = fit(network(), callbacks=[Checkpoint(path, every=3)])
+    np.testing.assert_array_equal(load(path).theta, net.theta)
+
+
+def test_nothing_is_left_to_do(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    net = fit(network(), callbacks=[Checkpoint(path)])
+    again = fit(network(), resume=path)
+    np.testing.assert_array_equal(again.theta, net.theta)
+    assert again.loss_curve_ == net.loss_curve_
+
+
+class TestRefusals:
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)])
+        return path
+
+    @staticmethod
+    def refused(net, path, error, message, **options):
+        before, state = net.theta, net._generator.bit_generator.state
+        with pytest.raises(error, match=message):
+            fit(net, resume=path, **options)
+        np.testing.assert_array_equal(net.theta, before)
+        assert net._generator.bit_generator.state == state
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"batch_size": 32}, "written with batch_size=16, but this training has batch_size=32"),
+            ({"optimizer": "sgd"}, "written with optimizer='adam'"),
+            ({"optimizer": OPTIMIZERS["adam"](beta1=0.5)}, "written with optimizer_options="),
+            ({"learning_rate": 0.02}, "written with learning_rate=0.01"),
+            ({"dropout": 0.5}, "written with dropout="),
+            ({"schedule": "cosine"}, "written with schedule='constant'"),
+        ],
+    )
+    def test_another_training(self, path, options, message):
+        self.refused(network(), path, ValueError, message, **options)
+
+    def test_another_network(self, path):
+        other = MLP((6, 10, 9, 3), ("relu", "tanh", "softmax"), "cross_entropy", random_state=0)
+        self.refused(other, path, ValueError, r"sizes=\(6, 10, 8, 3\), but this one has sizes=\(6, 10, 9, 3\)")
+        self.refused(network(dtype="float64"), path, ValueError, "dtype=float32, but this one has dtype=float64")
+        other = MLP(SIZES, ("relu", "relu", "softmax"), "cross_entropy", random_state=0)
+        self.refused(other, path, ValueError, "a network with tanh, where this one has relu")
+
+    def test_a_model_without_a_training(self, tmp_path):
+        save(network(), tmp_path / "model.safetensors")
+        self.refused(network(), tmp_path / "model.safetensors", ValueError, "a model without the state of a training")
+
+    def test_an_estimator_s_checkpoint(self, tmp_path):
+        path = tmp_path / "model.safetensors"
+        x, y = data()
+        with pytest.warns(ConvergenceWarning):
+            MLPRegressor(hidden_layer_sizes=SIZES[1:-1], max_iter=1, callbacks=[Checkpoint(path)]).fit(x, y * 1.0)
+        self.refused(network(), path, ValueError, "without the state of a training")
+
+    def test_no_file(self, tmp_path):
+        self.refused(network(), tmp_path / "none.safetensors", FileNotFoundError, "There is no file")
+
+    @pytest.mark.parametrize("keep", [0, 7, 200, -1])
+    def test_a_truncated_file(self, path, keep):
+        path.write_bytes(path.read_bytes()[:keep])
+        self.refused(network(), path, ValueError, "is not a usable fastmlp checkpoint")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"generator": {"bit_generator": "MT19937"}}, {"generator": {"bit_generator": "PCG64"}}, {"generator": 3},
+            {"epoch": "x"}, {"optimizer_states": 3}, {"loss_curve": 5}, {"options": None},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_a_changed_description(self, path, change):
+        from safetensors import safe_open
+        from safetensors.numpy import load_file, save_file
+
+        with safe_open(path, framework="numpy") as file:
+            description = json.loads(file.metadata()["fastmlp"])
+        description["training"] |= change
+        save_file(load_file(path), path, {"fastmlp": json.dumps(description)})
+        self.refused(network(), path, ValueError, "is not a usable fastmlp checkpoint|written with rows")
+
+
+CHILD = """
+import sys
+import numpy as np
+sys.path.insert(0, {root!r})
+from fastmlp.callbacks import Callback, Checkpoint
+from tests.test_resume import fit, network
+from pathlib import Path
+
+class Say(Callback):
+    def on_train_begin(self, run):
+        print("begun", flush=True)
+
+path = Path({path!r})
+net = fit(network(), epochs=400, callbacks=[Checkpoint(path), Say()], resume=path if path.exists() else None)
+np.save({result!r}, net.theta)
+print("done", len(net.loss_curve_), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_fifty_times(tmp_path):
+    """At random moments of the training, the writing of checkpoints included; after each kill there is a whole checkpoint."""
+    path, result = tmp_path / "checkpoint.safetensors", tmp_path / "theta.npy"
+    code = CHILD.format(root=str(ROOT), path=str(path), result=str(result))
+    moments = random.Random(0)
+    kills = 0
+    while kills < 50:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(moments.uniform(0, 0.02))
+        process.kill()
+        rest = process.stdout.read()
+        process.wait()
+        process.stdout.close()
+        kills += 1
+        if path.exists():
+            load(path)
+        if "done" in rest:  # it was faster: once more, from the beginning
+            path.unlink()
+    final = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "done 400" in final.stdout
+    np.testing.assert_array_equal(np.load(result), fit(network(), epochs=400).theta)
+    leftovers = [entry.name for entry in tmp_path.iterdir() if entry not in (path, result)]
+    assert all(name.startswith(".checkpoint.safetensors.") for name in leftovers)  # of writes that were killed

@@ -1,0 +1,248 @@
+"""Tables become numbers by what the training rows have taught, and models with tables survive files that are damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastmlp import MLP
+from fastmlp.data.files import TableError, read_batches, read_idx, read_table
+from fastmlp.data.model import Plan, TableModel, begin, guess_batch_size, learn, split_table
+from fastmlp.data.preparation import Category, Number, Preparation, learn_preparation
+from fastmlp.io import load, save
+
+arrow = pytest.importorskip("pyarrow")
+
+
+def table(**columns):
+    return arrow.table({name: arrow.array(values) for name, values in columns.items()})
+
+
+class TestPreparation:
+    def test_numbers(self):
+        given_ = table(x=[1.0, 3.0, None, 5.0], y=[0.5, 1.5, 2.5, 3.5])
+        learned = learn_preparation(given_, "y")
+        (feature,) = learned.features
+        assert feature == Number("x", 3.0, pytest.approx(np.std([1, 3, 5])), True)
+        rows = learned.rows(given_)
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(rows[:, 0], (np.array([1, 3, 3, 5]) - 3) / feature.scale, rtol=1e-6)
+        np.testing.assert_array_equal(rows[:, 1], [0, 0, 1, 0])
+        values, there = learned.target.values(given_.column("y"))
+        np.testing.assert_allclose(values[:, 0] * learned.target.scale + learned.target.mean, [0.5, 1.5, 2.5, 3.5])
+        assert there.all()
+
+    def test_a_column_that_never_changes(self):
+        learned = learn_preparation(table(x=[2, 2, 2], y=[0.1, 0.2, 0.3]), "y")
+        np.testing.assert_array_equal(learned.rows(table(x=[2, 3, 1])), [[0], [1], [-1]])
+
+    def test_categories(self):
+        given_ = table(x=["b ", "a", None, "b"], y=["no", "yes", "yes", "no"])
+        learned = learn_preparation(given_, "y")
+        assert learned.features == (Category("x", ("a", "b"), True),)
+        np.testing.assert_array_equal(learned.rows(given_), [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
+        np.testing.assert_array_equal(learned.rows(table(x=["never seen"])), [[0, 0, 0]])
+        labels, _ = learned.target.values(given_.column("y"))
+        assert learned.target.classes == ("no", "yes")
+        np.testing.assert_array_equal(labels, [0, 1, 1, 0])
+
+    def test_truth_values_and_infinities(self):
+        learned = learn_preparation(table(t=[True, False, None], x=[1.0, np.inf, 3.0], y=[1.5, 2.5, 3.5]), "y")
+        assert learned.features[0] == Category("t", ("false", "true"), True)
+        assert learned.features[1] == Number("x", 2.0, 1.0, True)
+
+    @pytest.mark.parametrize(
+        ("values", "task", "expected"),
+        [
+            ([3, 1, 10, 3], None, ("1", "3", "10")), (list(range(30)), None, None), ([0.5, 1.5, 2.5], None, None),
+            (["a", "b"], None, ("a", "b")), ([True, False], None, ("false", "true")), ([1, 2, 1], "regression", None),
+            ([0.5, 1.5], "classification", ("0.5", "1.5")),
+        ],
+    )  # fmt: skip
+    def test_classes_or_numbers(self, values, task, expected):
+        learned = learn_preparation(table(x=list(range(len(values))), y=values), "y", task=task)
+        assert learned.target.classes == expected
+
+    def test_what_is_left_out(self):
+        rows = 500
+        given_ = table(key=[f"id {n}" for n in range(rows)], empty=[None] * rows, x=list(range(rows)), y=[0.5] * rows)
+        learned = learn_preparation(given_, "y")
+        assert [feature.name for feature in learned.features] == ["x"]
+        assert set(learned.dropped) == {"key", "empty"}
+
+    def test_rows_without_a_target_are_left_out(self):
+        given_ = table(x=[1, 2, 3, 4], y=["a", None, "b", "a"])
+        values, there = learn_preparation(given_, "y").target.values(given_.column("y"))
+        np.testing.assert_array_equal(there, [True, False, True, True])
+        np.testing.assert_array_equal(values, [0, 1, 0])
+
+    def test_there_and_back_through_json(self):
+        learned = learn_preparation(table(x=["a", "b", None], n=[1, 2, 3], y=["u", "v", "u"]), "y")
+        assert Preparation.from_dict(json.loads(json.dumps(learned.as_dict()))) == learned
+
+    @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True, width=32)), min_size=1, max_size=30))
+    @settings(max_examples=50, deadline=None)
+    def test_whatever_the_numbers_are_the_rows_are_finite(self, values):
+        given_ = arrow.table({"x": arrow.array([*values, 1.0], arrow.float64()), "y": arrow.array(["a", *["b"] * len(values)])})
+        rows = learn_preparation(given_, "y").rows(given_)
+        assert np.isfinite(rows).all()
+
+
+class TestFiles:
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+    def test_separators_and_missing_values(self, tmp_path, delimiter):
+        path = tmp_path / "t.csv"
+        path.write_text("\n".join(delimiter.join(row) for row in (["a", "b"], ["1", "x"], ["?", "NA"], ["3.5", ""])))
+        found = read_table(path)
+        assert found.to_pydict() == {"a": [1, None, 3.5], "b": ["x", None, None]}
+
+    def test_no_header(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("1,x\n2,y\n")
+        assert read_table(path).to_pydict() == {"column 1": [1, 2], "column 2": ["x", "y"]}
+
+    def test_parquet(self, tmp_path):
+        import pyarrow.parquet
+
+        path = tmp_path / "t.parquet"
+        expected = table(a=[1, 2, 3], b=["x", "y", None])
+        pyarrow.parquet.write_table(expected, path)
+        assert read_table(path).equals(expected)
+        path.write_bytes(path.read_bytes()[:20])
+        with pytest.raises(TableError, match="is not a usable Parquet file"):
+            read_table(path)
+
+    def test_batches_are_small_parts_of_the_file(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("a,b\n" + "1.25,some text\n" * 300_000)
+        batches = list(read_batches(path))
+        assert len(batches) > 1
+        assert sum(batch.num_rows for batch in batches) == 300_000
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("dtype", [">u1", ">i2", ">f4"])
+    def test_idx(self, tmp_path, packed, dtype):
+        codes = {">u1": 0x08, ">i2": 0x0B, ">f4": 0x0D}
+        array = np.arange(24).reshape(4, 3, 2).astype(dtype)
+        content = struct.pack(">HBB3I", 0, codes[dtype], 3, *array.shape) + array.tobytes()
+        path = tmp_path / "t"
+        path.write_bytes(gzip.compress(content) if packed else content)
+        np.testing.assert_array_equal(read_idx(path), array)
+        assert read_table(path).num_columns == 6
+        path.write_bytes(gzip.compress(content[:-1]) if packed else content[:-1])
+        with pytest.raises(TableError, match="is damaged: it announces"):
+            read_idx(path)
+
+    def test_an_idx_file_that_announces_more_than_there_is(self, tmp_path):
+        path = tmp_path / "t"
+        path.write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2**31) + b"x")
+        with pytest.raises(TableError, match="is damaged"):
+            read_idx(path)
+
+    @given(st.binary(max_size=200))
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_whatever_is_in_a_file(self, tmp_path, content):
+        path = tmp_path / "t.csv"
+        path.write_bytes(content)
+        try:
+            found = read_table(path)
+        except TableError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            return
+        assert found.num_rows > 0
+
+
+def trained(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    given_ = table(x=x, c=rng.choice(["a", "b"], 400), y=np.where(x > 0, "up", "down"))
+    plan = Plan("y", epochs=3)
+    model, train, held_out, batch_size = begin(given_, None, plan)
+    learn(model, train, held_out, batch_size, plan)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    return model, given_, path
+
+
+class TestModel:
+    def test_there_and_back(self, tmp_path):
+        model, given_, path = trained(tmp_path)
+        again = TableModel.load(path)
+        np.testing.assert_array_equal(again.outputs(given_), model.outputs(given_))
+        np.testing.assert_array_equal(load(path).theta, model.network.theta)  # it is a network, too
+        assert again.history == model.history
+        assert (model.predictions(given_) == np.array(given_.column("y"))).mean() > 0.8
+
+    def test_the_best_epoch_is_kept(self, tmp_path):
+        model, _, _ = trained(tmp_path)
+        losses = model.history["validation_loss"]
+        assert len(losses) == len(model.history["loss"]) == 3
+
+    def test_a_network_without_a_table(self, tmp_path):
+        save(MLP((2, 2), random_state=0), tmp_path / "m.safetensors")
+        with pytest.raises(TableError, match="without the preparation of a table"):
+            TableModel.load(tmp_path / "m.safetensors")
+
+    def test_damage_is_noticed(self, tmp_path):
+        _, given_, path = trained(tmp_path)
+        content = path.read_bytes()
+        rng = np.random.default_rng(0)
+        for trial in range(60):
+            damaged = bytearray(content)
+            if trial % 3 == 0:
+                damaged = damaged[: rng.integers(len(damaged))]
+            else:
+                place = rng.integers(min(len(damaged), 4000))
+                damaged[place] ^= 1 << rng.integers(8)
+            path.write_bytes(damaged)
+            try:
+                outputs = TableModel.load(path).outputs(given_)
+            except TableError as error:
+                assert str(path) in str(error) or "There is no column" in str(error)  # noqa: PT017
+            else:  # the damage is in a weight, a name or a constant that means something else now
+                assert outputs.shape == (400, 2)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"features": []},
+            {"target": {}},
+            {"features": [{"kind": "number", "name": "x", "mean": 0.0, "scale": 0.0, "flag": False}]},
+        ],
+        ids=str,
+    )
+    def test_a_changed_preparation(self, tmp_path, change):
+        from safetensors import safe_open
+        from safetensors.numpy import load_file, save_file
+
+        _, _, path = trained(tmp_path)
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+        more = json.loads(metadata["preparation"])
+        more["preparation"] |= change
+        save_file(load_file(path), path, metadata | {"preparation": json.dumps(more)})
+        with pytest.raises(TableError):
+            TableModel.load(path)
+
+
+def test_splits_are_random_repeatable_and_whole():
+    given_ = table(x=list(range(100)))
+    first, second = split_table(given_, 0.2, 0), split_table(given_, 0.2, 0)
+    assert first[0].equals(second[0])
+    parts = [part.column("x").to_pylist() for part in first]
+    assert [len(part) for part in parts] == [80, 20]
+    assert sorted(parts[0] + parts[1]) == list(range(100))
+    assert parts[1] != list(range(80, 100))
+    with pytest.raises(TableError, match="leaves nothing on one side"):
+        split_table(table(x=[1, 2]), 0.1, 0)
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(10, 16), (2_000, 16), (10_000, 128), (10**7, 256)])
+def test_batch_sizes(rows, expected):
+    assert guess_batch_size(rows) == expected
