@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from .analyse import Comparison, Scaling, Start, predictions, ways
 from .peers import OURS, PEERS
@@ -39,7 +40,7 @@ def svg(figure: Figure, salt: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(id="|#)((?!DejaVu)[\w.-]+)', rf"\1{salt}-\2", text)  # several pictures share the page
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{salt}-", text)  # several pictures share the page
     return re.sub(r'<svg ([^>]*?)width="[^"]*" ', r"<svg \1", re.sub(r'height="[\d.]+pt"', "", text, count=1), count=1)
 
 
@@ -74,6 +75,7 @@ def _bars(axes: Axes, values: Sequence[tuple[str, str, float]], logarithmic: boo
         axes.grid(False, axis="y")
         if logarithmic:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             positive = [value for _, _, value in values if value > 0]
             axes.set_xlim(min(positive) / 3, max(positive) * 4)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib
 import json as json_format
@@ -11,10 +12,10 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -330,48 +331,63 @@ def _check_columns(model: TableModel, file: Path) -> None:
 
 
 def _write_predictions(model: TableModel, batches: Iterator[Any], proba: bool, out: Path | None) -> None:
-    import pyarrow
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    def predicted(batch: Any) -> Any:
+    def predicted(batch: Any) -> dict[str, Any]:
         outputs = model.outputs(batch)
         if model.classes is None:
-            return pyarrow.table({model.preparation.target.name: outputs})
+            return {model.preparation.target.name: outputs.tolist()}
         names = [model.classes[place] for place in outputs.argmax(axis=1)]
         columns: dict[str, Any] = {model.preparation.target.name: names}
         if proba:
-            columns |= {f"probability of {name}": outputs[:, place] for place, name in enumerate(model.classes)}
-        return pyarrow.table(columns)
+            columns |= {f"probability of {name}": outputs[:, place].tolist() for place, name in enumerate(model.classes)}
+        return columns
 
-    tables = (predicted(batch) for batch in batches if batch.num_rows)
+    parts = (predicted(batch) for batch in batches if batch.num_rows)
     if out is None:
-        header = True
-        for table in tables:
-            sink = pyarrow.BufferOutputStream()
-            pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=header, quoting_style="needed"))
-            typer.echo(sink.getvalue().to_pybytes().decode(), nl=False)
-            header = False
+        _write_csv(parts, sys.stdout)
         return
     handle, aside = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-    os.close(handle)
-    rows = 0
     try:
-        writer: Any = None
-        for table in tables:
-            if writer is None:
-                make: Callable[..., Any] = pyarrow.parquet.ParquetWriter if out.suffix == ".parquet" else pyarrow.csv.CSVWriter
-                writer = make(aside, table.schema)
-            writer.write_table(table)
-            rows += table.num_rows
-        if writer is not None:
-            writer.close()
+        if out.suffix == ".parquet":
+            os.close(handle)
+            rows = _write_parquet(parts, aside)
+        else:
+            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+                rows = _write_csv(parts, file)
         os.chmod(aside, 0o644)
         os.replace(aside, out)
     except BaseException:
         os.unlink(aside)
         raise
     typer.echo(f"Written: {out}, {rows:,} rows", err=True)
+
+
+def _write_csv(parts: Iterable[dict[str, Any]], file: TextIO) -> int:
+    """Columns, part by part; returns the number of rows."""
+    writer = csv.writer(file, lineterminator="\n")
+    rows = 0
+    for columns in parts:
+        if rows == 0:
+            writer.writerow(columns)
+        values = list(zip(*columns.values(), strict=True))
+        writer.writerows(values)
+        rows += len(values)
+    return rows
+
+
+def _write_parquet(parts: Iterable[dict[str, Any]], path: str) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows, writer = 0, None
+    for columns in parts:
+        table = pyarrow.table(columns)
+        if writer is None:
+            writer = pyarrow.parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+        rows += table.num_rows
+    if writer is not None:
+        writer.close()
+    return rows
 
 
 @app.command("evaluate")

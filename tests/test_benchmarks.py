@@ -779,6 +779,10 @@ class TestInBrowser:
         )
         assert len(pictures) == sum(chapter.picture is not None for chapter in chapters)
         assert all(w > 300 and h > 100 and paths > 10 for w, h, paths in pictures)
+        colours = browser.execute_script(
+            "return [...new Set([...document.querySelectorAll('#training figure path')].map(e => getComputedStyle(e).fill))]"
+        )
+        assert len(colours) > 5  # a bar's is its peer's
         # Nothing is wider than the page but what can be scrolled by itself.
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         over = browser.execute_script(

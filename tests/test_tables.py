@@ -224,9 +224,9 @@ class TestModel:
         _, _, path = trained(tmp_path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()
-        more = json.loads(metadata["preparation"])
-        more["preparation"] |= change
-        save_file(load_file(path), path, metadata | {"preparation": json.dumps(more)})
+        description = json.loads(metadata["fastmlp"])
+        description["more"]["preparation"]["preparation"] |= change
+        save_file(load_file(path), path, {"fastmlp": json.dumps(description)})
         with pytest.raises(TableError):
             TableModel.load(path)
 

@@ -87,10 +87,10 @@ def _first_line(error: Exception) -> str:
 def _sentence(path: Path, error: Exception, *, has_header: bool) -> str:
     """What Arrow says about a CSV file, for people."""
     text = _first_line(error)
-    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text)
+    ragged = re.search(r"Expected (\d+) columns, got (\d+)", text)
     if ragged:
-        row, expected, got = ragged.groups()
-        return f"{path}, line {row}: {got} values where the other lines have {expected}."
+        expected, got = map(int, ragged.groups())
+        return f"{path}, line {_line_with(path, got)}: {got} values where the other lines have {expected}."
     wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", text)
     if wrong:
         column, row, value = wrong.groups()
@@ -99,6 +99,14 @@ def _sentence(path: Path, error: Exception, *, has_header: bool) -> str:
         line = f", line {row}" if row else ""
         return f"{path}{line}: {where} has the text {value!r} where there were numbers."
     return f"{path} cannot be read as CSV: {text}."
+
+
+def _line_with(path: Path, cells: int) -> int:
+    """Number of the first line with so many values; Arrow's streaming reader does not say it."""
+    delimiter, _ = _form(path)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        return next((reader.line_num for row in reader if len(row) == cells), 0)
 
 
 def _check_file(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +124,7 @@ class TableModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it into one ``.safetensors`` file."""
         more = {"preparation": self.preparation.as_dict(), "history": self.history}
-        model_files.save(self.network, path, more={_KEY: json.dumps(more)})
+        model_files.save(self.network, path, more={_KEY: more})
 
     @classmethod
     def load(cls, path: Path) -> TableModel:
@@ -145,7 +144,7 @@ class TableModel:
         if _KEY not in metadata:
             raise TableError(f"{path} is a network without the preparation of a table; load it with fastmlp.io.load.")
         try:
-            content = json.loads(metadata[_KEY])
+            content = metadata[_KEY]
             preparation = Preparation.from_dict(content["preparation"])
             history = {name: [float(value) for value in values] for name, values in content["history"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:

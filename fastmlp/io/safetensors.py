@@ -35,7 +35,7 @@ def save(
     path: str | os.PathLike[str],
     *,
     training: TrainingState | None = None,
-    more: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a network to a ``.safetensors`` file, replacing what is there.
 
@@ -45,8 +45,8 @@ def save(
     path : str or path-like
     training : TrainingState, optional
         What ``fit(resume=path)`` needs to go on.
-    more : mapping of str to str, optional
-        Metadata to keep beside the network's own.
+    more : mapping of str to what JSON knows, optional
+        To keep beside the network's own description.
 
     Raises
     ------
@@ -77,7 +77,9 @@ def save(
             "epoch": training.epoch, "steps": training.steps, "optimizer_states": len(training.optimizer),
             "generator": training.generator, "loss_curve": training.loss_curve, "options": training.options,
         }  # fmt: skip
-    replace_file(path, numpy_format.save(tensors, {**(more or {}), _KEY: json.dumps(description)}))
+    if more:
+        description["more"] = dict(more)  # in one entry: the order of several would not be the same twice
+    replace_file(path, numpy_format.save(tensors, {_KEY: json.dumps(description)}))
 
 
 def _state_name(number: int) -> str:
@@ -104,11 +106,11 @@ def load(path: str | os.PathLike[str]) -> MLP:
     return _read(path)[0]
 
 
-def load_with_metadata(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, str]]:
-    """The same, and what was kept beside the network's own metadata."""
+def load_with_metadata(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
+    """The same, and what was kept beside the network's own description."""
     network = load(path)
     with require("safetensors", "cli").safe_open(path, framework="numpy") as file:
-        return network, {name: text for name, text in file.metadata().items() if name != _KEY}
+        return network, {str(name): text for name, text in _description(file.metadata(), path).get("more", {}).items()}
 
 
 def load_training(path: str | os.PathLike[str]) -> tuple[MLP, TrainingState]:
