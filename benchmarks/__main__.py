@@ -14,7 +14,7 @@ from .problems import PROBLEMS
 from .sections.unit import Unit
 
 ROUNDS, QUICK_ROUNDS = 5, 3
-QUICK_PROBLEMS = ["digits", "online", "higgs", "float64"]
+QUICK_PROBLEMS = ["digits", "online", "higgs"]
 QUICK_PEERS = ["reference", "fastmlp", "sklearn", "torch_eager", "jax_scan", "onnx_runtime", "null"]
 QUICK_SECTIONS = ["training", "quality", "inference", "cold"]
 LAST = Path(".benchmarks/last.json")
