@@ -439,4 +439,17 @@ def marks(document: Document) -> list[str]:
         unstable = [name for name, timing in one.training.items() if timing.unstable]
         if unstable:
             found.append(f"UNSTABLE: on {one.problem} the rounds of {', '.join(unstable)} differ by more than {UNSTABLE:.0%}.")
-    return found
+    return [*found, *_failures(document)]
+
+
+def _failures(document: Document) -> Iterator[str]:
+    """Of the other sections."""
+    for name, what in (("quality", "goal"), ("inference", "problem")):
+        for unit in section(document, name):
+            for contestant, one in unit["contestants"].items():
+                if one["error"]:
+                    yield f"FAILED: {contestant}, {name} on {unit[what]}: {one['error'].strip().splitlines()[-1]}"
+    for unit in section(document, "cold"):
+        errors = [one["error"] for one in (unit["cold"], *unit["warm"]) if one["error"]]
+        if errors:
+            yield f"FAILED: {unit['peer']}, cold start: {errors[0].strip().splitlines()[-1]}"

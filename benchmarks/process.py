@@ -27,6 +27,7 @@ def environment_for(threads: int | None) -> Iterator[None]:
     """Variables that libraries read when they are loaded, for processes that start meanwhile."""
     # Inductor's pool of compiling processes would run beside whoever is measured.
     wanted = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    wanted["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND", "jax")  # which has to be known when it is imported
     if threads is not None:
         wanted |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
     with _environment_lock:

@@ -484,6 +484,13 @@ class TestSections:
         assert start.import_ > 0
         assert start.peak is None or start.peak > 10e6
 
+    def test_a_peer_that_does_not_start_is_named(self, monkeypatch):
+        monkeypatch.setitem(PEERS, "failing", planted("failing", failing))
+        figures = cold.measure_peer("failing", replace(SMALL, quick=True))  # where it is started, nobody knows it
+        document = document_of(cold__failing=figures)
+        assert analyse.starts(document) == []
+        assert analyse.marks(document) == ["FAILED: failing, cold start: KeyError: 'failing'"]
+
     def test_time_to_quality(self):
         goal = replace(quality.GOALS["digits-97"], target=0.85)
         both = [Contestant(PEERS[name], None) for name in ("reference", "fastmlp")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +23,32 @@ def test_python_blocks_run_one_after_the_other(tmp_path):
     printed = run_python(f"import os, runpy; os.chdir({str(tmp_path)!r}); runpy.run_path({str(script)!r})")
     assert float(printed) > 0.99  # the accuracy of the first block
     assert (tmp_path / "digits.safetensors").exists()
+
+
+def test_commands_on_a_table_work(tmp_path):
+    """Those that begin with a table called people.csv."""
+    import numpy as np
+
+    (block,) = [found for found in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "people.csv" in found]
+    rng = np.random.default_rng(0)
+    rows = [(age, job, "high" if (age > 40) ^ (job == "nurse") else "low") for age, job in zip(
+        rng.integers(20, 70, 400), rng.choice(["nurse", "baker", "?"], 400), strict=True)]  # fmt: skip
+    for name in ("people.csv", "new.csv"):
+        (tmp_path / name).write_text("age,job,income\n" + "".join(f"{age},{job},{income}\n" for age, job, income in rows))
+    commands = [line.partition("#")[0].split() for line in block.splitlines()]
+    assert [command[:2] for command in commands] == [
+        ["fastmlp", name] for name in ("train", "predict", "evaluate", "info", "export")
+    ]
+    for _, *arguments in commands:
+        if arguments[0] == "export":
+            pytest.importorskip("onnx")
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "fastmlp", *arguments],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (arguments, done.stderr)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"people.safetensors", "curve.png", "predictions.csv", "people.onnx"} <= names
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\w\]\((\w[\w./-]+\.\w+)\)", README))))

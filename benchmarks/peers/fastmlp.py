@@ -26,5 +26,6 @@ PEER = Peer(
     "Nothing: as a person gets it. Of the others the best number of threads counts, found afterwards; this one has to choose "
     "itself.",
     prepare,
+    keeps_kernels=True,
     predictor=_predictor,
 )

@@ -96,6 +96,7 @@ PEER = Peer(
     "The whole epoch is one compiled call, gather included, so that Python is not in the loop; buffers are donated; indices are "
     "promised to be in bounds. XLA takes its threads from the processors that the process may use.",
     _prepare,
+    keeps_kernels=True,
     packages=("jax", "optax"),
     predictor=_predictor,
 )

@@ -1,9 +1,7 @@
-"""Keras on JAX, or on PyTorch where there is no JAX."""
+"""Keras on JAX."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +19,6 @@ def _nearest(problem: Problem) -> str | None:
 
 
 def _prepare(task: Task, threads: int | None) -> Training:
-    os.environ.setdefault("KERAS_BACKEND", "jax" if importlib.util.find_spec("jax") else "torch")
     import keras
 
     problem = task.problem
@@ -68,6 +65,7 @@ PEER = Peer(
     "jit_compile=True; up to 32 steps for each call from Python (steps_per_execution); rows are put in order by one fancy index, "
     "and fit() takes them without shuffling again.",
     _prepare,
+    keeps_kernels=True,
     packages=("keras", "jax"),
     nearest=_nearest,
 )

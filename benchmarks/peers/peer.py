@@ -59,6 +59,8 @@ class Peer:
         Whether it learns anything, so that its loss is compared with the others'.
     threaded : bool
         Whether it can use more than one thread.
+    keeps_kernels : bool
+        Whether it keeps compiled kernels on disk, so that a first fit depends on whether they are there.
     nearest : callable
         ``nearest(problem)``: in a few words, what it does otherwise because it cannot do just this; its loss is then not compared.
         None where it does the same.
@@ -74,6 +76,7 @@ class Peer:
     packages: tuple[str, ...] = ()
     trains: bool = True
     threaded: bool = True
+    keeps_kernels: bool = False
     nearest: Callable[[Problem], str | None] = _the_same
     predictor: Callable[[Task, int | None], Callable[[Array], Array]] | None = None
 

@@ -24,5 +24,6 @@ PEER = Peer(
     "shorter steps; "
     "the optimizer stays fused, which is faster than compiled.",
     _prepare,
+    keeps_kernels=True,
     packages=("torch",),
 )
