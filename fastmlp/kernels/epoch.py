@@ -87,7 +87,7 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
     return target
 
 
-@device
+@part
 def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share, n_shares):
     """Ask for one of ``n_shares`` parts of the samples that this thread will gather next, when a chunk begins at ``position``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.jit import device
+from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.simd import LINE_BYTES, copy, index, prefetch
 
@@ -74,7 +74,7 @@ def total_weight(job, weights, order, position, rows):
     return total
 
 
-@device
+@part
 def prefetch_samples(job, x, y, labels, order, position, rows):
     """Ask for the samples and targets at positions ``position`` ...: read in random order, nearly every row is a cache miss."""
     line = LINE_BYTES // x.itemsize

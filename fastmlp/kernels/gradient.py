@@ -6,7 +6,7 @@ from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.ladders import update
 from fastmlp.kernels.plan import NO, ONE, SHRINK, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, index, prefetch, prefetch_to_write, transpose_block
+from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, column_sums, index, prefetch, prefetch_to_write, transpose_block
 
 
 @part
@@ -25,13 +25,10 @@ def gradient_block(layers, unit, rows, first_chunk, activations, d, d0, ld_d, co
         initial, i0, ld_i, out, out0, ld, exact, NO,
     )  # fmt: skip
     if unit.bias:
-        product(
-            ONE, unit.columns, rows, constants, len(constants) - 1, ZERO, ZERO, d, d0, ld_d,
-            initial, i0 + unit.rows * ld_i, ld_i, out, out0 + unit.rows * ld, ld, exact, NO,
-        )  # fmt: skip
+        column_sums(unit.columns, d, d0, ld_d, rows, initial, i0 + unit.rows * ld_i, out, out0 + unit.rows * ld)
 
 
-@device
+@part
 def prefetch_weights(layers, unit, parameters, transposed):
     """Ask for a block that another thread has just updated."""
     layer = layers[unit.layer]
@@ -46,7 +43,7 @@ def prefetch_weights(layers, unit, parameters, transposed):
             prefetch(transposed, t0 + j * layer.transposed_width)
 
 
-@device
+@part
 def prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed):
     """Ask for all that the step of a block reads and writes, so that it comes while the gradient is computed."""
     layer = layers[unit.layer]

@@ -16,9 +16,10 @@ from fastmlp.kernels.plan import (
     STARTS_ADDRESS,
     WORKING,
     X_ADDRESS,
+    ZERO,
 )
 from fastmlp.kernels.processors import take_place
-from fastmlp.kernels.simd import array_at, copy, flush_denormals, index, restore_denormals
+from fastmlp.kernels.simd import array_at, LINE_BYTES, as_type_of, copy, prefetch, flush_denormals, index, lanes, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
 from fastmlp.kernels.team import next_call, wait_while
 
@@ -34,6 +35,24 @@ def zero_if_finite(x, x0, count):
 
 
 @part
+def prefetch_run(x, x0, count):
+    """Ask for x (count,) at x0."""
+    for q in range(0, count, LINE_BYTES // x.itemsize):
+        prefetch(x, x0 + q)
+
+
+@device
+def compact_rows(source, s0, ld, rows, columns, out, o0):
+    """out (rows, columns) at o0 = the first columns of source (rows, ld) at s0, of which ld is a multiple of a vector's length.
+
+    A short row is written as a whole vector, which the rows after it overwrite, except where there are none.
+    """
+    for i in range(rows):
+        count = max(columns, min(lanes(source), (rows - i) * columns))
+        copy(source, s0 + i * ld, out, o0 + i * columns, count if count >= lanes(source) else columns)
+
+
+@part
 def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
     """One thread's share of :func:`predict_rows`: its own panels of rows through all layers, between two buffers in its scratch."""
     mode = flush_denormals()
@@ -44,12 +63,12 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
     p0 = s0 + 2 * RUN
     half = (job.scratch_stride - 3 * block - 2 * RUN) // 2
     seen = type(x[0])(0)
+    samples = as_type_of(x, scratch)
     n_panels = (last_row - first_row + PANEL_ROWS - 1) // PANEL_ROWS
     for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
         start = first_row + panel * PANEL_ROWS
         rows = min(PANEL_ROWS, last_row - start)
         inputs, outputs = p0, p0 + half
-        width = layers[0].input_width
         last = layers[job.n_layers - 1]
         first_layer = 0
         if job.sparse:
@@ -61,10 +80,16 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
                 )
                 inputs, outputs = outputs, inputs
         else:
-            for i in range(rows):
-                copy(x, (start + i) * job.features, scratch, inputs + i * width, job.features)
-            # Padding, too: what is found there is looked for in vain, and does no harm.
-            seen += zero_if_finite(scratch, inputs, rounded(rows * width))
+            seen += zero_if_finite(x, start * job.features, rows * job.features)
+            if panel + 1 < n_panels:
+                prefetch_run(x, (start + rows) * job.features, rows * job.features)
+            if job.n_layers > 1 and rows == PANEL_ROWS:  # whole tiles only: they can be read where they are
+                first_layer = 1
+                hidden_layer(layers, ZERO, rows, samples, start * job.features, job.features, parameters, scratch, outputs)
+                inputs, outputs = outputs, inputs
+            else:
+                for i in range(rows):
+                    copy(x, (start + i) * job.features, scratch, inputs + i * layers[0].input_width, job.features)
         for number in range(first_layer, job.n_layers - 1):
             hidden_layer(layers, number, rows, scratch, inputs, layers[number].input_width, parameters, scratch, outputs)
             inputs, outputs = outputs, inputs
@@ -76,8 +101,7 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
             transpose_panel(scratch, z0, PANEL_ROWS, job.outputs, rows, scratch, outputs, last.width)
         else:
             activate(last.activation, (scratch, outputs, rounded(rows * last.width), last.parameter, last.own))
-        for i in range(rows):
-            copy(scratch, outputs + i * last.width, out, (start + i) * job.outputs, job.outputs)
+        compact_rows(scratch, outputs, last.width, rows, job.outputs, out, start * job.outputs)
     finite[index(8 * thread)] = seen
     restore_denormals(mode)
 

@@ -391,6 +391,66 @@ def _repeat_row_python(row, r0, rows, block, b0):
     block[b0 : b0 + rows * PANEL_ROWS] = np.tile(row[r0 : r0 + PANEL_ROWS], rows)
 
 
+PHASES = 4
+"""Sums that :func:`column_sums` keeps of a column, so that none waits for its last addition."""
+
+
+@intrinsic
+def _column_sums(typingctx, columns, block, b0, ld_b, rows, initial, i0, out, o0):
+    integer = types.intp
+    signature = types.void(integer, block, integer, integer, integer, initial, integer, out, integer)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        columns, block, b0, ld_b, rows, initial, i0, out, o0 = args
+        element = context.get_data_type(signature.args[1].dtype)
+        align = 4 if element == ir.FloatType() else 8
+        lanes = MACHINE.vector_bytes // align
+        vector = ir.VectorType(element, lanes)
+        block, initial, out = (
+            data_pointer(context, builder, signature.args[n], array) for n, array in ((1, block), (5, initial), (7, out))
+        )
+
+        def const(value: int) -> Any:
+            return ir.Constant(_I64, value)
+
+        def load(array: Any, offset: Any) -> Any:
+            value = builder.load(_vector_at(builder, array, offset, vector))
+            value.align = align
+            return value
+
+        whole = builder.and_(rows, const(-PHASES))
+        with cgutils.for_range_slice(builder, const(0), columns, const(lanes), _I64) as (column, _):
+            sums = [cgutils.alloca_once(builder, vector) for _ in range(PHASES)]
+            builder.store(load(initial, builder.add(i0, column)), sums[0])
+            for one in sums[1:]:
+                builder.store(ir.Constant(vector, [0.0] * lanes), one)
+            top = builder.add(b0, column)
+
+            def add_row(row: Any, one: Any, top: Any = top) -> None:
+                value = load(block, builder.add(top, builder.mul(row, ld_b)))
+                builder.store(builder.fadd(builder.load(one), value), one)
+
+            with cgutils.for_range_slice(builder, const(0), whole, const(PHASES), _I64) as (row, _):
+                for phase, one in enumerate(sums):
+                    add_row(builder.add(row, const(phase)), one)
+            with cgutils.for_range_slice(builder, whole, rows, const(1), _I64) as (row, _):
+                add_row(row, sums[0])
+            total = builder.load(sums[0])
+            for one in sums[1:]:
+                total = builder.fadd(total, builder.load(one))
+            builder.store(total, _vector_at(builder, out, builder.add(o0, column), vector)).align = align
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _column_sums_python(columns, block, b0, ld_b, rows, initial, i0, out, o0):
+    total = initial[i0 : i0 + columns].copy()
+    for k in range(rows):
+        total += block[b0 + k * ld_b : b0 + k * ld_b + columns]
+    out[o0 : o0 + columns] = total
+
+
 # --- single rows --------------------------------------------------------------------------------------------------------------
 
 
@@ -696,6 +756,7 @@ sparse_product: Any = _sparse_product_python if _PLAIN else _sparse_product
 sparse_outer: Any = _sparse_outer_python if _PLAIN else _sparse_outer
 row_product: Any = _row_product_python if _PLAIN else _row_product
 outer: Any = _outer_python if _PLAIN else _outer
+column_sums: Any = _column_sums_python if _PLAIN else _column_sums
 repeat_row: Any = _repeat_row_python if _PLAIN else _repeat_row
 flush_denormals: Any = _flush_denormals_python if _PLAIN else _flush_denormals
 restore_denormals: Any = _restore_denormals_python if _PLAIN else _restore_denormals
@@ -717,6 +778,24 @@ def _array_at_python(address, like):
 
 array_at = _array_at_python if config.DISABLE_JIT else _array_at
 """The array ``like``, but elsewhere in memory: at an address. In plain Python there is only one thread, and nothing moves."""
+
+
+@intrinsic
+def _as_type_of(typingctx, array, like):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = context.make_array(like)(context, builder, args[1])
+        result.data = data_pointer(context, builder, signature.args[0], args[0])
+        return result._getvalue()
+
+    return like(array, like), codegen
+
+
+def _as_type_of_python(array, like):
+    return array
+
+
+as_type_of = _as_type_of_python if config.DISABLE_JIT else _as_type_of
+"""An array that may only be read, as the type of one that may be written to: numba compiles a callee for each of the two types."""
 
 index = np.uint64
 """Every subscript of a hot loop is an unsigned integer: numba's test for a negative one stops the vectoriser."""
