@@ -17,8 +17,15 @@ from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.dropout import threshold
 from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
-from fastmlp.kernels.ladders import activate_and_slope_loop, activate_loop, loss_and_slope_loop
-from fastmlp.kernels.own import compile_loop
+from fastmlp.kernels.loops import (
+    Loop,
+    activate_and_slope_loop,
+    activate_loop,
+    compile_loop,
+    logit_terms_loop,
+    loss_and_slope_loop,
+    update_loop,
+)
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
@@ -26,7 +33,7 @@ from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
 from fastmlp.kernels.team import Team
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
-from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, pack, padded, unpack
 from fastmlp.partition import n_norms, share_units
 from fastmlp.shuffle import ROUNDS, Order
@@ -120,15 +127,8 @@ class Engine:
         self.sizes, self.dtype, self.n_threads = sizes, dtype, n_threads
         self.layout = Layout.aligned(sizes, dtype)
         self.widths = [padded(size, dtype) for size in sizes]
-        self._activations = activations
-        self._own: list[Any] = []
-        self._own_addresses = [
-            (
-                self._address(activate_loop, activation, "compiled_value"),
-                self._address(activate_and_slope_loop, activation, "compiled_value", "compiled_derivative"),
-            )
-            for activation in activations
-        ]
+        self._activations, self._loss = activations, loss
+        self._loops: dict[Loop, Any] = {}
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool], _Workspace] = {}
@@ -148,26 +148,34 @@ class Engine:
         job["shares_weights"] = self.layout.length * self.dtype.itemsize <= SHARED_BYTES
         job["features"], job["outputs"] = self.sizes[0], self.sizes[-1]
         job["mean"] = mean
-        job["loss"], job["parameter"] = LOSSES.code(loss), loss.parameter
-        job["own_loss"] = self._address(loss_and_slope_loop, loss, "compiled_value", "compiled_derivative")
+        job["parameter"] = loss.parameter
         job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
         return job
 
-    def _address(self, make_loop: Callable[..., Any], entry: Activation | Loss, *formulas: str) -> int:
-        """Address of a loop over a person's own functions; 0 for an entry of the tables."""
-        if entry.source is None:
-            return 0
-        try:
-            compiled = compile_loop(make_loop, tuple(getattr(entry, formula) for formula in formulas), self.dtype)
-        except TypeError as error:
-            raise TypeError(f"{entry.name}: {error}") from error.__cause__
-        self._own.append(compiled)  # which lives as long as its address is used
-        return int(compiled.address)
+    def _address(self, loop: Loop, entry: Activation | Loss | Optimizer) -> int:
+        """Address of a loop over an entry, which is compiled now if it has not been, and lives as long as the engine."""
+        if loop not in self._loops:
+            try:
+                self._loops[loop] = compile_loop(loop, self.dtype)
+            except TypeError as error:
+                raise TypeError(f"{entry.name}: {error}") from error.__cause__
+        return int(self._loops[loop].address)
 
-    def make_layers(self, rows: int, sparse: bool = False) -> tuple[Array, int, int]:
+    def loss_address(self) -> int:
+        """Address of the loop over the loss; 0 where it is one with the activation of the outputs."""
+        if self._activations[-1].by_row and self.job["canonical"]:
+            return 0
+        logits = bool(self.job["logits"]) and not self._activations[-1].by_row
+        return self._address(loss_loop(self._loss, logits=logits), self._loss)
+
+    def update_address(self, optimizer: Optimizer) -> int:
+        """Address of the loop over an optimizer's step."""
+        return self._address(optimizer_loop(optimizer), optimizer)
+
+    def make_layers(self, rows: int, sparse: bool = False, *, slopes: bool) -> tuple[Array, int, int]:
         """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas.
 
-        Sparse inputs stay outside.
+        Sparse inputs stay outside. With ``slopes`` they are for training, else for prediction.
         """
         layers = np.zeros(self.n_layers, plan.LAYER)
         room = rows + plan.SLACK_ROWS
@@ -182,9 +190,10 @@ class Engine:
             layer["transposed"], layer["transposed_width"] = transposed, self.widths[number]
             layer["inputs"], layer["input_width"] = inputs, self.widths[number]
             layer["outputs"], layer["deltas"] = activations, deltas
-            layer["activation"], layer["parameter"] = ACTIVATIONS.code(activation), activation.parameter
-            layer["by_row"] = activation.by_row
-            layer["own"], layer["own_slope"] = self._own_addresses[number]
+            layer["parameter"], layer["by_row"] = activation.parameter, activation.by_row
+            if not activation.by_row:
+                kind = "activate_and_slope" if slopes else "activate"
+                layer[kind] = self._address(activation_loop(activation, slopes=slopes), activation)
             inputs = activations
             activations += room * width
             deltas += room * width
@@ -229,7 +238,7 @@ class Engine:
         """Keep a workspace for the next user."""
         self._spare = {space.key: space}
 
-    def session(self, data: Data, batch_size: int, optimizer: int, *, n_states: int = 0, **options: Any) -> Session:
+    def session(self, data: Data, batch_size: int, mode: int, *, n_states: int = 0, **options: Any) -> Session:
         """A session for data of this shape; one that has no state may have been used before."""
         key = (
             data.rows,
@@ -237,12 +246,12 @@ class Engine:
             data.labels is None,
             data.weight is None,
             batch_size,
-            optimizer,
+            mode,
             self.n_threads,
             *options.items(),
         )
         kept = None if n_states else self._sessions.pop(key, None)
-        return kept or Session(self, None if n_states else key, data, batch_size, optimizer, n_states=n_states, **options)
+        return kept or Session(self, None if n_states else key, data, batch_size, mode, n_states=n_states, **options)
 
     def give_back_session(self, session: Session) -> None:
         """Keep a session without state for the next user of its kind."""
@@ -282,8 +291,43 @@ class Engine:
         return out, finite
 
 
+def _kept_as(entry: Activation | Loss) -> str | None:
+    """The name under which compiled loops over an entry of the tables are kept; None for a person's own."""
+    return entry.name if entry.source is None else None
+
+
+def activation_loop(activation: Activation, *, slopes: bool) -> Loop:
+    """The loop over an activation, with its slope or without."""
+    if slopes:
+        return Loop(activate_and_slope_loop, (activation.compiled_value, activation.compiled_derivative), _kept_as(activation))
+    return Loop(activate_loop, (activation.compiled_value,), _kept_as(activation))
+
+
+def loss_loop(loss: Loss, *, logits: bool) -> Loop:
+    """The loop over a loss, of logits or of outputs."""
+    if logits:
+        return Loop(logit_terms_loop, (loss.compiled_logits_value,), _kept_as(loss))
+    return Loop(loss_and_slope_loop, (loss.compiled_value, loss.compiled_derivative), _kept_as(loss))
+
+
+def optimizer_loop(optimizer: Optimizer) -> Loop:
+    """The loop over an optimizer's step."""
+    return Loop(update_loop, (optimizer.step, optimizer.n_states), optimizer.name)
+
+
+def _loops() -> Iterator[Loop]:
+    """All loops over entries of the tables."""
+    for activation in ACTIVATIONS.values():
+        yield from (activation_loop(activation, slopes=slopes) for slopes in (False, True) if not activation.by_row)
+    for loss in LOSSES.values():
+        yield from (loss_loop(loss, logits=logits) for logits in (False, True) if loss.compiled_logits_value or not logits)
+    yield from map(optimizer_loop, OPTIMIZERS.values())
+
+
 def compile_kernels(dtype: np.dtype[Any]) -> None:
     """Compile everything that a network of a dtype may need, or load it from the cache."""
+    for loop in _loops():
+        compile_loop(loop, dtype)
     engine = Engine((1, 1), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
     buffer, zero = aligned_zeros(engine.layout.length, dtype), np.zeros((1, 1), dtype)
     engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
@@ -301,7 +345,7 @@ class _SpaceToPredict:
         job["scratch_stride"] = stride
         self._finite = aligned_zeros(8 * n_threads, dtype)
         self._job, self._sparse = job, False
-        self._before = _records(job), _records(engine.make_layers(PANEL_ROWS)[0])
+        self._before = _records(job), _records(engine.make_layers(PANEL_ROWS, slopes=False)[0])
         self._scratch = aligned_zeros(n_threads * stride, dtype)
         self._calls = np.zeros(6, np.int64)
         self._buffer: Array | None = None
@@ -328,7 +372,7 @@ class _Workspace:
         dtype = engine.dtype
         self.key = (rows, n_threads, sparse)
         self._sparse = sparse
-        self.layers, activations, deltas = engine.make_layers(rows, sparse)
+        self.layers, activations, deltas = engine.make_layers(rows, sparse, slopes=True)
         self.layered = engine.is_layered(rows) and not sparse
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
@@ -379,9 +423,10 @@ class Session:
         key: tuple[Any, ...] | None,
         data: Data,
         batch_size: int,
-        optimizer: int,
+        mode: int,
         *,
         mean: bool,
+        update: int = 0,
         n_states: int = 0,
         l2: float = 0.0,
         max_norm: float = 0.0,
@@ -403,7 +448,7 @@ class Session:
         self._most_threads = n_threads
         length = engine.layout.length
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
-        needs_gradient = data.sparse or optimizer == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
+        needs_gradient = data.sparse or mode == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
         self.gradient = aligned_zeros(length if needs_gradient else 1, dtype)
         self.sums = aligned_zeros(2, _FLOAT64)
         job = engine.job.copy()
@@ -414,7 +459,8 @@ class Session:
         job["still"], job["plain"] = still and alone, plain and alone
         job["single"] = batch_size == 1 and job["plain"] and not data.sparse
         job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
-        job["mean"], job["optimizer"], job["l2"], job["max_norm"] = mean, optimizer, l2, max_norm
+        job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
+        job["loss"], job["update"] = engine.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._job = job
         self._dropout = dropout
@@ -535,7 +581,7 @@ class CompiledTrainer(Trainer):
         self._recipe, self._layout = recipe, engine.layout
         self.steps = 0
         self.session = engine.session(
-            data, batch_size, OPTIMIZERS.code(recipe.optimizer), mean=mean,
+            data, batch_size, plan.TRAINS, mean=mean, update=engine.update_address(recipe.optimizer),
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
             l2_by_weight=recipe.l2_by_weight, loss_scale=recipe.loss_scale, dropout=recipe.dropout,
             still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import special
@@ -135,32 +137,25 @@ def test_every_activation_passes_nan_on(name, dtype):
 @pytest.mark.parametrize("entry", ACTIVATIONS.values(), ids=lambda entry: entry.name)
 def test_every_loop_over_an_activation_is_made_of_vectors(entry, dtype):
     """A formula that is not inlined, or that branches, leaves a loop that calls it for one element after the other."""
-    from numba import types
+    from fastmlp.engine import activation_loop
+    from fastmlp.kernels.loops import compile_loop
 
-    from fastmlp.kernels.ladders import activate_and_slope_loop
-
-    dispatcher = activate_and_slope_loop(entry.compiled_value, entry.compiled_derivative).dispatcher
-    flat = types.Array(getattr(types, dtype), 1, "C")
-    signature = (flat, types.intp, flat, types.intp, types.intp, types.float64, types.int64)
-    dispatcher.compile(signature)
-    code = dispatcher.inspect_llvm(signature)
+    code = compile_loop(replace(activation_loop(entry, slopes=True), name=None), np.dtype(dtype)).inspect_llvm()
     assert f"x {'float' if dtype == 'float32' else 'double'}>" in code
-    assert " call i32 " not in code
+    calls = [line for line in code.splitlines() if " call i32 " in line]
+    assert len(calls) <= 1, calls  # of the whole loop, by the function that has the address
 
 
 def test_that_test_sees_a_call():
     import math
 
-    from numba import types
-
     from fastmlp.kernels.jit import formula
-    from fastmlp.kernels.ladders import activate_loop
+    from fastmlp.kernels.loops import Loop, activate_loop, compile_loop
 
     @formula
     def slow(z, parameter):
         return math.lgamma(z)
 
-    dispatcher = activate_loop(slow).dispatcher
-    signature = (types.Array(types.float64, 1, "C"), types.intp, types.intp, types.float64, types.int64)
-    dispatcher.compile(signature)
-    assert "x double>" not in dispatcher.inspect_llvm(signature)
+    code = compile_loop(Loop(activate_loop, (slow,), None), np.dtype(np.float64)).inspect_llvm()
+    assert "x double>" not in code
+    assert sum(" call " in line for line in code.splitlines()) > 1

@@ -116,7 +116,7 @@ def test_ladders_stand_outside_element_loops():
     printed = run_python(
         """
         import json
-        from fastmlp.kernels import ladders
+        from fastmlp.kernels import loops
 
         calls = {}
         def counted(name, ladder):
@@ -126,7 +126,7 @@ def test_ladders_stand_outside_element_loops():
             return climb
 
         for name in ("activate", "activate_and_slope", "loss_and_slope", "logit_terms", "update"):
-            setattr(ladders, name, counted(name, getattr(ladders, name)))
+            setattr(loops, name, counted(name, getattr(loops, name)))
 
         import numpy as np
         from fastmlp import MLP

@@ -19,7 +19,6 @@ import os
 import pickle
 import platform
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,18 @@ def _announce_compilation(directory: str) -> None:
 
 
 class KernelCache(caching._Cache):
-    """The cache of one kernel, in the place of numba's own."""
+    """The cache of one kernel, in the place of numba's own.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._name = function.__name__
+    Parameters
+    ----------
+    function : callable
+        Its name is the kernel's.
+    announces : bool
+        Whether to say on stderr that it has to be compiled.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, announces: bool = True) -> None:
+        self._name, self._announces = function.__name__, announces
         self._enabled = True
 
     @property
@@ -100,7 +107,8 @@ class KernelCache(caching._Cache):
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:  # whatever is wrong with a file in the cache, compiling is the answer to it
             pass
-        _announce_compilation(self.cache_path)
+        if self._announces:
+            _announce_compilation(self.cache_path)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -112,17 +120,11 @@ class KernelCache(caching._Cache):
             payload = serialize.dumps(data._reduce())
         except RuntimeError:  # numba has no machine code to give away: somebody pressed Ctrl-C just when it arrived
             return
+        from fastmlp.io.files import replace_file
+
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+            replace_file(path, hashlib.sha256(payload).digest() + payload)
 
     def enable(self) -> None:
         """Use the disk (the default)."""

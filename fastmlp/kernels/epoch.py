@@ -78,7 +78,7 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
             job, layers, y, labels, weights, order, position + first, first, min(PANEL_ROWS, rows - first), scale,
             activations, deltas, scratch, p0,
         )  # fmt: skip
-    if job.optimizer != LOSS_ONLY:
+    if job.mode != LOSS_ONLY:
         for number in range(job.n_layers - 1, 0, -1):
             target = barrier(sync, n_threads, target)
             if target < 0:
@@ -125,7 +125,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     target = n_threads
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     clips = job.max_norm > 0
-    keep_gradient = chunks_per_batch > 1 or clips or job.optimizer == GRADIENT_ONLY
+    keep_gradient = chunks_per_batch > 1 or clips or job.mode == GRADIENT_ONLY
     p0 = thread * job.scratch_stride
     if refresh and not job.layered:
         for u in range(bounds[thread], bounds[thread + 1]):
@@ -196,7 +196,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                 panel_losses[index(panel)] = output_panel(
                     job, layers, y, labels, weights, order, position + first, first, n, scale, activations, deltas, scratch, p0
                 )
-                if job.optimizer != LOSS_ONLY:
+                if job.mode != LOSS_ONLY:
                     delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
         target = barrier(sync, n_threads, target)
         if target < 0:
@@ -207,8 +207,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                 sums[LOSS_SUM] += panel_losses[index(panel)]
             if is_last:
                 sums[WEIGHT_SUM] += weight
-        if job.optimizer != LOSS_ONLY:
-            steps_now = is_last and job.optimizer != GRADIENT_ONLY
+        if job.mode != LOSS_ONLY:
+            steps_now = is_last and job.mode != GRADIENT_ONLY
             clip = 1.0
             touched_only = False
             if job.sparse:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastmlp.dropout import row_key, unit_hash
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.ladders import activate, activate_and_slope
+from fastmlp.kernels.loops import activate, activate_and_slope
 from fastmlp.kernels.plan import NO, ONE, RUN, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import index
@@ -50,9 +50,7 @@ def activate_panel(job, layers, number, position, first, rows, activations, delt
     """a_l = f(z_l) in ``activations``, f'(z_l) in ``deltas``, of rows first .. first + rows of the workspace."""
     layer = layers[number]
     o0, d0 = layer.outputs + first * layer.width, layer.deltas + first * layer.width
-    activate_and_slope(
-        layer.activation, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter, layer.own_slope)
-    )
+    activate_and_slope(layer.activate_and_slope, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
     if layer.dropout > 0:
         for i in range(rows):
             leave_out(
@@ -82,4 +80,4 @@ def hidden_layer(layers, number, rows, inputs, i0, input_width, parameters, outp
     """outputs = f(inputs W + b) of one layer that is not the last; nothing is kept for a gradient."""
     layer = layers[number]
     affine(layers, number, rows, inputs, i0, input_width, parameters, outputs, o0)
-    activate(layer.activation, (outputs, o0, rounded(rows * layer.width), layer.parameter, layer.own))
+    activate(layer.activate, (outputs, o0, rounded(rows * layer.width), layer.parameter))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.ladders import update
+from fastmlp.kernels.loops import update
 from fastmlp.kernels.plan import NO, ONE, SHRINK, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, column_sums, index, prefetch, prefetch_to_write, transpose_block
@@ -86,24 +86,17 @@ def transpose_weights(layers, unit, parameters, transposed):
             transposed[index(t0 + j * layer.transposed_width + i)] = parameters[index(w0 + i * layer.width + j)]
 
 
-@device
+@part
 def _update_rows(job, layer, unit, first, n_rows, parameters, gradient, g0, ld, state1, state2, shrink, l2, coefficients, c0):
     """One optimizer step of rows first .. first + n_rows of a block."""
-    real = type(gradient[index(g0)])
     runs, count = n_rows, unit.columns
     if unit.columns == layer.width and ld == layer.width:  # the rows of the block follow one another
         runs, count = 1, n_rows * unit.columns
     for i in range(first, first + runs):
+        w0 = layer.weights + (unit.row + i) * layer.width + unit.column
         update(
-            job.optimizer,
-            (
-                parameters, layer.weights + (unit.row + i) * layer.width + unit.column, gradient, g0 + i * ld, state1, state2,
-                count, real(shrink), real(l2),
-                real(coefficients[index(c0)]), real(coefficients[index(c0 + 1)]),
-                real(coefficients[index(c0 + 2)]), real(coefficients[index(c0 + 3)]),
-                real(coefficients[index(c0 + 4)]), real(coefficients[index(c0 + 5)]),
-                real(coefficients[index(c0 + 6)]), real(coefficients[index(c0 + 7)]),
-            ),
+            job.update,
+            (parameters, w0, gradient, g0 + i * ld, state1, w0, state2, w0, coefficients, c0, count, shrink, l2),
         )  # fmt: skip
 
 

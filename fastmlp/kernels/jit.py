@@ -8,6 +8,8 @@ Five decorators, by who calls the function:
 - :func:`formula`: called from loops only, with single numbers.
 - :func:`elementary`: a formula that is exact in the order of its floating-point operations.
 
+And :func:`callback`, for what is called by its address.
+
 Options shared by all
 ---------------------
 ``nogil``
@@ -76,8 +78,7 @@ class Kernel(Generic[P, R]):
 
         if numba.config.DISABLE_JIT:
             return self.py_func
-        while _before_first_compilation:
-            _before_first_compilation.pop()()
+        _prepare()
         from fastmlp.kernels.pipeline import COMPILERS
 
         dispatcher = numba.njit(pipeline_class=COMPILERS[self._compiler], **self._options)(self.py_func)
@@ -96,6 +97,13 @@ class Kernel(Generic[P, R]):
         """Run the compiled function."""
         result: R = (self._dispatcher or self.dispatcher)(*args, **kwargs)
         return result
+
+
+def _prepare() -> None:
+    """Tell numba what it has to know before it compiles anything."""
+    with _lock:
+        while _before_first_compilation:
+            _before_first_compilation.pop()()
 
 
 def kernel(function: Callable[P, R]) -> Kernel[P, R]:
@@ -124,6 +132,27 @@ def formula(function: Callable[P, R]) -> Kernel[P, R]:
 def elementary(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a formula whose operations keep their order."""
     return Kernel(function, "part", fastmath=_EXACT_ORDER, forceinline=True, **_NO_WRAPPERS)
+
+
+def callback(function: Callable[..., Any], signature: Any, name: str | None) -> Any:
+    """Compile a function that kernels call by its address, the attribute ``address`` of the result.
+
+    Kept on disk if it has a name, which must be its own: machine code knows functions by their names.
+    """
+    from numba.core.ccallback import CFunc
+
+    _prepare()
+    from fastmlp.kernels.cache import KernelCache
+    from fastmlp.kernels.pipeline import COMPILERS
+
+    if name is not None:
+        function.__name__ = function.__qualname__ = name
+    options = {"_nrt": False, "error_model": "numpy", "fastmath": FASTMATH}
+    made: Any = CFunc(function, (signature.args, signature.return_type), {}, options, pipeline_class=COMPILERS["callback"])
+    if name is not None:
+        made._cache = KernelCache(function, announces=False)  # it takes a tenth of a second
+    made.compile()
+    return made
 
 
 def per_dtype(name: str, doc: str, float32: Kernel[[Any], Any], float64: Kernel[[Any], Any]) -> Callable[[Any], Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.forward import leave_out, rounded
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.ladders import activate_and_slope
+from fastmlp.kernels.loops import activate_and_slope
 from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE, copy, index, lanes, transpose_block
@@ -74,9 +74,7 @@ def forward_columns(job, layers, number, position, rows, thread, n_threads, para
                 scratch, pack0, columns, parameters, layer.bias + first, ZERO, scratch, p0, columns, NO, NO,
             )  # fmt: skip
             if hidden:
-                activate_and_slope(
-                    layer.activation, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter, layer.own_slope)
-                )
+                activate_and_slope(layer.activate_and_slope, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter))
             for q in range(n):
                 row = (i + q) * layer.width + first
                 if hidden and layer.dropout > 0:

@@ -13,7 +13,7 @@ from fastmlp.kernels.elementary import exp, log
 from fastmlp.kernels.forward import rounded
 from fastmlp.kernels.gather import gather_targets, gather_weights
 from fastmlp.kernels.jit import device, formula, part
-from fastmlp.kernels.ladders import activate_and_slope, logit_terms, loss_and_slope
+from fastmlp.kernels.loops import activate_and_slope, logit_terms, loss_and_slope
 from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN
 from fastmlp.kernels.simd import TRANSPOSE, fold_max, fold_sum, index, repeat_row, transpose_block
 
@@ -98,12 +98,12 @@ def multiply(x, d0, y0, count):
 def elementwise_loss_and_delta(job, layer, count, scratch, z0, y0, d0, t0):
     """Loss terms and delta of outputs that do not depend on each other, ``count`` in all. Targets are overwritten."""
     if job.logits:
-        logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count))
-    activate_and_slope(layer.activation, (scratch, z0, scratch, d0, count, layer.parameter, layer.own_slope))
+        logit_terms(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
+    activate_and_slope(layer.activate_and_slope, (scratch, z0, scratch, d0, count, layer.parameter))
     if job.canonical:
         subtract(scratch, d0, z0, y0, count)
     if not job.logits:
-        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter, job.own_loss))
+        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
     if not job.canonical:
         multiply(scratch, d0, y0, count)
 
@@ -119,7 +119,7 @@ def loss_and_delta(job, layer, scratch, z0, y0, d0, t0, s0):
         softmax_cross_entropy(job, outputs, scratch, z0, y0, d0, t0, s0)
     else:
         softmax(outputs, scratch, z0, d0, t0, s0)
-        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter, job.own_loss))
+        loss_and_slope(job.loss, (scratch, z0, scratch, y0, scratch, t0, count, job.parameter))
         softmax_delta(outputs, scratch, z0, y0, d0, s0)
 
 
@@ -178,7 +178,7 @@ def output_panel(job, layers, y, labels, weights, order, position, first, rows, 
     if job.weighted:
         gather_weights(job, weights, order, position, rows, scratch, s0)
     loss = weigh(job, job.outputs, rows, scale, scratch, y0, d0, t0, s0)
-    if job.optimizer != LOSS_ONLY:
+    if job.mode != LOSS_ONLY:
         scatter_deltas(scratch, d0, job.outputs, rows, deltas, last.deltas + first * last.width, last.width)
     return loss
 

@@ -27,11 +27,10 @@ LAYER = _record(
     input_width="i8",
     outputs="i8",  # first row of its outputs in the activations
     deltas="i8",  # first row of its deltas
-    activation="i8",  # code of the activation function
-    by_row="i8",  # 1 for softmax
+    activate="i8",  # address of the loop over the activation function, and...
+    activate_and_slope="i8",  # ...of it with its slope
+    by_row="i8",  # 1 for softmax, which has no such loops
     parameter="f8",  # slope or scale of the activation function
-    own="i8",  # address of a person's own activation, and...
-    own_slope="i8",  # ...of it with its slope; 0: it is one of the table
     dropout="i8",  # of 2^32: units with a hash below this are left out in training
     kept_scale="f8",  # what the others are multiplied by
 )
@@ -66,11 +65,11 @@ JOB = _record(
     labelled="i8",  # 1: targets are class labels
     weighted="i8",  # 1: there are sample weights
     mean="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
-    loss="i8",  # code of the loss
-    own_loss="i8",  # address of a person's own loss with its slope; 0: it is one of the table
+    loss="i8",  # address of the loop over the loss
     canonical="i8",  # 1: delta of the output layer is a - y
     logits="i8",  # 1: the loss is computed from the logits
-    optimizer="i8",  # code of the optimizer, or one of the two below
+    mode="i8",  # LOSS_ONLY, GRADIENT_ONLY or TRAINS
+    update="i8",  # address of the loop over the optimizer's step
     parameter="f8",  # threshold or quantile of the loss
     l2="f8",
     l2_by_weight="i8",  # 1: it is divided by the weight of each batch
@@ -80,8 +79,8 @@ JOB = _record(
     scratch_stride="i8",  # elements of scratch memory per thread
 )
 
-LOSS_ONLY, GRADIENT_ONLY = -2, -1
-"""In the place of an optimizer's code: no gradient at all; gradient but no update."""
+LOSS_ONLY, GRADIENT_ONLY, TRAINS = range(3)
+"""What a kernel is called for: no gradient at all; gradient but no update; both."""
 
 PANEL_ROWS = 16
 """Rows that go through all layers together; a multiple of the tile's rows and of the block that is transposed in registers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.forward import affine, hidden_layer, rounded
 from fastmlp.kernels.jit import device, kernel, part
-from fastmlp.kernels.ladders import activate
+from fastmlp.kernels.loops import activate
 from fastmlp.kernels.output import block_elements, softmax, transpose_panel
 from fastmlp.kernels.plan import (
     FIRST_ROW,
@@ -19,7 +19,7 @@ from fastmlp.kernels.plan import (
     ZERO,
 )
 from fastmlp.kernels.processors import take_place
-from fastmlp.kernels.simd import array_at, LINE_BYTES, as_type_of, copy, prefetch, flush_denormals, index, lanes, restore_denormals
+from fastmlp.kernels.simd import LINE_BYTES, array_at, as_type_of, copy, flush_denormals, index, lanes, prefetch, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
 from fastmlp.kernels.team import next_call, wait_while
 
@@ -75,9 +75,7 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
             first_layer = 1
             sparse_affine(job, layers[0], x, indices, starts, starts, start, rows, parameters, scratch, outputs)
             if job.n_layers > 1:
-                activate(
-                    layers[0].activation, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter, layers[0].own)
-                )
+                activate(layers[0].activate, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter))
                 inputs, outputs = outputs, inputs
         else:
             seen += zero_if_finite(x, start * job.features, rows * job.features)
@@ -100,7 +98,7 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
             softmax(job.outputs, scratch, z0, z0 + block, z0 + 2 * block, s0)
             transpose_panel(scratch, z0, PANEL_ROWS, job.outputs, rows, scratch, outputs, last.width)
         else:
-            activate(last.activation, (scratch, outputs, rounded(rows * last.width), last.parameter, last.own))
+            activate(last.activate, (scratch, outputs, rounded(rows * last.width), last.parameter))
         compact_rows(scratch, outputs, last.width, rows, job.outputs, out, start * job.outputs)
     finite[index(8 * thread)] = seen
     restore_denormals(mode)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.gather import sample
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.ladders import update
+from fastmlp.kernels.loops import update
 from fastmlp.kernels.simd import LINE_BYTES, SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
 
 
@@ -69,20 +69,15 @@ def sparse_update(job, layer, indices, starts, order, position, rows, parameters
 
     For optimizers that a gradient of zero does not move, which is what a weight has that is come by for the second time.
     """
-    real = type(parameters[0])
-    zero = real(0)
     for i in range(rows):
         row = sample(job, order, position + i)
         for k in range(starts[index(row)], starts[index(row + 1)]):
             w0 = layer.weights + indices[index(k)] * layer.width + first_column
             update(
-                job.optimizer,
+                job.update,
                 (
-                    parameters, w0, gradient, w0, state1, state2, last_column - first_column, real(1), zero,
-                    real(coefficients[index(c0)]), real(coefficients[index(c0 + 1)]),
-                    real(coefficients[index(c0 + 2)]), real(coefficients[index(c0 + 3)]),
-                    real(coefficients[index(c0 + 4)]), real(coefficients[index(c0 + 5)]),
-                    real(coefficients[index(c0 + 6)]), real(coefficients[index(c0 + 7)]),
+                    parameters, w0, gradient, w0, state1, w0, state2, w0, coefficients, c0,
+                    last_column - first_column, 1.0, 0.0,
                 ),
             )  # fmt: skip
             _clear(gradient, w0, last_column - first_column)
