@@ -1,4 +1,4 @@
-"""How the site is built: Sphinx, pages in Markdown, the API from the docstrings. ``make docs`` turns every warning into an error."""
+"""How the site is built: by Sphinx, of pages in Markdown and the docstrings. For ``make docs`` a warning is an error."""
 
 from __future__ import annotations
 
