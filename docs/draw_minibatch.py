@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 TARGET = Path(__file__).parent / "_static/minibatch.svg"
-WIDTH, HEIGHT = 1000, 470
+WIDTH, HEIGHT = 800, 480
 ONE, TWO = "one", "two"
 """The two threads: classes of the style sheet."""
 
@@ -22,9 +22,11 @@ _STYLE = """
 .minibatch .mid { text-anchor: middle; }
 .minibatch .line { stroke: currentColor; fill: none; stroke-width: 1.3; }
 .minibatch .faint { stroke: currentColor; stroke-opacity: 0.35; fill: none; }
-.minibatch .plain { stroke: currentColor; stroke-opacity: 0.45; fill: currentColor; fill-opacity: 0.05; }
-.minibatch .one { stroke: #2f83d6; fill: #3e8ede; fill-opacity: 0.3; }
-.minibatch .two { stroke: #cf7417; fill: #d9822b; fill-opacity: 0.3; }
+.minibatch .plain { stroke: currentColor; stroke-opacity: 0.35; fill: currentColor; fill-opacity: 0.05; }
+.minibatch .one { stroke: #2f83d6; fill: #3e8ede; fill-opacity: 0.4; }
+.minibatch .two { stroke: #cf7417; fill: #d9822b; fill-opacity: 0.4; }
+.minibatch .panel { fill-opacity: 0.06; }
+.minibatch .edge { fill: none; }
 .minibatch .bar { fill: currentColor; fill-opacity: 0.75; }
 svg.minibatch:root { color: #222; background: none; }
 @media (prefers-color-scheme: dark) { svg.minibatch:root { color: #ddd; } }
@@ -53,75 +55,68 @@ def arrow(path: str, kind: str = "line") -> str:
 def data() -> list[str]:
     """All rows, and which of them this minibatch takes."""
     taken = {2: ONE, 5: TWO, 7: ONE, 8: TWO, 12: ONE, 14: TWO, 17: ONE, 18: TWO}
-    drawn = [text(62, 60, "data", "head mid")]
-    drawn += [box(taken.get(row, "plain"), 20, 84 + 15 * row, 84, 12, 1) for row in range(21)]
+    drawn = [text(52, 66, "data", "head mid")]
+    drawn += [box(taken.get(row, "plain"), 14, 84 + 15 * row, 76, 12, 1) for row in range(21)]
     for row, thread in taken.items():
-        y, end = 90 + 15 * row, (160 if thread == ONE else 330)
-        drawn.append(f'<path class="faint" d="M106 {y} C 130 {y}, 130 {end}, 154 {end}"/>')
-    drawn.append(text(62, 422, "gathered by", "small mid"))
-    drawn.append(text(62, 438, "shuffled index", "small mid"))
+        y, end = 90 + 15 * row, (150 if thread == ONE else 322)
+        drawn.append(f'<path class="faint" d="M92 {y} C 116 {y}, 112 {end}, 132 {end}"/>')
+    drawn += [text(52, 422, "gathered by", "small mid"), text(52, 439, "shuffled index", "small mid")]
     return drawn
 
 
 def lane(thread: str, name: str, top: float) -> list[str]:
     """A panel of rows on its way through the layers and back, and those that wait behind it."""
-    drawn = [box(thread, 158 + 6 * back, top - 6 * back, 400, 96, 6) for back in (2, 1)]
-    drawn += [box("plain", 158, top, 400, 96, 6), box(thread, 158, top, 400, 96, 6)]
-    middle = top + 48
-    steps = [("a_{0}", 180, 64), ("a_{1}", 290, 34), ("a_{2}", 368, 18), ("d_{2}", 430, 18), ("d_{1}", 492, 34)]
+    drawn = [box(f"{thread} panel", 136, top, 356, 100, 0)]
+    for x, y in ((142, top - 6), (148, top - 12)):  # of those behind it, the edges that are seen
+        drawn.append(f'<path class="{thread} edge" d="M{x} {y + 6} V{y} H{x + 356} V{y + 100} H{x + 350}"/>')
+    middle = top + 52
+    steps = [("a_{0}", 148, 62), ("a_{1}", 262, 34), ("a_{2}", 340, 16), ("d_{2}", 400, 16), ("d_{1}", 454, 34)]
     for words, x, width in steps:
-        drawn += [box("plain", x, middle - 22, width, 36, 1), text(x + width / 2, middle + 30, words, "small mid")]
+        drawn += [box(thread, x, middle - 20, width, 36, 1), text(x + width / 2, middle + 36, words, "mid")]
     for (_, x, width), (_, to, _), words in zip(steps, steps[1:], ("W_{1}, f_{1}", "W_{2}", "loss", "W_{2}ᵀ"), strict=False):
-        drawn.append(arrow(f"M{x + width + 4} {middle - 4} H{to - 5}"))
+        drawn.append(arrow(f"M{x + width + 3} {middle - 2} H{to - 4}"))
         drawn.append(text((x + width + to) / 2, middle - 12, words, "small mid"))
-    drawn.append(text(158, top + 116, f"{name}: panels of 16 rows, each in the first-level cache", "small"))
+    drawn.append(text(136, top + 120, f"{name}: panels of 16 rows, in its first-level cache", "small"))
     return drawn
 
 
 def weights() -> list[str]:
     """Blocks of weights, shared out from top to bottom, layer by layer."""
-    drawn = []
     owners = [ONE, ONE, ONE, TWO, TWO]
-    for row, thread in enumerate(owners):
-        drawn.append(box(thread, 650, 96 + 42 * row, 110, 39))
-    drawn += [text(705, 88, "W_{1}, b_{1}", "small mid"), box(TWO, 650, 336, 60, 39), text(680, 328, "W_{2}, b_{2}", "small mid")]
+    drawn = [box(thread, 544, 96 + 42 * row, 84, 39) for row, thread in enumerate(owners)]
+    drawn += [text(586, 87, "W_{1}, b_{1}", "mid"), box(TWO, 544, 340, 46, 39), text(567, 331, "W_{2}, b_{2}", "mid")]
     lines = [
-        "gradient of a block,",
+        "of each block",
+        "the gradient,",
         "a_{l-1}ᵀ d_{l}, over all",
-        "rows of the batch;",
-        "then its step of the",
-        "optimizer, and its",
-        "transposed copy",
+        "rows; then the",
+        "optimizer\u2019s step",
+        "and the trans-",
+        "posed copy",
     ]
-    for number, words in enumerate(lines):
-        drawn.append(text(784, 112 + 19 * number, words, "small"))
-    drawn.append(arrow("M780 107 H765"))
-    drawn += [
-        box(ONE, 784, 254, 16, 16),
-        text(808, 267, "thread 1", "small"),
-        box(TWO, 784, 280, 16, 16),
-        text(808, 293, "thread 2", "small"),
-    ]
+    drawn += [text(644, 108 + 19 * number, words, "small") for number, words in enumerate(lines)]
+    for thread, y, words in ((ONE, 258, "thread 1"), (TWO, 282, "thread 2")):
+        drawn += [box(thread, 644, y, 15, 15), text(666, y + 13, words, "small")]
     return drawn
 
 
 def barrier(x: float) -> list[str]:
     """Where threads wait for each other."""
-    return [box("bar", x, 72, 5, 318), text(x + 2, 60, "barrier", "small mid")]
+    return [box("bar", x, 78, 5, 312), text(x + 2, 66, "barrier", "small mid")]
 
 
 def picture() -> str:
     """The whole of it."""
     drawn = [
         *data(),
-        text(358, 30, "rows: each thread its own panels", "head mid"),
-        *lane(ONE, "thread 1", 92), *lane(TWO, "thread 2", 262),
-        *barrier(600),
-        text(775, 30, "weights: each thread its own blocks", "head mid"),
+        text(314, 30, "rows: each thread its own panels", "head mid"),
+        *lane(ONE, "thread 1", 100), *lane(TWO, "thread 2", 272),
+        *barrier(514),
+        text(652, 30, "weights: each its own blocks", "head mid"),
         *weights(),
-        *barrier(945),
-        arrow("M948 398 V452 H130 V400"),
-        text(540, 444, "the next minibatch, in the same call", "small mid"),
+        *barrier(766),
+        arrow("M768 396 V462 H120 V402"),
+        text(440, 454, "the next minibatch, in the same call", "small mid"),
     ]  # fmt: skip
     head = (
         '<marker id="minibatch-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
