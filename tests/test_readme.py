@@ -59,7 +59,7 @@ def test_counts_in_the_changelog_are_those_of_the_tables():
     assert [int(count) for count in found.groups()] == sizes
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "docs", "bench"])
 def test_make_knows_what_the_documents_name(target):
     """A dry run: the tests are no place to install into."""
     try:
@@ -67,7 +67,9 @@ def test_make_knows_what_the_documents_name(target):
     except FileNotFoundError:
         pytest.skip("there is no make on this system")
     assert done.returncode == 0, done.stderr
-    assert {"demo": "fastmlp train", "test": "pytest", "lint": "mypy", "bench": "benchmarks"}[target] in done.stdout
+    assert {"demo": "fastmlp train", "test": "pytest", "lint": "mypy", "docs": "sphinx", "bench": "benchmarks"}[
+        target
+    ] in done.stdout
 
 
 def test_the_test_command_is_what_ci_calls():
