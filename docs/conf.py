@@ -28,7 +28,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False
-numpydoc_validation_checks = {"GL01", "GL06", "GL07", "GL08", "PR02", "PR03", "PR05", "PR10", "YD01"}
+numpydoc_validation_checks = {"GL06", "GL07", "GL08", "PR02", "PR03", "PR05", "PR10", "YD01"}
 
 html_theme = "furo"
 html_title = f"fastmlp {release}"
