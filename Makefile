@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench roofline bench-check clean
+.PHONY: demo test lint docs bench roofline bench-check clean
 
 demo: .venv/ready-cli  ## train on digits, beside plain NumPy
 	$(BIN)/fastmlp train
@@ -14,6 +14,9 @@ lint: .venv/ready-dev  ## what pre-commit and CI check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/ready-docs  ## the site, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs docs/_build/html
 
 bench: .venv/ready-bench  ## this machine's report: all peers, all sections, half an hour
 	$(BIN)/python -m benchmarks --json benchmark.json --html benchmark.html
@@ -31,4 +34,4 @@ bench-check: .venv/ready-test  ## has anything become slower than the repository
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -2,7 +2,7 @@
 
 A schedule sees the number of the step (from 0), how many steps the whole training has and how many an epoch has; it
 knows nothing of optimizers. To add one, write a class with a ``factor`` and put an instance of it into
-:data:`SCHEDULES`.
+:data:`fastmlp.SCHEDULES`.
 """
 
 from __future__ import annotations

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 
 import pytest
 
 from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, OPTIMIZERS, SCHEDULES
-from tests.test_invariants import ROOT, run_python
+from tests.snippets import Block, blocks_of, run_blocks, write_people
+from tests.test_invariants import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = blocks_of(README)
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = [block for block in BLOCKS if block.kind == "python"]
     assert len(blocks) >= 3
-    script = tmp_path / "readme.py"
-    script.write_text("\n".join(blocks), encoding="utf-8")
-    printed = run_python(f"import os, runpy; os.chdir({str(tmp_path)!r}); runpy.run_path({str(script)!r})")
-    assert float(printed) > 0.99  # the accuracy of the first block
+    printed = run_blocks(blocks, tmp_path)
+    assert float(printed[0]) > 0.99  # the accuracy of the first block
     assert (tmp_path / "digits.safetensors").exists()
 
 
 def test_commands_on_a_table_work(tmp_path):
     """Those that begin with a table called people.csv."""
-    import numpy as np
-
-    (block,) = [found for found in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "people.csv" in found]
-    rng = np.random.default_rng(0)
-    rows = [(age, job, "high" if (age > 40) ^ (job == "nurse") else "low") for age, job in zip(
-        rng.integers(20, 70, 400), rng.choice(["nurse", "baker", "?"], 400), strict=True)]  # fmt: skip
-    for name in ("people.csv", "new.csv"):
-        (tmp_path / name).write_text("age,job,income\n" + "".join(f"{age},{job},{income}\n" for age, job, income in rows))
-    commands = [line.partition("#")[0].split() for line in block.splitlines()]
-    assert [command[:2] for command in commands] == [
-        ["fastmlp", name] for name in ("train", "predict", "evaluate", "info", "export")
-    ]
-    for _, *arguments in commands:
-        if arguments[0] == "export":
-            pytest.importorskip("onnx")
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "fastmlp", *arguments],
-            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, (arguments, done.stderr)
-    names = {path.name for path in tmp_path.iterdir()}
-    assert {"people.safetensors", "curve.png", "predictions.csv", "people.onnx"} <= names
+    (block,) = [block for block in BLOCKS if block.kind == "console" and "people.csv" in block.code]
+    *lines, export = block.code.splitlines()
+    names = [line.split()[:2] for line in (*lines, export)]
+    assert names == [["fastmlp", name] for name in ("train", "predict", "evaluate", "info", "export")]
+    write_people(tmp_path)
+    run_blocks([Block("console", "\n".join(lines))], tmp_path)
+    assert {"people.safetensors", "curve.png", "predictions.csv"} <= {path.name for path in tmp_path.iterdir()}
+    pytest.importorskip("onnx")
+    run_blocks([Block("console", export)], tmp_path)
+    assert (tmp_path / "people.onnx").exists()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\w\]\((\w[\w./-]+\.\w+)\)", README))))
@@ -73,7 +59,7 @@ def test_counts_in_the_changelog_are_those_of_the_tables():
     assert [int(count) for count in found.groups()] == sizes
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "docs", "bench"])
 def test_make_knows_what_the_documents_name(target):
     """A dry run: the tests are no place to install into."""
     try:
@@ -81,7 +67,9 @@ def test_make_knows_what_the_documents_name(target):
     except FileNotFoundError:
         pytest.skip("there is no make on this system")
     assert done.returncode == 0, done.stderr
-    assert {"demo": "fastmlp train", "test": "pytest", "lint": "mypy", "bench": "benchmarks"}[target] in done.stdout
+    assert {"demo": "fastmlp train", "test": "pytest", "lint": "mypy", "docs": "sphinx", "bench": "benchmarks"}[
+        target
+    ] in done.stdout
 
 
 def test_the_test_command_is_what_ci_calls():

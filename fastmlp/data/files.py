@@ -52,7 +52,12 @@ def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
 
 
 def read_batches(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """The same as record batches, one after the other: memory does not grow with the file."""
+    """The same as record batches, one after the other: memory does not grow with the file.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+    """
     arrow = require("pyarrow", "cli")
     _check_file(path)
     if _is_parquet(path):

@@ -53,8 +53,8 @@ alpha : float, default=0.0001
 batch_size : int, default='auto'
     Rows of a minibatch; 'auto' is min(200, n_samples). L-BFGS has none.
 learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-    For solver='sgd': 'invscaling' is learning_rate_init / (t_ + 1)**power_t after each epoch, 'adaptive' divides the rate by
-    5 whenever training has stopped improving.
+    For solver='sgd': 'invscaling' is ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch, 'adaptive' divides the rate
+    by 5 whenever training has stopped improving.
 learning_rate_init : float, default=0.001
     The learning rate at the beginning.
 power_t : float, default=0.5
@@ -128,7 +128,7 @@ t_ : int
 n_iter_ : int
     Epochs or iterations of the last call.
 n_layers_, n_outputs_, n_features_in_ : int
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (n_features,)
 out_activation_ : str
 """
 
