@@ -107,7 +107,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                         pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
                 if parts & GRADIENT:
                     new, exact = start == 0 and job.plain == 0, several or job.plain == 1
-                    gradient_block(layers, unit, rows, new, activations, d, d0, ld_d, constants, out, out0, ld, exact)
+                    gradient_block(layers, unit, ZERO, rows, new, activations, d, d0, ld_d, constants, out, out0, ld, exact)
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
                     update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, job.l2, coefficients, ZERO)
                 if parts & TRANSPOSE and start + rows == batch_rows and not job.layered:

@@ -51,6 +51,11 @@ LAYERED_CHUNK_ROWS = 1024
 CHUNK_FLOP = 2e10
 """...but longer ones than this would keep Ctrl-C waiting; in float32, of float64 half as many."""
 
+SLOT_BYTES = 1 << 22
+"""The gradients that parts of a batch have for themselves may take so much memory together..."""
+MOST_SLOTS, LEAST_SLOTS = 64, 4
+"""...and so many are worth it."""
+
 LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
@@ -218,16 +223,23 @@ class Engine:
         most = min(most, max(LEAST_LAYERED_ROWS, int(CHUNK_FLOP * 4 / self.dtype.itemsize / max(flop_per_row, 1))))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
 
+    def slots(self, batch_size: int, sparse: bool) -> int:
+        """Parts of a batch that have a gradient each, a function of the sizes only; 0 where threads share chunks."""
+        if sparse or self.is_layered(batch_size) or self.chunk_rows(batch_size) == batch_size:
+            return 0
+        slots = min(MOST_SLOTS, -(-batch_size // LEAST_CHUNK_ROWS), SLOT_BYTES // (self.layout.length * self.dtype.itemsize))
+        return slots if slots >= LEAST_SLOTS else 0
+
     def is_layered(self, rows: int) -> bool:
         """Whether so many rows go through the network layer by layer, rather than panel by panel."""
         largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
         return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
-    def threads_for(self, rows: int, calls: int = 1, flop_per_row: float | None = None) -> int:
-        """Threads for chunks of so many rows, ``calls`` of them in one call of a kernel."""
+    def threads_for(self, rows: int, calls: int = 1, flop_per_row: float | None = None, shares: int | None = None) -> int:
+        """Threads for so many rows between two barriers, ``calls`` times in one call; ``shares`` to cut them into, else panels."""
         if numba.config.DISABLE_JIT:  # the twins of the kernels' intrinsics know no barrier
             return 1
-        return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, -(-rows // PANEL_ROWS), self.n_threads)
+        return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, shares or -(-rows // PANEL_ROWS), self.n_threads)
 
     def take_workspace(self, chunk_rows: int, n_threads: int, sparse: bool) -> _Workspace:
         """Buffers for chunks of so many rows, for one user at a time: the last that was given back, if it fits."""
@@ -388,7 +400,7 @@ class _Workspace:
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
         self.constants = aligned_zeros(padded(max(engine.widths), dtype) + 1, dtype)
         self.constants[-1] = 1
-        self.panel_losses = aligned_zeros(rows // PANEL_ROWS + 1, _FLOAT64)
+        self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, MOST_SLOTS), _FLOAT64)
         self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths, self._most_columns), _FLOAT64)
         self.transposed = aligned_zeros(1 if self.layered else max(engine.transposed_length, 1), dtype)
         self._sizes, self._widths = engine.sizes, engine.widths
@@ -440,21 +452,24 @@ class Session:
         self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
         dtype = engine.dtype
         self._sparse = data.sparse
-        chunk_rows = engine.chunk_rows(batch_size, data.sparse)
+        slots = engine.slots(batch_size, data.sparse)
+        chunk_rows = LEAST_CHUNK_ROWS if slots else engine.chunk_rows(batch_size, data.sparse)
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
-        n_threads = engine.threads_for(chunk_rows, -(-data.rows // chunk_rows))
+        rounds = -(-data.rows // (batch_size if slots else chunk_rows))
+        n_threads = engine.threads_for(batch_size if slots else chunk_rows, rounds, shares=slots or None)
         self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
         self._most_threads = n_threads
         length = engine.layout.length
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
         needs_gradient = data.sparse or mode == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
-        self.gradient = aligned_zeros(length if needs_gradient else 1, dtype)
+        self._gradients = aligned_zeros(length * max(slots, 1) if needs_gradient else 1, dtype)
+        self.gradient = self._gradients[:length]
         self.sums = aligned_zeros(2, _FLOAT64)
         job = engine.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["sparse"] = data.sparse
+        job["sparse"], job["slots"] = data.sparse, slots
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
         job["single"] = batch_size == 1 and job["plain"] and not data.sparse
@@ -481,7 +496,8 @@ class Session:
         return self
 
     def __enter__(self) -> Self:
-        space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads, self._sparse)
+        rows = self._chunk_rows * (self._most_threads if self._job["slots"] else 1)
+        space = self._space = self._engine.take_workspace(rows, self._most_threads, self._sparse)
         self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
         space.leave_out(self._dropout)
         return self
@@ -569,7 +585,7 @@ class Session:
         self._calls[:] = refresh, first_batch, start, stop
         return (
             self._calls, _records(job), _records(space.layers), _records(units), bounds, *self._data,
-            _read_only(self._order, _INT64), self._buffer, space.transposed, *self.states, self.gradient, space.constants,
+            _read_only(self._order, _INT64), self._buffer, space.transposed, *self.states, self._gradients, space.constants,
             space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
         )  # fmt: skip
 

@@ -27,9 +27,11 @@ from fastmlp.kernels.plan import (
     LOSS_SUM,
     PANEL_ROWS,
     REFRESH,
+    TRAINS,
     UNIT_SCRATCH,
     WEIGHT_SUM,
     WORKING,
+    YES,
     ZERO,
 )
 from fastmlp.kernels.processors import take_place
@@ -53,6 +55,31 @@ def _gather(job, layers, x, order, position, first, rows, activations):
     """Inputs of rows first .. first + rows of the workspace; ``position`` is that of the first of them in the epoch."""
     bottom = layers[0]
     gather_inputs(job, x, order, position, rows, activations, bottom.inputs + first * bottom.input_width, bottom.input_width)
+
+
+@part
+def _panel(job, layers, x, indices, starts, y, labels, weights, order, position, first, rows, scale, parameters, transposed,
+           constants, activations, deltas, scratch, p0):  # fmt: skip
+    """All that comes before the gradients, for rows first .. first + rows of the workspace; returns their loss.
+
+    ``position`` is that of the first of them in the epoch.
+    """
+    first_layer = 0
+    if job.sparse:
+        first_layer = 1
+        bottom = layers[0]
+        sparse_affine(
+            job, bottom, x, indices, starts, order, position, rows, parameters, activations, bottom.outputs + first * bottom.width
+        )
+        if job.n_layers > 1:
+            activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
+    else:
+        _gather(job, layers, x, order, position, first, rows, activations)
+    forward_panel(job, layers, first_layer, position, first, rows, parameters, activations, deltas)
+    loss = output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, p0)
+    if job.mode != LOSS_ONLY:
+        delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas)
+    return loss
 
 
 @part
@@ -102,6 +129,133 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     prefetch_samples(job, x, y, labels, order, position + first + start, stop - start)
 
 
+@device
+def _add_slots(gradient, g0, ld, rows, columns, slots, length):
+    """gradient (rows, columns) at g0 += those of all slots after the first, which are ``length`` apart, in order."""
+    for slot in range(1, slots):
+        s0 = g0 + slot * length
+        for i in range(rows):
+            for j in range(columns):
+                gradient[index(g0 + i * ld + j)] += gradient[index(s0 + i * ld + j)]
+
+
+@part
+def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weights, order, position, rows, next_position, next_rows,
+                scale, parameters, transposed, constants, activations, deltas, scratch, p0, gradient, g0, is_first):  # fmt: skip
+    """Loss and gradient of the rows of a chunk, by one thread in its own rows of the workspace; returns the loss.
+
+    The gradient is added to what is at g0, unless it is the slot's first. The rows of the chunk to come are asked for meanwhile.
+    """
+    base = thread * job.chunk_rows
+    loss = 0.0
+    for first in range(0, rows, PANEL_ROWS):
+        loss += _panel(
+            job, layers, x, indices, starts, y, labels, weights, order, position + first, base + first,
+            min(PANEL_ROWS, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
+        )  # fmt: skip
+    if job.mode != LOSS_ONLY:
+        n_units = len(units)
+        for u in range(n_units):
+            unit = units[u]
+            layer = layers[unit.layer]
+            if job.prefetches:
+                start, stop = next_rows * u // n_units, next_rows * (u + 1) // n_units
+                prefetch_samples(job, x, y, labels, order, next_position + start, stop - start)
+            d0 = layer.deltas + base * layer.width + unit.column
+            w0 = layer.weights + unit.row * layer.width + unit.column
+            gradient_block(
+                layers, unit, base, rows, is_first, activations, deltas, d0, layer.width, constants,
+                gradient, g0 + w0, layer.width, YES,
+            )  # fmt: skip
+    return loss
+
+
+@part
+def _run_slots(thread, n_threads, sync, target, job, layers, units, bounds, x, indices, starts, y, labels, weights, order,
+               parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, losses, norms,
+               coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
+    """The same where a batch has many chunks and the network few parameters: each thread takes whole chunks.
+
+    So threads share neither activations nor deltas, and meet once a batch. Chunk number c of a batch adds to slot c % job.slots,
+    in order; slots have a gradient each, and a loss in ``losses``, and are summed in order when the batch is complete, which may
+    be in a later call. How many there are follows from the sizes, so who takes which changes nothing in the result.
+    """
+    chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
+    first_slot, last_slot = job.slots * thread // n_threads, job.slots * (thread + 1) // n_threads
+    length = len(parameters)
+    p0 = thread * job.scratch_stride
+    for batch in range(first_chunk // chunks_per_batch, (last_chunk + chunks_per_batch - 1) // chunks_per_batch):
+        batch_start = batch * job.batch_size
+        batch_rows = min(job.batch_size, job.rows - batch_start)
+        n_chunks = (batch_rows + job.chunk_rows - 1) // job.chunk_rows
+        first = max(first_chunk - batch * chunks_per_batch, 0)
+        last = min(last_chunk - batch * chunks_per_batch, n_chunks)
+        if first >= last:
+            continue
+        weight = total_weight(job, weights, order, batch_start, batch_rows)
+        scale, l2 = _scales(job, weight)
+        for number in range(first, last):
+            slot = number % job.slots
+            if slot < first_slot or slot >= last_slot:
+                continue
+            ahead = number + 1 if slot + 1 < last_slot else number + 1 + job.slots - (last_slot - first_slot)
+            start, next_start = number * job.chunk_rows, ahead * job.chunk_rows
+            loss = _slot_chunk(
+                thread, job, layers, units, x, indices, starts, y, labels, weights, order,
+                batch_start + start, min(job.chunk_rows, batch_rows - start),
+                batch_start + next_start, max(0, min(job.chunk_rows, batch_rows - next_start)),
+                scale, parameters, transposed, constants, activations, deltas, scratch, p0,
+                gradient, slot * length, number < job.slots,
+            )  # fmt: skip
+            losses[index(slot)] = loss if number < job.slots else losses[index(slot)] + loss
+        if last < n_chunks:
+            continue
+        target = barrier(sync, n_threads, target)
+        if target < 0:
+            return
+        slots = min(job.slots, n_chunks)
+        if thread == 0:
+            for slot in range(slots):
+                sums[LOSS_SUM] += losses[index(slot)]
+            sums[WEIGHT_SUM] += weight
+        if job.mode != LOSS_ONLY:
+            for u in range(bounds[thread], bounds[thread + 1]):
+                unit = units[u]
+                layer = layers[unit.layer]
+                g0 = layer.weights + unit.row * layer.width + unit.column
+                _add_slots(gradient, g0, layer.width, unit.rows + unit.bias, unit.columns, slots, length)
+                if job.max_norm > 0:
+                    squared_norms(unit, gradient, g0, layer.width, norms)
+        if job.mode == TRAINS:
+            clip = 1.0
+            if job.max_norm > 0:
+                target = barrier(sync, n_threads, target)
+                if target < 0:
+                    return
+                clip = _clip_factor(norms, job.max_norm)
+            c0 = (batch - first_batch) * job.step_columns
+            for u in range(bounds[thread], bounds[thread + 1]):
+                unit = units[u]
+                layer = layers[unit.layer]
+                g0 = layer.weights + unit.row * layer.width + unit.column
+                update_block(job, layers, unit, parameters, gradient, g0, layer.width, state1, state2, clip, l2, coefficients, c0)
+                transpose_weights(layers, unit, parameters, transposed)
+        target = barrier(sync, n_threads, target)
+        if target < 0:
+            return
+
+
+@device
+def _scales(job, weight):
+    """What the deltas of a batch are multiplied by, and its l2, if the sum of its weights is ``weight``."""
+    scale, l2 = job.loss_scale, job.l2
+    if job.mean:
+        scale = scale / weight if weight > 0 else 0.0
+    if job.l2_by_weight and weight > 0:
+        l2 /= weight
+    return scale, l2
+
+
 @part
 def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
          transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
@@ -139,6 +293,13 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                 activations, deltas, scratch, coefficients, sums,
             )  # fmt: skip
         last_chunk = first_chunk
+    if job.slots > 0:
+        _run_slots(
+            thread, n_threads, sync, target, job, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+            transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
+            first_batch, first_chunk, last_chunk, sums,
+        )  # fmt: skip
+        last_chunk = first_chunk
     for chunk in range(first_chunk, last_chunk):
         if target < 0:
             break
@@ -152,11 +313,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             continue
         is_last = chunk_start + rows == batch_rows
         weight = total_weight(job, weights, order, batch_start, batch_rows)
-        scale, l2 = job.loss_scale, job.l2
-        if job.mean:
-            scale = scale / weight if weight > 0 else 0.0
-        if job.l2_by_weight and weight > 0:
-            l2 /= weight
+        scale, l2 = _scales(job, weight)
         c0 = (batch - first_batch) * job.step_columns
         # Plain gradient descent, w - rate * gradient: with -rate in the deltas, the product that gives the gradient gives the
         # new weights if it begins with the old ones.
@@ -180,24 +337,10 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
                 first = panel * PANEL_ROWS
                 n = min(PANEL_ROWS, rows - first)
-                first_layer = 0
-                if job.sparse:
-                    first_layer = 1
-                    bottom = layers[0]
-                    sparse_affine(
-                        job, bottom, x, indices, starts, order, position + first, n, parameters,
-                        activations, bottom.outputs + first * bottom.width,
-                    )  # fmt: skip
-                    if job.n_layers > 1:
-                        activate_panel(job, layers, ZERO, position + first, first, n, activations, deltas)
-                else:
-                    _gather(job, layers, x, order, position + first, first, n, activations)
-                forward_panel(job, layers, first_layer, position + first, first, n, parameters, activations, deltas)
-                panel_losses[index(panel)] = output_panel(
-                    job, layers, y, labels, weights, order, position + first, first, n, scale, activations, deltas, scratch, p0
-                )
-                if job.mode != LOSS_ONLY:
-                    delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
+                panel_losses[index(panel)] = _panel(
+                    job, layers, x, indices, starts, y, labels, weights, order, position + first, first, n, scale,
+                    parameters, transposed, constants, activations, deltas, scratch, p0,
+                )  # fmt: skip
         target = barrier(sync, n_threads, target)
         if target < 0:
             break
@@ -261,7 +404,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                             prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed)
                         if not gradient_is_there:
                             gradient_block(
-                                layers, unit, rows, number == 0 and not job.plain, activations, d, d0, ld_d, constants,
+                                layers, unit, ZERO, rows, number == 0 and not job.plain, activations, d, d0, ld_d, constants,
                                 out, out0, ld, keep_gradient or job.plain == 1,
                             )  # fmt: skip
                         if clips:

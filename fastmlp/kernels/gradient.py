@@ -10,8 +10,8 @@ from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, column_sums, index, pref
 
 
 @part
-def gradient_block(layers, unit, rows, first_chunk, activations, d, d0, ld_d, constants, out, out0, ld, exact):
-    """out (unit.rows + unit.bias, unit.columns) = gradient of a block over ``rows`` rows of the workspace.
+def gradient_block(layers, unit, first, rows, first_chunk, activations, d, d0, ld_d, constants, out, out0, ld, exact):
+    """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows first .. first + rows of the workspace.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
     always 1. d (rows, unit.columns) at d0: the deltas, or a packed copy. With ``exact``, nothing beyond the block is written.
@@ -21,8 +21,8 @@ def gradient_block(layers, unit, rows, first_chunk, activations, d, d0, ld_d, co
     if first_chunk:
         initial, i0, ld_i = constants, ZERO, ZERO
     product(
-        unit.rows, unit.columns, rows, activations, layer.inputs + unit.row, ONE, layer.input_width, d, d0, ld_d,
-        initial, i0, ld_i, out, out0, ld, exact, NO,
+        unit.rows, unit.columns, rows, activations, layer.inputs + first * layer.input_width + unit.row, ONE, layer.input_width,
+        d, d0, ld_d, initial, i0, ld_i, out, out0, ld, exact, NO,
     )  # fmt: skip
     if unit.bias:
         column_sums(unit.columns, d, d0, ld_d, rows, initial, i0 + unit.rows * ld_i, out, out0 + unit.rows * ld)
