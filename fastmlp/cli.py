@@ -77,8 +77,10 @@ def _seconds(text: str | None) -> float | None:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _widths(text: str | None) -> tuple[int, ...] | None:
     """64,64; none for a linear model."""
+    if text is None:
+        return None
     words = [word.strip() for word in text.split(",") if word.strip() and word.strip() != "none"]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise _end(f"--hidden must be widths of layers such as 64,64, or none, got {text!r}.", WRONG_USE)
@@ -119,7 +121,9 @@ def train(
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
     test: Annotated[float | None, typer.Option(help="Share of the rows that is held out for the report (default: 0.2).")] = None,
     validate: Annotated[Path | None, typer.Option(help="Another table for the report, instead of a share.")] = None,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers; none for a linear model.")] = "64,64",
+    hidden: Annotated[
+        str | None, typer.Option(help="Widths of the hidden layers, such as 64,64, or none; guessed from the inputs.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Exactly so many; by early stopping unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for each step; guessed from their number.")] = None,
     max_time: Annotated[str | None, typer.Option(help="No epoch begins after this: 60s, 5m, 2h.")] = None,
@@ -199,7 +203,7 @@ def _train_on_table(
     quiet: bool,
     json: bool,
 ) -> None:
-    from fastmlp.callbacks import Callback, Checkpoint, Progress
+    from fastmlp.callbacks import Callback, Progress
     from fastmlp.data import model as models
     from fastmlp.data.evaluation import evaluate, figures
     from fastmlp.data.evaluation import plot as draw
@@ -215,11 +219,9 @@ def _train_on_table(
     if not quiet:
         _say_guesses(file, model, plan, rows, held_out, tested.num_rows, batch_size)
     callbacks: list[Callback] = [Progress(file.name)] if not quiet and sys.stderr.isatty() else []
-    if resume is not None:
-        callbacks.append(Checkpoint(resume))
     interrupted = False
     try:
-        models.learn(model, rows, held_out, batch_size, plan, callbacks, resume if resume is not None and resume.exists() else None)
+        models.learn(model, rows, held_out, batch_size, plan, callbacks, resume)
     except KeyboardInterrupt:
         if not model.history["validation_loss"]:
             raise _end("Interrupted before the end of the first epoch: there is nothing to keep.", INTERRUPTED) from None

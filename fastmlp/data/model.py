@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastmlp.callbacks import Callback, Callbacks, Run, TimeLimit
+from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
 from fastmlp.data.files import TableError
 from fastmlp.data.preparation import Preparation, learn_preparation
 from fastmlp.io import safetensors as model_files
@@ -18,9 +20,9 @@ from fastmlp.mlp import MLP
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MOST_EPOCHS, PATIENCE = 200, 12
+MOST_EPOCHS, PATIENCE = 200, 20
 VALIDATION_SHARE, MOST_VALIDATION_ROWS = 0.15, 100_000
-_KEY = "preparation"
+_KEY, _BEST = "preparation", "best_theta"
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Plan:
     ----------
     target : str
     task : {"classification", "regression"}, optional
-    hidden : sequence of int
+    hidden : sequence of int, optional
         Widths of the hidden layers, with rectifiers.
     epochs : int, optional
         At most; by early stopping unless given: until the loss of held-out rows has not fallen for some epochs.
@@ -45,12 +47,12 @@ class Plan:
 
     target: str
     task: str | None = None
-    hidden: Sequence[int] = (64, 64)
+    hidden: Sequence[int] | None = None
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float = 1e-3
     optimizer: str = "adamw"
-    dropout: float = 0.0
+    dropout: float = 0.1
     weight_decay: float = 0.01
     max_seconds: float | None = None
     seed: int = 0
@@ -65,25 +67,34 @@ class Watch(Callback):
         The held-out rows.
     patience : int or None
         Epochs without improvement that are allowed; None for any number.
+
+    Attributes
+    ----------
+    losses : list of float
+        Of the held-out rows, after each epoch.
+    best_theta : ndarray (n_parameters,) or None
+        The parameters after the epoch with the lowest of them.
     """
 
     def __init__(self, x: Array, y: Array, patience: int | None) -> None:
         self._x, self._y, self._patience = x, y, patience
         self.losses: list[float] = []
-        self.best = np.inf
-        self.best_epoch = 0
-        self._theta: Array | None = None
+        self.best_theta: Array | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there has been no improvement for too long."""
+        return (
+            self._patience is not None
+            and len(self.losses) - (int(np.argmin(self.losses)) + 1 if self.losses else 0) >= self._patience
+        )
 
     def on_epoch_end(self, run: Run) -> None:
-        self.losses.append(run.network.eval_loss(self._x, self._y))
-        if self.losses[-1] < self.best:
-            self.best, self.best_epoch, self._theta = self.losses[-1], run.epoch, run.network.theta
-        elif self._patience is not None and run.epoch - self.best_epoch >= self._patience:
-            run.stop = True
-
-    def on_train_end(self, run: Run) -> None:
-        if self._theta is not None:
-            run.network.theta = self._theta
+        loss = run.network.eval_loss(self._x, self._y)
+        if loss < min(self.losses, default=math.inf):
+            self.best_theta = run.network.theta
+        self.losses.append(loss)
+        run.stop = run.stop or self.finished
 
 
 @dataclass
@@ -123,8 +134,11 @@ class TableModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it into one ``.safetensors`` file."""
-        more = {"preparation": self.preparation.as_dict(), "history": self.history}
-        model_files.save(self.network, path, more={_KEY: more})
+        model_files.save(self.network, path, more=self.description())
+
+    def description(self) -> dict[str, Any]:
+        """What is kept in a file beside the network."""
+        return {_KEY: {"preparation": self.preparation.as_dict(), "history": self.history}}
 
     @classmethod
     def load(cls, path: Path) -> TableModel:
@@ -135,20 +149,21 @@ class TableModel:
         TableError
             If the file is no model, or has no preparation.
         """
-        if not path.exists():
-            raise TableError(f"There is no file {str(path)!r}.")
         try:
-            network, metadata = model_files.load_with_metadata(path)
-        except ValueError as error:
+            contents = model_files.read(path)
+        except (FileNotFoundError, ValueError) as error:
             raise TableError(str(error)) from None
-        if _KEY not in metadata:
+        network = contents.network
+        if _KEY not in contents.more:
             raise TableError(f"{path} is a network without the preparation of a table; load it with fastmlp.io.load.")
         try:
-            content = metadata[_KEY]
+            content = contents.more[_KEY]
             preparation = Preparation.from_dict(content["preparation"])
             history = {name: [float(value) for value in values] for name, values in content["history"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise TableError(f"{path}: the preparation of the table is damaged: {error}.") from None
+            if _BEST in contents.arrays:
+                network.theta = contents.arrays[_BEST]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise TableError(f"{path}: the preparation of the table is damaged ({model_files.in_short(error)}).") from None
         outputs = 1 if preparation.target.classes is None else len(preparation.target.classes)
         if (preparation.width, outputs) != (network.sizes[0], network.sizes[-1]):
             raise TableError(
@@ -156,6 +171,48 @@ class TableModel:
                 f"{network.sizes[0]} and {network.sizes[-1]}."
             )
         return cls(network, preparation, history)
+
+
+class TableCheckpoint(Checkpoint):
+    """Checkpoints that are models of a table, with the parameters that were best so far, and can be gone on from.
+
+    Parameters
+    ----------
+    path : Path
+    model : TableModel
+    watch : Watch
+        Of the same training; it is called before.
+    """
+
+    def __init__(self, path: Path, model: TableModel, watch: Watch) -> None:
+        super().__init__(path)
+        self._model, self._watch = model, watch
+
+    def save(self, run: Run, path: str) -> None:
+        assert run.state is not None
+        assert self._watch.best_theta is not None
+        self._model.history = {"loss": list(run.network.loss_curve_), "validation_loss": list(self._watch.losses)}
+        model_files.save(
+            run.network, path, training=run.state(), more=self._model.description(), arrays={_BEST: self._watch.best_theta}
+        )
+
+    def restore(self) -> None:
+        """Have the watch remember what it knew when the file was written.
+
+        Raises
+        ------
+        TableError
+            If the file is not of a training on this table.
+        """
+        contents = model_files.read(self._path, with_training=True)
+        content = contents.more.get(_KEY)
+        here = json.loads(json.dumps(self._model.preparation.as_dict()))
+        if content is None or content["preparation"] != here:
+            raise TableError(
+                f"{self._path} is the checkpoint of a training on other rows or columns; give another name with --resume."
+            )
+        self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
+        self._watch.best_theta = contents.arrays[_BEST]
 
 
 @dataclass
@@ -181,6 +238,11 @@ def guess_batch_size(rows: int) -> int:
     return int(min(256, max(16, 2 ** round(np.log2(max(rows, 1) / 100)))))
 
 
+def guess_hidden(inputs: int) -> tuple[int, ...]:
+    """Wider for rows as long as those of pictures."""
+    return (256, 128) if inputs > 256 else (64, 64)
+
+
 def arrays_of(preparation: Preparation, table: Any) -> Split:
     """Samples and targets of those rows that have a target."""
     y, there = preparation.target.values(table.column(preparation.target.name))
@@ -196,8 +258,9 @@ def begin(table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool 
     preparation = learn_preparation(table, plan.target, task=plan.task, shared_scale=shared_scale)
     train, held_out = arrays_of(preparation, table), arrays_of(preparation, validation)
     classes = preparation.target.classes
-    sizes = (preparation.width, *plan.hidden, 1 if classes is None else len(classes))
-    activations = ["relu"] * len(plan.hidden) + ["identity" if classes is None else "softmax"]
+    hidden = guess_hidden(preparation.width) if plan.hidden is None else plan.hidden
+    sizes = (preparation.width, *hidden, 1 if classes is None else len(classes))
+    activations = ["relu"] * len(hidden) + ["identity" if classes is None else "softmax"]
     loss = "squared_error" if classes is None else "cross_entropy"
     network = MLP(sizes, activations, loss, random_state=plan.seed)
     return TableModel(network, preparation), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
@@ -210,27 +273,34 @@ def learn(
     batch_size: int,
     plan: Plan,
     callbacks: Sequence[Callback] = (),
-    resume: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Watch:
-    """Train, and leave the network with the parameters that were best on the held-out rows, also after Ctrl-C."""
+    """Train, and leave the network with the parameters that were best on the held-out rows, also after Ctrl-C.
+
+    ``checkpoint`` is written after each epoch, and gone on from if it is there.
+    """
     watch = Watch(held_out.x, held_out.y, PATIENCE if plan.epochs is None else None)
+    epochs = plan.epochs or MOST_EPOCHS
     listeners: list[Callback] = [watch, *callbacks]
+    resume = None
+    if checkpoint is not None:
+        writer = TableCheckpoint(checkpoint, model, watch)
+        listeners.append(writer)
+        if checkpoint.exists():
+            writer.restore()
+            resume = checkpoint
+            epochs = len(watch.losses) if watch.finished else epochs  # stopped before the model was written
     if plan.max_seconds is not None:
         listeners.append(TimeLimit(plan.max_seconds))
     try:
         model.network.fit(
-            train.x, train.y, epochs=plan.epochs or MOST_EPOCHS, batch_size=batch_size, learning_rate=plan.learning_rate,
+            train.x, train.y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
             optimizer=plan.optimizer, dropout=plan.dropout,
             weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
             callbacks=Callbacks.of(listeners, verbose=False).members, resume=resume,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}
+        if watch.best_theta is not None:
+            model.network.theta = watch.best_theta
     return watch
-
-
-def predict_batches(model: TableModel, batches: Iterator[Any], what: Callable[[Any], Any]) -> Iterator[Any]:
-    """``what(batch)`` for each batch of a table; memory does not grow with their number."""
-    for batch in batches:
-        if batch.num_rows:
-            yield what(batch)

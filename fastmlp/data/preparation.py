@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.data.fields import check_fields
 from fastmlp.data.files import TableError
 from fastmlp.io.extras import require
 
@@ -20,11 +21,13 @@ MOST_CATEGORIES = 200
 """Of a column; the rarer ones share the place of values that were never seen."""
 MOST_CLASSES = 20
 """A target of whole numbers that takes no more values than this is taken for classes."""
+FARTHEST = 10.0
+"""Standard deviations beyond which a number is taken for one at that distance: a single value far out would govern the loss."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers: (value - mean) / scale, the mean where there is none, and a flag for that.
+    """A column of numbers: (value - mean) / scale, within limits, the mean where there is none, and a flag for that.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ class Number:
         """out (rows, width) from a column."""
         values = _numbers(column, self.name)
         missing = np.isnan(values)
-        out[:, 0] = np.where(missing, 0.0, (values - self.mean) / self.scale)
+        out[:, 0] = np.where(missing, 0.0, np.clip((values - self.mean) / self.scale, -FARTHEST, FARTHEST))
         if self.flag:
             out[:, 1] = missing
 
@@ -169,13 +172,13 @@ class Preparation:
             options: dict[str, Any] = {
                 name: tuple(value) if name == "categories" else value for name, value in one.items() if name != "kind"
             }
-            features.append(kinds[one["kind"]](**options))
+            features.append(check_fields(kinds[one["kind"]](**options)))
         target = dict(content["target"])
         if target["classes"] is not None:
             target["classes"] = tuple(map(str, target["classes"]))
-        made = cls(tuple(features), Target(**target), dict(content["dropped"]))
+        made = cls(tuple(features), check_fields(Target(**target)), dict(content["dropped"]))
         for one in (*made.features, made.target):
-            if isinstance(one, Number | Target) and not (math.isfinite(one.mean) and one.scale > 0):
+            if isinstance(one, Number | Target) and not (math.isfinite(one.mean) and math.isfinite(one.scale) and one.scale > 0):
                 raise ValueError(f"column {one.name!r} has a mean of {one.mean} and a scale of {one.scale}.")
         return made
 
