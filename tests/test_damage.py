@@ -58,10 +58,10 @@ def network_of(result):
     return result[0] if isinstance(result, tuple) else result
 
 
-def attempts(name, path, content):
+def attempts(name, path, content, readers=None):
     """What each reader makes of a file: a network, or None where it says no as it should."""
     path.write_bytes(content)
-    for reader in READERS[name]:
+    for reader in readers or READERS[name]:
         try:
             result = reader(path)
         except ValueError as error:
@@ -77,13 +77,14 @@ def attempts(name, path, content):
             yield network_of(result)
 
 
-def never_another_model(name, originals, path, content):
-    path.write_bytes(originals[name])
-    expected = [network_of(reader(path)) for reader in READERS[name]]
-    for found, before in zip(attempts(name, path, content), expected, strict=True):
-        if found is not None:
-            assert repr(found) == repr(before)
-            np.testing.assert_array_equal(found.theta, before.theta)
+def never_another_model(name, folder, content):
+    """By the reader that looks at most; the others read the same."""
+    reader = READERS[name][-1]
+    (found,) = attempts(name, folder / "damaged", content, [reader])
+    if found is not None:
+        before = network_of(reader(folder / name))
+        assert repr(found) == repr(before)
+        np.testing.assert_array_equal(found.theta, before.theta)
 
 
 names = st.sampled_from(sorted(READERS))
@@ -113,7 +114,7 @@ def test_a_flipped_bit_in_every_byte(folder, originals, name):
     for place in range(len(content)):
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(rng.integers(8))
-        never_another_model(name, originals, folder / "flipped", bytes(damaged))
+        never_another_model(name, folder, bytes(damaged))
 
 
 @given(names, st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=2, max_size=8))
@@ -121,7 +122,7 @@ def test_several_bytes_at_once(folder, originals, name, changes):
     damaged = bytearray(originals[name])
     for share, byte in changes:
         damaged[int(share * len(damaged))] = byte
-    never_another_model(name, originals, folder / "damaged", bytes(damaged))
+    never_another_model(name, folder, bytes(damaged))
 
 
 def description_of(path):
@@ -147,7 +148,7 @@ def replaced(node, path, value):
 
 HOSTILE = st.one_of(
     st.none(), st.booleans(), st.text(max_size=5), st.floats(), st.integers(-3, 3),
-    st.sampled_from([10**12, -(2**63), 10**400, 1e308, -1e308, "x" * 10_000, "evil\nname", "float64", "softmax", "relu", "no", "MT19937"]),
+    st.sampled_from([10**12, -(2**63), 10**400, 1e308, -1e308, "x" * 10_000, "evil\nname", "float64", "softmax", "relu", "no"]),
     st.lists(st.integers(0, 10**10), max_size=4), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
     st.just({"bit_generator": "Philox", "state": 3}),
 )  # fmt: skip
@@ -172,6 +173,23 @@ def test_a_description_that_somebody_has_changed(folder, originals, name, share,
     for found in attempts(name, folder / "forged", content):
         if found is not None:
             found.predict(np.zeros((1, found.sizes[0])))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("features", 0, "scale"), 10**400), (("features", 0, "scale"), 0), (("features", 0, "mean"), float("nan")),
+        (("features", 0, "flag"), 1), (("features", 0, "name"), 7), (("features", 1, "categories"), [1, 2]),
+        (("features", 1, "kind"), "text"), (("target", "classes"), [["no"], ["yes"]]), (("target", "name"), None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_preparation_that_there_cannot_be(folder, originals, place, value):
+    description = replaced(description_of(folder / "table"), ("more", "preparation", "preparation", *place), value)
+    (folder / "prepared").write_bytes(forged(originals["table"], description))
+    load(folder / "prepared")  # the network is what it was
+    with pytest.raises(TableError, match="the preparation of the table is damaged"):
+        TableModel.load(folder / "prepared")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "1" * 100_000, "NaN", "null", '"x"', "{", "[]", '{"format": 2}'])

@@ -170,17 +170,24 @@ class Preparation:
         features = []
         for one in content["features"]:
             options: dict[str, Any] = {
-                name: tuple(value) if name == "categories" else value for name, value in one.items() if name != "kind"
+                name: _texts(value) if name == "categories" else value for name, value in one.items() if name != "kind"
             }
             features.append(check_fields(kinds[one["kind"]](**options)))
         target = dict(content["target"])
         if target["classes"] is not None:
-            target["classes"] = tuple(map(str, target["classes"]))
+            target["classes"] = _texts(target["classes"])
         made = cls(tuple(features), check_fields(Target(**target)), dict(content["dropped"]))
         for one in (*made.features, made.target):
             if isinstance(one, Number | Target) and not (math.isfinite(one.mean) and math.isfinite(one.scale) and one.scale > 0):
                 raise ValueError(f"column {one.name!r} has a mean of {one.mean} and a scale of {one.scale}.")
         return made
+
+
+def _texts(value: Any) -> tuple[Any, ...]:
+    """A list of JSON as a tuple."""
+    if not isinstance(value, list):
+        raise TypeError(f"{str(value)[:50]!r} is no list")
+    return tuple(value)
 
 
 def missing_column(name: str, names: Iterable[str]) -> str:
