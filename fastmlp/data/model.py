@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 
 from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
 from fastmlp.data.files import TableError
-from fastmlp.data.preparation import Preparation, learn_preparation
+from fastmlp.data.preparation import Preparation, Target, learn_preparation, learn_target, missing_column
 from fastmlp.io import safetensors as model_files
 from fastmlp.mlp import MLP
+from fastmlp.schedules import SCHEDULES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,6 +40,7 @@ class Plan:
         At most; by early stopping unless given: until the loss of held-out rows has not fallen for some epochs.
     batch_size : int, optional
     learning_rate : float
+    schedule : str
     optimizer : str
     dropout, weight_decay : float
     max_seconds : float, optional
@@ -51,6 +53,7 @@ class Plan:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float = 1e-3
+    schedule: str = "constant"
     optimizer: str = "adamw"
     dropout: float = 0.1
     weight_decay: float = 0.01
@@ -106,7 +109,7 @@ class TableModel:
     network : MLP
     preparation : Preparation
     history : dict of str to list of float
-        Of each epoch: ``loss``, ``validation_loss``.
+        Of each epoch: ``loss``, ``validation_loss``; ``learning_rate`` at its beginning.
     """
 
     network: MLP
@@ -204,7 +207,10 @@ class TableCheckpoint(Checkpoint):
         TableError
             If the file is not of a training on this table.
         """
-        contents = model_files.read(self._path, with_training=True)
+        try:
+            contents = model_files.read(self._path, with_training=True)
+        except (FileNotFoundError, ValueError) as error:
+            raise TableError(str(error)) from None
         content = contents.more.get(_KEY)
         here = json.loads(json.dumps(self._model.preparation.as_dict()))
         if content is None or content["preparation"] != here:
@@ -228,7 +234,7 @@ def split_table(table: Any, share: float, seed: int) -> tuple[Any, Any]:
     rows = table.num_rows
     held_out = round(rows * share)
     if not 0 < held_out < rows:
-        raise TableError(f"A share of {share:g} of {rows} rows leaves nothing on one side.")
+        raise TableError(f"Of {rows} rows, a share of {share:g} cannot be held out: there are too few on one side.")
     order = np.random.default_rng(seed).permutation(rows)
     return table.take(np.sort(order[held_out:])), table.take(np.sort(order[:held_out]))
 
@@ -250,13 +256,25 @@ def arrays_of(preparation: Preparation, table: Any) -> Split:
     return Split(x if there.all() else x[there], y)
 
 
-def begin(table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool = False) -> tuple[TableModel, Split, Split, int]:
-    """Learn the preparation and make the network; returns them with the rows to train on, those held out and the batch size."""
+def begin(
+    table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool = False, whole: Any | None = None
+) -> tuple[TableModel, Split, Split, int]:
+    """Learn the preparation and make the network; returns them with the rows to train on, those held out and the batch size.
+
+    ``whole`` is the table that ``table`` is a part of: the classes are those that occur in it.
+    """
+    target = learn_target(table if whole is None else whole, plan.target, plan.task)
+    task = "regression" if target.classes is None else "classification"
     if validation is None:
         share = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / table.num_rows)
         table, validation = split_table(table, share, plan.seed + 1)
-    preparation = learn_preparation(table, plan.target, task=plan.task, shared_scale=shared_scale)
+    preparation = learn_preparation(table, plan.target, task=task, shared_scale=shared_scale)
+    if target.classes is not None:
+        preparation = replace(preparation, target=target)
     train, held_out = arrays_of(preparation, table), arrays_of(preparation, validation)
+    _check_targets(train.y, preparation.target)
+    if len(held_out.y) == 0:
+        raise TableError(f"None of the {validation.num_rows} rows to validate on has a value of the target {plan.target!r}.")
     classes = preparation.target.classes
     hidden = guess_hidden(preparation.width) if plan.hidden is None else plan.hidden
     sizes = (preparation.width, *hidden, 1 if classes is None else len(classes))
@@ -264,6 +282,37 @@ def begin(table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool 
     loss = "squared_error" if classes is None else "cross_entropy"
     network = MLP(sizes, activations, loss, random_state=plan.seed)
     return TableModel(network, preparation), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
+
+
+def _rates(plan: Plan, done: int, epochs: int, steps: int) -> list[float]:
+    """Learning rate at the beginning of each epoch that is done."""
+    factors = SCHEDULES.find(plan.schedule, "schedule").factor(np.arange(done, dtype=np.float64) * steps, epochs * steps, steps)
+    return [float(rate) for rate in plan.learning_rate * factors]
+
+
+def _check_targets(y: Array, target: Target) -> None:
+    """Whether there is something to learn."""
+    if target.classes is None and len(np.unique(y)) < 2:
+        raise TableError(f"The target {target.name!r} has one value only, {target.mean:g}: there is nothing to learn.")
+    if target.classes is not None and len(target.classes) > max(2, len(y) / 2):
+        raise TableError(
+            f"The target {target.name!r} has {len(target.classes)} classes, but there are only {len(y)} rows to learn them from; "
+            "is it the right column?"
+        )
+
+
+def check_table(model: TableModel, table: Any, name: str) -> None:
+    """Refuse a table that a model cannot be evaluated on, before it is trained."""
+    preparation = model.preparation
+    try:
+        for column in (*preparation.types, preparation.target.name):
+            if column not in table.schema.names:
+                raise TableError(missing_column(column, table.schema.names))
+        y, _ = preparation.target.values(table.column(preparation.target.name))
+    except TableError as error:
+        raise TableError(f"{name}: {error}") from None
+    if len(y) == 0:
+        raise TableError(f"{name}: no row has a value of the target {preparation.target.name!r}.")
 
 
 def learn(
@@ -295,12 +344,13 @@ def learn(
     try:
         model.network.fit(
             train.x, train.y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
-            optimizer=plan.optimizer, dropout=plan.dropout,
+            optimizer=plan.optimizer, schedule=plan.schedule, dropout=plan.dropout if len(model.network.sizes) > 2 else 0.0,
             weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
             callbacks=Callbacks.of(listeners, verbose=False).members, resume=resume,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}
+        model.history["learning_rate"] = _rates(plan, len(watch.losses), epochs, -(-len(train.x) // batch_size))
         if watch.best_theta is not None:
             model.network.theta = watch.best_theta
     return watch

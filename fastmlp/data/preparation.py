@@ -257,6 +257,13 @@ def _with_shared_scale(features: list[Number | Category], table: Any) -> list[Nu
     return [Number(one.name, mean, scale, one.flag) if isinstance(one, Number) else one for one in features]
 
 
+def learn_target(table: Any, target: str, task: str | None = None) -> Target:
+    """Look at the column to predict alone; as for :func:`learn_preparation`."""
+    if target not in table.schema.names:
+        raise TableError(missing_column(target, table.schema.names))
+    return _learn_target(require("pyarrow", "cli"), table.column(target), target, task)
+
+
 def _learn_target(arrow: Any, column: Any, name: str, task: str | None) -> Target:
     kind = column.type
     if column.null_count == len(column):
@@ -293,7 +300,7 @@ def _numbers(column: Any, name: str) -> Array:
     """float64; nan where there is no value."""
     arrow = require("pyarrow", "cli")
     try:
-        values = np.array(column.cast(arrow.float64()), np.float64)
+        values = np.array(column.cast(arrow.float64(), safe=False), np.float64)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
         raise TableError(f"Column {name!r} has something else where there were numbers: {str(error).splitlines()[0]}.") from None
     return np.where(np.isfinite(values), values, np.nan)

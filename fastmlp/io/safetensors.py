@@ -164,7 +164,9 @@ def read(path: str | os.PathLike[str], *, with_training: bool = False) -> Conten
     """Read everything; see :func:`load` and :func:`load_training` for what is raised."""
     safetensors = require("safetensors", "cli")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+        is_folder = Path(path).is_dir()
+        name = repr(os.fspath(path))
+        raise FileNotFoundError(f"{name} is a folder; give a file in it." if is_folder else f"There is no file {name}.")
     what = f"{os.fspath(path)!r} is not a usable fastmlp {'checkpoint' if with_training else 'model'}"
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -176,7 +178,9 @@ def read(path: str | os.PathLike[str], *, with_training: bool = False) -> Conten
         arrays = {name.removeprefix(_MORE): array for name, array in tensors.items() if name.startswith(_MORE)}
         training = _training(description, tensors, network) if with_training else None
         return Contents(network, dict(description.get("more", {})), arrays, training)
-    except (safetensors.SafetensorError, ValueError) as error:
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{what}: it is damaged, or no .safetensors file ({in_short(error)}).") from error
+    except ValueError as error:
         raise ValueError(f"{what}: {in_short(error)}") from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError(f"{what}: its description is damaged ({type(error).__name__}: {in_short(error)}).") from error
