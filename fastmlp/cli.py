@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json as json_format
 import math
+import os
 import platform
 import re
 import sys
@@ -57,8 +58,12 @@ def _sentences() -> Iterator[None]:
         yield
     except (TableError, DivergenceError, ImportError) as error:
         raise _end(str(error), FAILED) from None
+    except BrokenPipeError:  # whoever read the output has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it flushes
+        raise typer.Exit(FAILED) from None
     except OSError as error:
-        raise _end(f"{error.filename}: {error.strerror}." if error.filename else str(error), FAILED) from None
+        said = f"{error.filename}: {error.strerror}." if error.filename else " ".join(str(error).split())
+        raise _end(said, FAILED) from None
     except MemoryError as error:
         raise _end(f"There is not enough memory: {error}.", FAILED) from None
 
@@ -353,7 +358,11 @@ def _say_guesses(file: Path, tables: _Tables, model: TableModel, plan: Plan, row
             "--test, --validate",
         ),
         ("network", hidden, "--hidden"),
-        ("training", f"{plan.optimizer}, rate {plan.learning_rate:g}, batches of {batch_size}", "--batch-size, --set"),
+        (
+            "training",
+            f"{plan.optimizer}, rate {plan.learning_rate:g}, dropout {plan.dropout:g}, batches of {batch_size}",
+            "--batch-size, --set",
+        ),
         ("epochs", str(plan.epochs) if plan.epochs else "until the validation rows improve no more", "--epochs, --max-time"),
     ]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))

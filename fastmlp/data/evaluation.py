@@ -88,23 +88,21 @@ def plot(model: TableModel, result: dict[str, Any], path: str | os.PathLike[str]
     from matplotlib.figure import Figure
 
     classes = model.classes
-    figure = Figure(figsize=(11, 4.8) if classes else (6.6, 4.8), layout="constrained")
-    figure.suptitle(figures(result, model.preparation.target.name), fontsize=11)
-    columns = figure.add_gridspec(1, 2, width_ratios=(1.25, 1)) if classes else figure.add_gridspec(1, 1)
-    panels: Any = columns[0].subgridspec(2, 1, height_ratios=(3.5, 1)).subplots(sharex=True)
-    losses, rates = panels
-    _draw_losses(losses, model.history)
+    figure = Figure(figsize=(11, 5) if classes else (6.6, 5), layout="constrained")
+    name, _, words = figures(result, model.preparation.target.name).partition(": ")
+    figure.suptitle(f"{name}\n{words}", fontsize=11)
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1)) if classes else [figure.subfigures(1, 1)]
+    losses, rates = parts[0].subplots(2, 1, sharex=True, height_ratios=(3.5, 1))
+    _draw_losses(losses, model.history, model.network.loss.replace("_", " "))
     _draw_rates(rates, model.history)
     if classes:
-        _draw_confusion(figure.add_subplot(columns[1]), np.array(result["confusion"]), classes)
+        _draw_confusion(parts[1].subplots(), np.array(result["confusion"]), classes)
     content = io.BytesIO()
-    # Without the date: the same training is the same picture.
-    kind = Path(path).suffix.lower().lstrip(".")
-    figure.savefig(content, format=kind, dpi=150, metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind))
+    figure.savefig(content, format=Path(path).suffix.lower().lstrip("."), dpi=150)
     replace_file(path, content.getvalue())
 
 
-def _draw_losses(axes: Any, history: dict[str, list[float]]) -> None:
+def _draw_losses(axes: Any, history: dict[str, list[float]], name: str) -> None:
     training, validation = history["loss"], history["validation_loss"]
     axes.plot(
         range(1, len(training) + 1), training, color=_TRAINING, label="training rows", marker="." if len(training) < 3 else ""
@@ -113,7 +111,7 @@ def _draw_losses(axes: Any, history: dict[str, list[float]]) -> None:
     best = int(np.argmin(validation))
     axes.plot(best + 1, validation[best], "o", color=_VALIDATION, label=f"kept: epoch {best + 1}, {validation[best]:.4g}")
     low, high = min(*training, *validation), max(*training, *validation)
-    axes.set(ylabel="loss", yscale="log" if low > 0 and high > 10 * low else "linear")
+    axes.set(ylabel=name, yscale="log" if low > 0 and high > 10 * low else "linear")
     axes.legend(frameon=False)
     _tidy(axes)
 
@@ -122,10 +120,11 @@ def _draw_rates(axes: Any, history: dict[str, list[float]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     rates = history["learning_rate"]
-    axes.step(range(1, len(rates) + 1), rates, where="mid", color=_RATE)
-    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.15 * max(rates)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    axes.step(range(1, len(rates) + 1), rates, where="mid", color=_RATE, marker="." if len(rates) < 3 else "")
+    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.15 * max(rates)), xlim=(0.5, len(rates) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_yticks([0, max(rates)])
+    axes.yaxis.set_major_formatter("{x:g}")
     _tidy(axes)
 
 
@@ -138,13 +137,15 @@ def _draw_confusion(axes: Any, matrix: Array, classes: tuple[str, ...]) -> None:
     """Shares of each true class as colours, and numbers of rows where there is room for them."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class", format="{x:.0%}")
+    axes.get_figure(root=False).colorbar(
+        image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class", format="{x:.0%}"
+    )
     step = -(-len(classes) // 25)
     ticks = np.arange(0, len(classes), step)
     names = [name if len(name) <= 16 else f"{name[:15]}…" for name in classes[::step]]
-    turned = sum(map(len, names)) > 32
-    axes.set_xticks(ticks, names, rotation=45 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor")
-    axes.set_yticks(ticks, names)
+    turned, size = sum(map(len, names)) > 32, 10 if len(names) <= 10 else 8
+    axes.set_xticks(ticks, names, rotation=90 if turned else 0, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
     axes.set(xlabel="predicted", ylabel="true")
     for row, column in np.ndindex(*matrix.shape) if len(classes) <= _MOST_LABELS else ():
         text = f"{matrix[row, column]:,}" + (f"\n{share[row, column]:.1%}" if len(classes) <= 5 else "")

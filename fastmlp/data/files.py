@@ -91,7 +91,7 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
         require("pyarrow.parquet", "cli")
         try:
             yield from arrow.parquet.ParquetFile(path).iter_batches()
-        except arrow.ArrowInvalid as error:
+        except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise TableError(f"{path} is not a usable Parquet file: {_first_line(error)}") from None
         return
     if not is_csv(path):
@@ -103,7 +103,7 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     column_types = {name: kinds[kind] for name, kind in (types or {}).items()}
     try:
         yield from arrow.csv.open_csv(
-            path,
+            arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None),  # whatever its name says
             arrow.csv.ReadOptions(column_names=form.names),
             arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
             arrow.csv.ConvertOptions(
@@ -151,9 +151,12 @@ def _lines(path: Path) -> io.TextIOWrapper:
 
 def _opened(path: Path) -> Any:
     """The bytes of a file, uncompressed."""
+    return gzip.open(path, "rb") if _is_gzip(path) else path.open("rb")
+
+
+def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(2)
-    return gzip.open(path, "rb") if start == b"\x1f\x8b" else path.open("rb")
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _check_file(path: Path) -> None:
