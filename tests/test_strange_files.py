@@ -9,9 +9,12 @@ import random
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow
 import pytest
 
-from fastmlp.cli import app
+from fastmlp.data.files import read_table
+from fastmlp.data.preparation import Number
 from fastmlp.io import load
 from tests.test_invariants import ROOT
 
@@ -25,21 +28,6 @@ def label(age, colour):
 def table(header="age,colour,y", line=lambda number, age, colour: f"{age},{colour},{label(age, colour)}", end="\n"):
     lines = [line(number, age, colour) for number, (age, colour) in enumerate(ROWS)]
     return "".join(f"{one}{end}" for one in ([header] if header else []) + lines)
-
-
-@pytest.fixture
-def fastmlp(tmp_path, monkeypatch, capsys):
-    """The command line in this process, in an empty folder: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            app([*map(str, arguments)], prog_name="fastmlp")
-        out, errors = capsys.readouterr()
-        assert "Traceback" not in errors
-        return end.value.code, out, errors
-
-    return run
 
 
 Y = ["--target", "y"]
@@ -69,53 +57,66 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_table_that_can_be_learned(fastmlp, tmp_path, name):
+def test_a_table_that_can_be_learned(command, tmp_path, name):
     """And predicted, with the same form."""
     (tmp_path / "t.csv").write_bytes(GOOD[name])
-    code, out, errors = fastmlp("train", "t.csv", *TRAIN)
+    code, out, errors = command("train", "t.csv", *TRAIN)
     assert (code, errors) == (0, "")
     assert "y, " in out
-    code, out, errors = fastmlp("evaluate", "m.safetensors", "t.csv")
+    code, out, errors = command("evaluate", "m.safetensors", "t.csv")
     assert (code, errors) == (0, "")
-    code, out, errors = fastmlp("predict", "m.safetensors", "t.csv")
+    code, out, errors = command("predict", "m.safetensors", "t.csv")
     assert (code, errors) == (0, "")
     assert len(out.splitlines()) == 201
 
 
 @pytest.mark.parametrize("rare", range(0, 200, 23))
-def test_a_class_that_only_rows_held_out_have(fastmlp, tmp_path, rare):
+def test_a_class_that_only_rows_held_out_have(command, tmp_path, rare):
     """Wherever its one row goes, the class is known, and the report is written."""
     (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{'rare' if n == rare else label(a, c)}"))
-    assert fastmlp("train", "t.csv", *TRAIN)[0] == 0
+    assert command("train", "t.csv", *TRAIN)[0] == 0
     assert load(tmp_path / "m.safetensors").sizes[-1] == 3
 
 
-def test_numbers_with_decimal_commas(fastmlp, tmp_path):
+def test_line_breaks_in_quotes_where_arrow_ends_a_block(tmp_path):
+    rows = 150_000
+    (tmp_path / "t.csv").write_text("note,y\n" + "".join(f'"one\ntwo\nthree {number}",{number}\n' for number in range(rows)))
+    assert (tmp_path / "t.csv").stat().st_size > 3 * 2**20
+    assert read_table(tmp_path / "t.csv").column("y").to_pylist() == list(range(rows))
+
+
+def test_values_far_out_do_not_govern_the_loss():
+    out = np.empty((4, 1), np.float32)
+    Number("age", 40.0, 10.0, False).write(pyarrow.chunked_array([[1e9, -1e9, None, 45.0]]), out)
+    assert out[:, 0].tolist() == [10, -10, 0, 0.5]
+
+
+def test_numbers_with_decimal_commas(command, tmp_path):
     (tmp_path / "t.csv").write_bytes(GOOD["decimal commas"])
-    _, out, _ = fastmlp("train", "t.csv", *TRAIN)
+    _, out, _ = command("train", "t.csv", *TRAIN)
     assert "CSV, columns separated by ';', header, decimal commas" in out
     assert "1 of numbers, 1 of categories" in out
-    _, out, _ = fastmlp("train", "t.csv", *TRAIN, "--decimal", ".")
+    _, out, _ = command("train", "t.csv", *TRAIN, "--decimal", ".")
     assert "0 of numbers, 2 of categories" in out
 
 
-def test_what_is_guessed_can_be_said(fastmlp, tmp_path):
+def test_what_is_guessed_can_be_said(command, tmp_path):
     """Numbers that are names, numbers in the header, and a separator that occurs less often than another."""
     (tmp_path / "t.csv").write_text(table("2023!colour!y", lambda n, a, c: f"{a}!{c},a,b,c!{label(a, c)}"))
     options = ["--separator", "!", "--header"]
-    code, out, errors = fastmlp("train", "t.csv", *TRAIN, *options, "--categories", "2023")
+    code, out, errors = command("train", "t.csv", *TRAIN, *options, "--categories", "2023")
     assert (code, errors) == (0, "")
     assert "0 of numbers, 2 of categories" in out
-    assert fastmlp("predict", "m.safetensors", "t.csv", *options)[0] == 0
-    assert fastmlp("evaluate", "m.safetensors", "t.csv", *options, "--quiet")[0] == 0
-    code, _, errors = fastmlp("train", "t.csv", *TRAIN, "--separator", "tab")
+    assert command("predict", "m.safetensors", "t.csv", *options)[0] == 0
+    assert command("evaluate", "m.safetensors", "t.csv", *options, "--quiet")[0] == 0
+    code, _, errors = command("train", "t.csv", *TRAIN, "--separator", "tab")
     assert (code, errors.count("\n")) == (1, 1)
 
 
 @pytest.mark.parametrize("value", ["abc", "12%", "1 000", "€5"])
-def test_a_column_that_is_nearly_all_numbers_is_pointed_out(fastmlp, tmp_path, value):
+def test_a_column_that_is_nearly_all_numbers_is_pointed_out(command, tmp_path, value):
     (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{value if n == 150 else a},{c},{label(a, c)}"))
-    assert f"nearly all are numbers, but {value!r} is not" in fastmlp("train", "t.csv", *TRAIN)[1]
+    assert f"nearly all are numbers, but {value!r} is not" in command("train", "t.csv", *TRAIN)[1]
 
 
 BAD = {
@@ -139,10 +140,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_table_that_cannot(fastmlp, tmp_path, name):
+def test_a_table_that_cannot(command, tmp_path, name):
     content, message = BAD[name]
     (tmp_path / "t.csv").write_bytes(content)
-    code, _, errors = fastmlp("train", "t.csv", *TRAIN)
+    code, _, errors = command("train", "t.csv", *TRAIN)
     assert code == 1
     assert message in errors
     assert errors.count("\n") == 1
@@ -150,12 +151,12 @@ def test_a_table_that_cannot(fastmlp, tmp_path, name):
 
 
 @pytest.fixture
-def model(fastmlp, tmp_path):
+def model(command, tmp_path):
     (tmp_path / "t.csv").write_text(table())
     (tmp_path / "r.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{a * 1.5}"))
     (tmp_path / "header.csv").write_text("age,colour,y\n")
     (tmp_path / "folder").mkdir()
-    assert fastmlp("train", "t.csv", *TRAIN)[0] == 0
+    assert command("train", "t.csv", *TRAIN)[0] == 0
     return tmp_path
 
 
@@ -201,18 +202,18 @@ class TestUse:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )  # fmt: skip
-    def test_one_sentence_each(self, fastmlp, model, arguments, code, message):
+    def test_one_sentence_each(self, command, model, arguments, code, message):
         before = {path: path.read_bytes() for path in model.iterdir() if path.is_file()}
         out = ["--out", "x.safetensors"] if arguments[0] == "train" and "--out" not in arguments else []
-        found, _, errors = fastmlp(*arguments, *out)
+        found, _, errors = command(*arguments, *out)
         assert found == code
         assert message in errors
         assert errors.count("\n") == 1
         assert {path: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
 
     @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-    def test_predictions_of_no_rows(self, fastmlp, model, ending):
-        code, _, errors = fastmlp("predict", "m.safetensors", "header.csv", "--proba", "--out", f"p.{ending}")
+    def test_predictions_of_no_rows(self, command, model, ending):
+        code, _, errors = command("predict", "m.safetensors", "header.csv", "--proba", "--out", f"p.{ending}")
         assert (code, errors) == (0, f"Written: p.{ending}, 0 rows\n")
         names = ["y", "probability of no", "probability of yes"]
         if ending == "parquet":
@@ -222,25 +223,25 @@ class TestUse:
         else:
             assert (model / f"p.{ending}").read_text() == (",".join(names) + "\n" if ending == "csv" else "")
 
-    def test_predictions_for_programs(self, fastmlp, model):
-        code, out, _ = fastmlp("predict", "m.safetensors", "t.csv", "--proba", "--json")
+    def test_predictions_for_programs(self, command, model):
+        code, out, _ = command("predict", "m.safetensors", "t.csv", "--proba", "--json")
         assert code == 0
         rows = [json.loads(line) for line in out.splitlines()]
         assert len(rows) == 200
         assert rows[0]["probability of no"] + rows[0]["probability of yes"] == pytest.approx(1)
-        assert fastmlp("predict", "m.safetensors", "t.csv", "--out", "p.jsonl", "--quiet") == (0, "", "")
+        assert command("predict", "m.safetensors", "t.csv", "--out", "p.jsonl", "--quiet") == (0, "", "")
         assert [json.loads(line)["y"] for line in (model / "p.jsonl").read_text().splitlines()] == [row["y"] for row in rows]
 
-    def test_quiet_and_json(self, fastmlp, model):
-        code, out, errors = fastmlp("evaluate", "m.safetensors", "t.csv", "--quiet")
+    def test_quiet_and_json(self, command, model):
+        code, out, errors = command("evaluate", "m.safetensors", "t.csv", "--quiet")
         assert (code, out.count("\n"), errors) == (0, 1, "")
-        assert json.loads(fastmlp("evaluate", "m.safetensors", "t.csv", "--json")[1])["rows"] == 200
-        assert json.loads(fastmlp("info", "m.safetensors", "--json")[1])["target"] == "y: no, yes"
-        _, out, errors = fastmlp("train", "t.csv", *TRAIN, "--quiet")
+        assert json.loads(command("evaluate", "m.safetensors", "t.csv", "--json")[1])["rows"] == 200
+        assert json.loads(command("info", "m.safetensors", "--json")[1])["target"] == "y: no, yes"
+        _, out, errors = command("train", "t.csv", *TRAIN, "--quiet")
         assert out.splitlines()[1:] == ["Written: m.safetensors"]
         assert errors == ""
 
-    def test_an_output_that_nobody_reads_to_the_end(self, fastmlp, model):
+    def test_an_output_that_nobody_reads_to_the_end(self, command, model):
         (model / "long.csv").write_text(table("age,colour,y") + table("") * 300)
         process = subprocess.Popen(
             [sys.executable, "-m", "fastmlp", "predict", "m.safetensors", "long.csv"],
@@ -254,49 +255,49 @@ class TestUse:
 
 
 class TestResume:
-    def test_a_training_that_is_gone_on_with_ends_the_same(self, fastmlp, model):
+    def test_a_training_that_is_gone_on_with_ends_the_same(self, command, model):
         """Early stopping, the best parameters and the picture's history included."""
         options = ["--target", "y", "--force", "--json", "--set", "learning_rate=0.01"]
-        _, whole, _ = fastmlp("train", "t.csv", *options, "--out", "whole.safetensors")
+        _, whole, _ = command("train", "t.csv", *options, "--out", "whole.safetensors")
         epochs = json.loads(whole)["epochs"]
         assert 21 < epochs < 200
         for part in (1, 3, epochs - 10, epochs):
-            fastmlp("train", "t.csv", *options, "--out", "part.safetensors", "--resume", "c", "--epochs", part)
-        _, again, _ = fastmlp("train", "t.csv", *options, "--out", "again.safetensors", "--resume", "c", "--plot", "p.svg")
+            command("train", "t.csv", *options, "--out", "part.safetensors", "--resume", "c", "--epochs", part)
+        _, again, _ = command("train", "t.csv", *options, "--out", "again.safetensors", "--resume", "c", "--plot", "p.svg")
         for name in ("epochs", "validation_loss", "test"):
             assert json.loads(again)[name] == json.loads(whole)[name]
         assert (model / "again.safetensors").read_bytes() == (model / "whole.safetensors").read_bytes()
         assert (model / "p.svg").stat().st_size > 10_000
 
-    def test_a_checkpoint_is_the_best_model_so_far(self, fastmlp, model):
-        fastmlp("train", "t.csv", "--target", "y", "--out", "best.safetensors", "--resume", "c")
-        checkpoint, best = fastmlp("predict", "c", "t.csv", "--proba"), fastmlp("predict", "best.safetensors", "t.csv", "--proba")
+    def test_a_checkpoint_is_the_best_model_so_far(self, command, model):
+        command("train", "t.csv", "--target", "y", "--out", "best.safetensors", "--resume", "c")
+        checkpoint, best = command("predict", "c", "t.csv", "--proba"), command("predict", "best.safetensors", "t.csv", "--proba")
         assert checkpoint == best
 
     @pytest.mark.parametrize("other", [["r.csv", "--set", "seed=0"], ["t.csv", "--set", "seed=1"], ["t.csv", "--test", "0.3"]])
-    def test_of_other_rows(self, fastmlp, model, other):
-        fastmlp("train", "t.csv", *TRAIN, "--resume", "c")
+    def test_of_other_rows(self, command, model, other):
+        command("train", "t.csv", *TRAIN, "--resume", "c")
         before = (model / "c").read_bytes()
-        code, _, errors = fastmlp("train", *other, *TRAIN, "--resume", "c", "--quiet")
+        code, _, errors = command("train", *other, *TRAIN, "--resume", "c", "--quiet")
         assert code == 1
         assert "c is the checkpoint of a training on other rows or columns" in errors
         assert (model / "c").read_bytes() == before
 
 
-def test_a_picture_of_each_kind(fastmlp, model):
+def test_a_picture_of_each_kind(command, model):
     for table_name, ending in (("t.csv", "png"), ("t.csv", "pdf"), ("r.csv", "svg")):
-        assert fastmlp("train", table_name, *TRAIN, "--plot", f"p.{ending}")[0] == 0
+        assert command("train", table_name, *TRAIN, "--plot", f"p.{ending}")[0] == 0
     assert (model / "p.png").read_bytes().startswith(b"\x89PNG")
     assert (model / "p.pdf").read_bytes().startswith(b"%PDF")
     assert "</svg>" in (model / "p.svg").read_text()
 
 
-def test_the_picture_shows_losses_the_rate_and_the_matrix(fastmlp, model, monkeypatch):
+def test_the_picture_shows_losses_the_rate_and_the_matrix(command, model, monkeypatch):
     from matplotlib.figure import Figure
 
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    fastmlp("train", "t.csv", *TRAIN, "--plot", "p.png", "--epochs", "6", "--set", "schedule=cosine")
+    command("train", "t.csv", *TRAIN, "--plot", "p.png", "--epochs", "6", "--set", "schedule=cosine")
     losses, rates, matrix, scale = drawn[0].get_axes()
     assert [text.get_text().split(":")[0] for text in losses.get_legend().get_texts()] == [
         "training rows",
