@@ -185,6 +185,7 @@ def train(
         _demo(out or Path("fastmlp-digits"), quiet)
         return
     from fastmlp.data.model import Plan
+    from fastmlp.io.extras import require
 
     csv = _csv(separator, header, decimal)
     if target is None:
@@ -206,6 +207,8 @@ def train(
     if resume is not None and resume.resolve() in {file.resolve(), validate and validate.resolve()}:
         raise _end(f"--resume is {resume}, which is a table; give a name for the checkpoint.", WRONG_USE)
     with _sentences():
+        if plot is not None:
+            require("matplotlib", "cli")  # rather than after the training
         tables = _tables(file, plan, 0.2 if test is None else test, validate, csv, (categories or "").split(","))
         _train_on_tables(file, tables, plan, out, plot, resume, quiet=quiet or json, json=json)
 
