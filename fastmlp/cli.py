@@ -660,40 +660,53 @@ def info(
 
 def _model_info(path: Path, json: bool) -> None:
     from fastmlp.data.files import TableError
-    from fastmlp.data.model import TableModel
-    from fastmlp.data.preparation import Number
+    from fastmlp.data.model import TableModel, has_table
     from fastmlp.io import load
 
-    if not path.is_file():
-        raise TableError(f"There is no file {str(path)!r}.")
     try:
-        network = load(path)
-    except ValueError as error:
+        model = TableModel.load(path) if has_table(path) else None
+        network = load(path) if model is None else model.network
+    except (FileNotFoundError, ValueError) as error:
         raise TableError(str(error)) from None
-    rows = {
+    facts = {
         "network": "-".join(map(str, network.sizes)),
-        "parameters": f"{network.theta.size:,}",
-        "activations": ", ".join(entry.name for entry in network._activations),
-        "loss": network._loss.name,
+        "parameters": network.theta.size,
+        "activations": list(network.activation),
+        "loss": network.loss,
         "dtype": network.dtype.name,
     }
-    try:
-        model = TableModel.load(path)
-    except TableError:
-        model = None
     if model is not None:
-        target = model.preparation.target
-        rows["target"] = target.name if target.classes is None else f"{target.name}: {', '.join(target.classes)}"
-        rows["epochs"] = str(len(model.history.get("loss", [])))
-        for feature in model.preparation.features:
-            flag = ", and whether it is missing" if feature.flag else ""
-            if isinstance(feature, Number):
-                value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{flag}"
-            else:
-                value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
-            rows[f"  {feature.name}"] = value
+        content = model.preparation.as_dict()
+        facts |= {
+            "target": model.preparation.target.name, "classes": model.classes, "epochs": len(model.history["loss"]),
+            "inputs": model.preparation.width, "features": content["features"], "left_out": content["dropped"],
+        }  # fmt: skip
     if json:
-        typer.echo(json_format.dumps(rows))
+        typer.echo(json_format.dumps(facts))
         return
-    for name, value in rows.items():
+    for name, value in _for_people(facts, model):
         typer.echo(f"{name:18} {value}")
+
+
+def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tuple[str, str]]:
+    """The facts about a model, each as a name and a few words."""
+    from fastmlp.data.preparation import Number
+
+    yield "network", facts["network"]
+    yield "parameters", f"{facts['parameters']:,}"
+    yield "activations", ", ".join(facts["activations"])
+    yield "loss", facts["loss"]
+    yield "dtype", facts["dtype"]
+    if model is None:
+        return
+    yield "target", facts["target"] + (f": {', '.join(model.classes)}" if model.classes else "")
+    yield "epochs", str(facts["epochs"])
+    for feature in model.preparation.features:
+        flag = ", and whether it is missing" if feature.flag else ""
+        if isinstance(feature, Number):
+            value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{flag}"
+        else:
+            value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
+        yield f"  {feature.name}", value
+    for name, reason in model.preparation.dropped.items():
+        yield f"  {name}", f"left out: {reason}"

@@ -319,8 +319,13 @@ class TestUseAModel:
         assert "predicted" in out
         info = json.loads(fastmlp("info", "shop.safetensors", "--json", cwd=folder).stdout)
         assert info["network"] == "6-64-64-2"
-        assert info["target"] == "bought: no, yes"
-        assert "one of blue, dark, green, red" in info["  colour"]
+        assert (info["target"], info["classes"]) == ("bought", ["no", "yes"])
+        assert info["features"][1]["categories"] == ["blue, dark", "green", "red"]
+        assert "note" in info["left_out"]
+        out = fastmlp("info", "shop.safetensors", cwd=folder).stdout
+        assert re.search(r"^target +bought: no, yes$", out, re.MULTILINE)
+        assert re.search(r"^  colour +one of blue, dark, green, red$", out, re.MULTILINE)
+        assert re.search(r"^  note +left out: nearly every row has a text of its own", out, re.MULTILINE)
 
     def test_export(self, shop):
         pytest.importorskip("onnx")

@@ -196,7 +196,7 @@ class TestUse:
             (["evaluate", "m.safetensors", "header.csv"], 1, "header.csv has no rows."),
             (["evaluate", "m.safetensors", "r.csv"], 1, "Column 'y' has the class '"),
             (["info", "t.csv"], 1, "'t.csv' is not a usable fastmlp model"),
-            (["info", "folder"], 1, "There is no file 'folder'."),
+            (["info", "folder"], 1, "'folder' is a folder; give a file in it."),
             (["export", "t.csv", "m.py"], 1, "'t.csv' is not a usable fastmlp model"),
             (["export", "m.safetensors", "no/m.py"], 2, "The second argument must be a file in a folder that exists"),
         ],
@@ -236,7 +236,7 @@ class TestUse:
         code, out, errors = command("evaluate", "m.safetensors", "t.csv", "--quiet")
         assert (code, out.count("\n"), errors) == (0, 1, "")
         assert json.loads(command("evaluate", "m.safetensors", "t.csv", "--json")[1])["rows"] == 200
-        assert json.loads(command("info", "m.safetensors", "--json")[1])["target"] == "y: no, yes"
+        assert json.loads(command("info", "m.safetensors", "--json")[1])["classes"] == ["no", "yes"]
         _, out, errors = command("train", "t.csv", *TRAIN, "--quiet")
         assert out.splitlines()[1:] == ["Written: m.safetensors"]
         assert errors == ""

@@ -176,6 +176,11 @@ class TableModel:
         return cls(network, preparation, history)
 
 
+def has_table(path: Path) -> bool:
+    """Whether a file is a model of a table, rather than a network alone; raises what :func:`fastmlp.io.load` does."""
+    return _KEY in model_files.read(path).more
+
+
 class TableCheckpoint(Checkpoint):
     """Checkpoints that are models of a table, with the parameters that were best so far, and can be gone on from.
 
