@@ -241,6 +241,7 @@ class TestUse:
         assert out.splitlines()[1:] == ["Written: m.safetensors"]
         assert errors == ""
 
+    @pytest.mark.skipif(os.name == "nt", reason="pipes of other systems")
     def test_an_output_that_nobody_reads_to_the_end(self, command, model):
         (model / "long.csv").write_text(table("age,colour,y") + table("") * 300)
         process = subprocess.Popen(
