@@ -11,9 +11,12 @@ def main() -> None:
         import typer  # noqa: F401  # of the extra
     except ImportError:
         sys.exit("The fastmlp command needs a few more packages: pip install 'fastmlp[cli]'")
-    from fastmlp.cli import app
+    try:
+        from fastmlp.cli import app
 
-    app()
+        app()
+    except KeyboardInterrupt:  # while modules were being imported
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -230,6 +230,11 @@ class Checkpoint(Callback):
         folder = os.path.dirname(self._path) or "."
         if not os.access(folder, os.W_OK):  # said now, rather than after hours
             raise OSError(f"Checkpoint cannot write to {self._path!r}: there is no folder {folder!r} that may be written to.")
+        from fastmlp.io.extras import require
+        from fastmlp.io.files import remove_leftovers
+
+        require("safetensors", "cli")
+        remove_leftovers(self._path)
 
     def on_epoch_end(self, run: Run) -> None:
         if run.epoch % self.every == 0:
@@ -241,7 +246,11 @@ class Checkpoint(Callback):
             self._write(run)
 
     def _write(self, run: Run) -> None:
+        self.save(run, self._path.replace("{epoch}", str(run.epoch)))
+        self._written = run.epoch
+
+    def save(self, run: Run, path: str) -> None:
+        """Write one file."""
         from fastmlp.io.safetensors import save
 
-        save(run.network, self._path.replace("{epoch}", str(run.epoch)), training=run.state() if run.state else None)
-        self._written = run.epoch
+        save(run.network, path, training=run.state() if run.state else None)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import csv as csv_format
 import dataclasses
 import importlib
 import json as json_format
+import math
 import os
 import platform
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 if TYPE_CHECKING:
+    from fastmlp.data.files import Csv
     from fastmlp.data.model import Plan, Split, TableModel
+    from fastmlp.data.preparation import Preparation
 
 app = typer.Typer(
     help="Multilayer perceptrons that train fast on a CPU.",
@@ -34,6 +36,9 @@ FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but the result: no guesses, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON, for programs.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
+Separator = Annotated[str | None, typer.Option(help="Of CSV: one character, or tab; guessed.")]
+Header = Annotated[bool | None, typer.Option("--header/--no-header", help="Of CSV: whether the first line names columns; guessed.")]
+Decimal = Annotated[str | None, typer.Option(help="Of CSV: the decimal point, . or a comma; guessed.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model that `fastmlp train` has written.")]
 
 
@@ -53,16 +58,24 @@ def _sentences() -> Iterator[None]:
         yield
     except (TableError, DivergenceError, ImportError) as error:
         raise _end(str(error), FAILED) from None
+    except BrokenPipeError:  # whoever read the output has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it flushes
+        raise typer.Exit(FAILED) from None
     except OSError as error:
-        raise _end(f"{error.filename or 'A file'}: {error.strerror or error}.", FAILED) from None
+        said = f"{error.filename}: {error.strerror}." if error.filename else " ".join(str(error).split())
+        raise _end(said, FAILED) from None
+    except MemoryError as error:
+        raise _end(f"There is not enough memory: {error}.", FAILED) from None
 
 
-def _free(path: Path | None, force: bool, option: str) -> None:
-    """Refuse to replace a file, before any work is done for it."""
+def _free(path: Path | None, force: bool, option: str, others: Iterable[Path | None] = ()) -> None:
+    """Refuse to replace a file, before any work is done for it; what else a command reads or writes is not even forced."""
     if path is None:
         return
+    if path.resolve() in {other.resolve() for other in others if other is not None}:
+        raise _end(f"{option[0].upper()}{option[1:]} is {path}, which this command needs itself; give another name.", WRONG_USE)
     if path.is_dir() or not path.parent.is_dir():
-        raise _end(f"{option} must be a file in a folder that exists, got {str(path)!r}.", WRONG_USE)
+        raise _end(f"{option[0].upper()}{option[1:]} must be a file in a folder that exists, got {str(path)!r}.", WRONG_USE)
     if path.exists() and not force:
         raise _end(f"{path} is there already; give another name with {option}, or --force to replace it.", WRONG_USE)
 
@@ -77,20 +90,41 @@ def _seconds(text: str | None) -> float | None:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _widths(text: str | None) -> tuple[int, ...] | None:
     """64,64; none for a linear model."""
+    if text is None:
+        return None
     words = [word.strip() for word in text.split(",") if word.strip() and word.strip() != "none"]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise _end(f"--hidden must be widths of layers such as 64,64, or none, got {text!r}.", WRONG_USE)
     return tuple(map(int, words))
 
 
-SETTINGS = ("learning_rate", "optimizer", "dropout", "weight_decay", "seed")
+def _ending(path: Path | None, option: str, endings: tuple[str, ...]) -> None:
+    """Refuse a name that says nothing about what is to be written."""
+    if path is not None and path.suffix.lower() not in endings:
+        raise _end(f"{option} must end with {', '.join(endings[:-1])} or {endings[-1]}, got {str(path)!r}.", WRONG_USE)
+
+
+def _csv(separator: str | None, header: bool | None, decimal: str | None) -> Csv:
+    from fastmlp.data.files import Csv
+
+    separator = {"tab": "\t", "\\t": "\t"}.get(separator or "", separator)
+    if separator is not None and len(separator) != 1:
+        raise _end(f"--separator must be one character, or tab, got {separator!r}.", WRONG_USE)
+    if decimal not in (None, ".", ",") or (decimal is not None and decimal == separator):
+        raise _end(f"--decimal must be . or a comma, and not what separates columns; got {decimal!r}.", WRONG_USE)
+    return Csv(separator, header, decimal)
+
+
+SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed")
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def _set(plan: Plan, settings: list[str]) -> Plan:
     """The plan with ``--set key=value`` for each of some."""
     from fastmlp.optimizers import OPTIMIZERS
+    from fastmlp.schedules import SCHEDULES
 
     for setting in settings:
         name, is_there, value = setting.partition("=")
@@ -100,12 +134,14 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
         try:
             plan = dataclasses.replace(plan, **{name: kind(value)})
         except ValueError:
-            raise _end(f"--set {name} must be a number, got {value!r}.", WRONG_USE) from None
+            raise _end(f"--set {name} must be a {'whole ' * (kind is int)}number, got {value!r}.", WRONG_USE) from None
     try:
         OPTIMIZERS.find(plan.optimizer, "--set optimizer")
+        SCHEDULES.find(plan.schedule, "--set schedule")
     except ValueError as error:
         raise _end(str(error), WRONG_USE) from None
-    if not (plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
+    finite = math.isfinite(plan.learning_rate) and math.isfinite(plan.weight_decay)
+    if not (finite and plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
         raise _end("--set: learning_rate must be above 0, dropout from 0 to below 1, weight_decay and seed at least 0.", WRONG_USE)
     return plan
 
@@ -119,7 +155,9 @@ def train(
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
     test: Annotated[float | None, typer.Option(help="Share of the rows that is held out for the report (default: 0.2).")] = None,
     validate: Annotated[Path | None, typer.Option(help="Another table for the report, instead of a share.")] = None,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers; none for a linear model.")] = "64,64",
+    hidden: Annotated[
+        str | None, typer.Option(help="Widths of the hidden layers, such as 64,64, or none; guessed from the inputs.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Exactly so many; by early stopping unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for each step; guessed from their number.")] = None,
     max_time: Annotated[str | None, typer.Option(help="No epoch begins after this: 60s, 5m, 2h.")] = None,
@@ -130,6 +168,13 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="A checkpoint: written after each epoch, gone on from if it is there.")
     ] = None,
+    categories: Annotated[
+        str | None,
+        typer.Option(help="Columns whose numbers are only names, such as zip,month; text is taken for categories anyway."),
+    ] = None,
+    separator: Separator = None,
+    header: Header = None,
+    decimal: Decimal = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help=f"key=value, of {', '.join(SETTINGS)}.")] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -140,10 +185,12 @@ def train(
         _demo(out or Path("fastmlp-digits"), quiet)
         return
     from fastmlp.data.model import Plan
+    from fastmlp.io.extras import require
 
+    csv = _csv(separator, header, decimal)
     if target is None:
         with _sentences():
-            raise _end(f"--target is missing: which column is to be predicted?{_columns_of(file)}", WRONG_USE)
+            raise _end(f"--target is missing: which column is to be predicted?{_columns_of(file, csv)}", WRONG_USE)
     if task not in (None, "classification", "regression"):
         raise _end(f"--task must be classification or regression, got {task!r}.", WRONG_USE)
     if test is not None and not 0 < test < 1:
@@ -153,26 +200,57 @@ def train(
     plan = Plan(target, task, _widths(hidden), epochs, batch_size=batch_size, max_seconds=_seconds(max_time))
     plan = _set(plan, setting or [])
     out = out or Path(re.sub(r"\.(csv|tsv|txt|parquet|gz)$", "", file.name) + ".safetensors")
-    _free(out, force, "--out")
-    _free(plot, force, "--plot")
+    read = (file, validate, resume, Path(target))
+    _free(out, force, "--out", read)
+    _free(plot, force, "--plot", (*read, out))
+    _ending(plot, "--plot", PICTURES)
+    if resume is not None and resume.resolve() in {file.resolve(), validate and validate.resolve()}:
+        raise _end(f"--resume is {resume}, which is a table; give a name for the checkpoint.", WRONG_USE)
     with _sentences():
-        _train_on_table(file, plan, 0.2 if test is None else test, validate, out, plot, resume, quiet=quiet or json, json=json)
+        if plot is not None:
+            require("matplotlib", "cli")  # rather than after the training
+        tables = _tables(file, plan, 0.2 if test is None else test, validate, csv, (categories or "").split(","))
+        _train_on_tables(file, tables, plan, out, plot, resume, quiet=quiet or json, json=json)
 
 
-def _columns_of(file: Path) -> str:
+def _columns_of(file: Path, csv: Csv) -> str:
     """For the person who has forgotten to say which."""
     from fastmlp.data.files import read_batches
 
-    names = next(read_batches(file)).schema.names
+    names = next(read_batches(file, given=csv)).schema.names
     return f" {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
 
 
-def _read(file: Path, target: str) -> tuple[Any, str, bool]:
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    """What a training reads: all rows, those to train on, those to report on, and what the latter are called."""
+
+    whole: Any
+    rows: Any
+    tested: Any
+    tested_name: str
+    target: str
+    pictures: bool
+    form: str
+
+
+def _tables(file: Path, plan: Plan, share: float, validate: Path | None, csv: Csv, categories: list[str]) -> _Tables:
+    from fastmlp.data.model import split_table
+
+    whole, target, pictures = _read(file, plan.target, csv, categories)
+    if validate is None:
+        rows, tested = split_table(whole, share, plan.seed)
+    else:
+        rows, tested = whole, _read(validate, target, csv, categories)[0]
+    return _Tables(whole, rows, tested, str(validate or "the rows to test on"), target, pictures, _form(file, csv))
+
+
+def _read(file: Path, target: str, csv: Csv, categories: list[str]) -> tuple[Any, str, bool]:
     """A table, the name of its target, and whether it is made of pictures; labels may be in a file of their own."""
     from fastmlp.data.files import TableError, read_idx, read_table
     from fastmlp.data.preparation import missing_column
 
-    table = read_table(file)
+    table = read_table(file, given=csv)
     labels = Path(target)
     pictures = table.schema.names[0] == "pixel 0"
     if pictures and labels.is_file():
@@ -182,44 +260,46 @@ def _read(file: Path, target: str) -> tuple[Any, str, bool]:
         import pyarrow
 
         return table.append_column("label", pyarrow.array(values.astype("int64"))), "label", True
-    if target not in table.schema.names:
-        raise TableError(missing_column(target, table.schema.names))
+    for name in (target, *filter(None, map(str.strip, categories))):
+        if name not in table.schema.names:
+            raise TableError(f"{file}: {missing_column(name, table.schema.names)}")
+        if name != target:
+            place = table.schema.names.index(name)
+            table = table.set_column(place, name, table.column(place).cast("string"))
     return table, target, pictures
 
 
-def _train_on_table(
-    file: Path,
-    plan: Plan,
-    share: float,
-    validate: Path | None,
-    out: Path,
-    plot: Path | None,
-    resume: Path | None,
-    *,
-    quiet: bool,
-    json: bool,
+def _form(file: Path, csv: Csv) -> str:
+    """How a file is read, for people."""
+    from fastmlp.data.files import form_of, is_csv
+
+    if not is_csv(file):
+        return ""
+    form = form_of(file, csv)
+    separator = {"\t": "tabs", " ": "spaces"}.get(form.delimiter, repr(form.delimiter))
+    decimal = ", decimal commas" if form.decimal == "," else ""
+    return f"CSV, columns separated by {separator}, {'no header' if form.names else 'header'}{decimal}"
+
+
+def _train_on_tables(
+    file: Path, tables: _Tables, plan: Plan, out: Path, plot: Path | None, resume: Path | None, *, quiet: bool, json: bool
 ) -> None:
-    from fastmlp.callbacks import Callback, Checkpoint, Progress
+    from fastmlp.callbacks import Callback, Progress
     from fastmlp.data import model as models
     from fastmlp.data.evaluation import evaluate, figures
     from fastmlp.data.evaluation import plot as draw
 
     began = time.perf_counter()
-    table, target, pictures = _read(file, plan.target)
+    target = tables.target
     plan = dataclasses.replace(plan, target=target)
-    if validate is None:
-        table, tested = models.split_table(table, share, plan.seed)
-    else:
-        tested = _read(validate, plan.target)[0]
-    model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=pictures)
+    model, rows, held_out, batch_size = models.begin(tables.rows, None, plan, shared_scale=tables.pictures, whole=tables.whole)
+    models.check_table(model, tables.tested, tables.tested_name)
     if not quiet:
-        _say_guesses(file, model, plan, rows, held_out, tested.num_rows, batch_size)
+        _say_guesses(file, tables, model, plan, rows, held_out, batch_size)
     callbacks: list[Callback] = [Progress(file.name)] if not quiet and sys.stderr.isatty() else []
-    if resume is not None:
-        callbacks.append(Checkpoint(resume))
     interrupted = False
     try:
-        models.learn(model, rows, held_out, batch_size, plan, callbacks, resume if resume is not None and resume.exists() else None)
+        models.learn(model, rows, held_out, batch_size, plan, callbacks, resume)
     except KeyboardInterrupt:
         if not model.history["validation_loss"]:
             raise _end("Interrupted before the end of the first epoch: there is nothing to keep.", INTERRUPTED) from None
@@ -227,9 +307,9 @@ def _train_on_table(
     except ValueError as error:  # of a checkpoint that is another training's
         raise _end(str(error), FAILED) from None
     model.save(out)
-    result = evaluate(model, tested)
+    result = evaluate(model, tables.tested)
     if plot is not None:
-        draw(model, result, str(plot), plan.learning_rate)
+        draw(model, result, plot)
     seconds = time.perf_counter() - began
     if json:
         best = min(model.history["validation_loss"])
@@ -250,9 +330,10 @@ def _train_on_table(
         raise typer.Exit(INTERRUPTED)
 
 
-def _say_guesses(file: Path, model: TableModel, plan: Plan, rows: Split, held_out: Split, tested: int, batch_size: int) -> None:
+def _say_guesses(file: Path, tables: _Tables, model: TableModel, plan: Plan, rows: Split, held_out: Split, batch_size: int) -> None:
     """What has been decided, each with the option that decides otherwise."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from fastmlp.data.preparation import Number
@@ -267,21 +348,52 @@ def _say_guesses(file: Path, model: TableModel, plan: Plan, rows: Split, held_ou
         shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
         what = f"classification: {len(classes)} classes ({shown})"
     columns = f"{numbers} of numbers, {len(preparation.features) - numbers} of categories, {missing} with missing values"
+    hidden = "-".join(map(str, model.network.sizes))
     lines = [
+        *([("read as", tables.form, "--separator, --header, --decimal")] if tables.form else []),
         ("target", f"{preparation.target.name}, {what}", "--target, --task"),
-        ("columns", f"{columns}; {preparation.width} inputs", ""),
+        ("columns", f"{columns}; {preparation.width} inputs", "--categories"),
         *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
-        ("rows", f"{len(rows.x):,} to train, {len(held_out.x):,} to validate, {tested:,} to test", "--test, --validate"),
-        ("network", "-".join(map(str, model.network.sizes)), "--hidden"),
-        ("training", f"{plan.optimizer}, rate {plan.learning_rate:g}, batches of {batch_size}", "--batch-size, --set"),
+        *((f"  categories: {name}", reason, "") for name, reason in _nearly_numbers(preparation)),
+        (
+            "rows",
+            f"{len(rows.x):,} to train, {len(held_out.x):,} to validate, {tables.tested.num_rows:,} to test",
+            "--test, --validate",
+        ),
+        ("network", hidden, "--hidden"),
+        (
+            "training",
+            f"{plan.optimizer}, rate {plan.learning_rate:g}, dropout {plan.dropout:g}, batches of {batch_size}",
+            "--batch-size, --set",
+        ),
         ("epochs", str(plan.epochs) if plan.epochs else "until the validation rows improve no more", "--epochs, --max-time"),
     ]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value, option in lines:
-        table.add_row(name, value, f"[dim]{option}[/dim]")
-    console = Console(stderr=False, width=None if sys.stdout.isatty() else 110, highlight=False)
-    console.print(f"[bold]{file}[/bold]")
+        table.add_row(escape(name), escape(value), f"[dim]{option}[/dim]")
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(f"[bold]{escape(str(file))}[/bold]")
     console.print(table)
+
+
+def _nearly_numbers(preparation: Preparation) -> Iterator[tuple[str, str]]:
+    """Columns that a few texts have made categories of, and one of these texts."""
+    from fastmlp.data.preparation import Category
+
+    for feature in preparation.features:
+        if isinstance(feature, Category) and len(feature.categories) > 10:
+            texts = [text for text in feature.categories if not _is_number(text)]
+            unlike = [text for text in texts if not _is_number(re.sub(r"[%€$£,\s]", "", text))]
+            if texts and len(unlike) < 0.2 * len(feature.categories):
+                yield feature.name, f"nearly all are numbers, but {(unlike or texts)[0]!r} is not"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _demo(output: Path, quiet: bool) -> None:
@@ -302,91 +414,115 @@ def predict(
     model: ModelFile,
     file: Annotated[Path, typer.Argument(help="A table with the columns that the model was trained on.")],
     proba: Annotated[bool, typer.Option("--proba", help="Also the probability of each class.")] = False,
-    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet file (default: the terminal, as CSV).")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file (default: the terminal, as CSV).")] = None,
+    separator: Separator = None,
+    header: Header = None,
+    decimal: Decimal = None,
+    quiet: Quiet = False,
+    json: Annotated[bool, typer.Option("--json", help="To the terminal as JSON, a line for each row.")] = False,
     force: Force = False,
 ) -> None:
     """Predict the rows of a table, in constant memory whatever their number."""
     from fastmlp.data.files import read_batches
     from fastmlp.data.model import TableModel
 
-    _free(out, force, "--out")
+    _free(out, force, "--out", (model, file))
+    _ending(out, "--out", (".csv", ".jsonl", ".parquet"))
+    csv = _csv(separator, header, decimal)
     with _sentences():
         loaded = TableModel.load(model)
         if proba and loaded.classes is None:
             raise _end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
-        _check_columns(loaded, file)
-        batches = read_batches(file, loaded.preparation.types)
-        _write_predictions(loaded, batches, proba, out)
+        _check_columns(loaded, file, csv)
+        batches = read_batches(file, loaded.preparation.types, csv)
+        parts = (_predicted(loaded, batch, proba) for batch in batches if batch.num_rows)
+        names = list(_predicted_names(loaded, proba))
+        if out is None:
+            (_write_json_lines if json else _write_csv)(names, parts, sys.stdout)
+            return
+        rows = _write_file(names, parts, out)
+    if not quiet:
+        typer.echo(f"Written: {out}, {rows:,} rows", err=True)
 
 
-def _check_columns(model: TableModel, file: Path) -> None:
+def _check_columns(model: TableModel, file: Path, csv: Csv) -> None:
     """Before Arrow is told the types of columns that may not be there."""
-    from fastmlp.data.files import TableError, header_of, is_csv
+    from fastmlp.data.files import TableError, form_of, header_of, is_csv
     from fastmlp.data.preparation import missing_column
 
-    if is_csv(file) and (names := header_of(file)) is not None:
+    if is_csv(file):
+        names = header_of(file, csv) or form_of(file, csv).names or []
         for name in model.preparation.types:
             if name not in names:
-                raise TableError(missing_column(name, names))
+                raise TableError(f"{file}: {missing_column(name, names)}")
 
 
-def _write_predictions(model: TableModel, batches: Iterator[Any], proba: bool, out: Path | None) -> None:
-    def predicted(batch: Any) -> dict[str, Any]:
-        outputs = model.outputs(batch)
-        if model.classes is None:
-            return {model.preparation.target.name: outputs.tolist()}
-        names = [model.classes[place] for place in outputs.argmax(axis=1)]
-        columns: dict[str, Any] = {model.preparation.target.name: names}
-        if proba:
-            columns |= {f"probability of {name}": outputs[:, place].tolist() for place, name in enumerate(model.classes)}
-        return columns
-
-    parts = (predicted(batch) for batch in batches if batch.num_rows)
-    if out is None:
-        _write_csv(parts, sys.stdout)
-        return
-    handle, aside = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-    try:
-        if out.suffix == ".parquet":
-            os.close(handle)
-            rows = _write_parquet(parts, aside)
-        else:
-            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-                rows = _write_csv(parts, file)
-        os.chmod(aside, 0o644)
-        os.replace(aside, out)
-    except BaseException:
-        os.unlink(aside)
-        raise
-    typer.echo(f"Written: {out}, {rows:,} rows", err=True)
+def _predicted_names(model: TableModel, proba: bool) -> Iterator[str]:
+    yield model.preparation.target.name
+    if proba and model.classes is not None:
+        yield from (f"probability of {name}" for name in model.classes)
 
 
-def _write_csv(parts: Iterable[dict[str, Any]], file: TextIO) -> int:
-    """Columns, part by part; returns the number of rows."""
-    writer = csv.writer(file, lineterminator="\n")
+def _predicted(model: TableModel, batch: Any, proba: bool) -> list[list[Any]]:
+    """Columns."""
+    outputs = model.outputs(batch)
+    if model.classes is None:
+        return [outputs.tolist()]
+    names = [model.classes[place] for place in outputs.argmax(axis=1)]
+    return [names, *outputs.T.tolist()] if proba else [names]
+
+
+def _write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path) -> int:
+    """Write predictions by the ending of the name; returns the number of rows."""
+    from fastmlp.io.files import replacement
+
+    with replacement(out) as aside:
+        if out.suffix.lower() == ".parquet":
+            return _write_parquet(names, parts, str(aside))
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            return (_write_json_lines if out.suffix.lower() == ".jsonl" else _write_csv)(names, parts, file)
+
+
+def _write_csv(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO) -> int:
+    """A line of names, then the rows, part by part; returns their number."""
+    writer = csv_format.writer(file, lineterminator="\n")
     rows = 0
-    for columns in parts:
-        if rows == 0:
-            writer.writerow(columns)
-        values = list(zip(*columns.values(), strict=True))
-        writer.writerows(values)
-        rows += len(values)
+    for number, columns in enumerate(parts):
+        if number == 0:  # not before the first rows could be read
+            writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
+        rows += len(columns[0])
+    if rows == 0:
+        writer.writerow(names)
     return rows
 
 
-def _write_parquet(parts: Iterable[dict[str, Any]], path: str) -> int:
+def _write_json_lines(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO) -> int:
+    """An object for each row; returns their number."""
+    rows = 0
+    for columns in parts:
+        for values in zip(*columns, strict=True):
+            file.write(json_format.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
+        rows += len(columns[0])
+    return rows
+
+
+def _write_parquet(names: list[str], parts: Iterable[list[list[Any]]], path: str) -> int:
     import pyarrow
     import pyarrow.parquet
 
     rows, writer = 0, None
-    for columns in parts:
-        table = pyarrow.table(columns)
-        if writer is None:
-            writer = pyarrow.parquet.ParquetWriter(path, table.schema)
-        writer.write_table(table)
-        rows += table.num_rows
-    if writer is not None:
-        writer.close()
+    try:
+        for columns in parts:
+            table = pyarrow.table(columns, names)
+            writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            rows += table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.nulls(0) for name in names}), path)
     return rows
 
 
@@ -394,6 +530,10 @@ def _write_parquet(parts: Iterable[dict[str, Any]], path: str) -> int:
 def evaluate_(
     model: ModelFile,
     file: Annotated[Path, typer.Argument(help="A table with the columns that the model was trained on, and the target.")],
+    separator: Separator = None,
+    header: Header = None,
+    decimal: Decimal = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="One line, without the table of classes.")] = False,
     json: Json = False,
 ) -> None:
     """Say how good a model is on a table."""
@@ -401,21 +541,23 @@ def evaluate_(
     from fastmlp.data.files import read_table
     from fastmlp.data.model import TableModel
 
+    csv = _csv(separator, header, decimal)
     with _sentences():
         loaded = TableModel.load(model)
-        _check_columns(loaded, file)
-        result = evaluate(loaded, read_table(file, loaded.preparation.types))
+        _check_columns(loaded, file, csv)
+        result = evaluate(loaded, read_table(file, loaded.preparation.types, csv))
     if json:
         typer.echo(json_format.dumps(result))
         return
     typer.echo(figures(result, loaded.preparation.target.name))
-    if loaded.classes is not None:
+    if loaded.classes is not None and not quiet:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table("true \\ predicted", *loaded.classes)
+        table = Table(r"true \ predicted", *map(escape, loaded.classes))
         for name, row in zip(loaded.classes, result["confusion"], strict=True):
-            table.add_row(name, *map(str, row))
+            table.add_row(escape(name), *map(str, row))
         Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
@@ -431,7 +573,7 @@ def export(
     writers: dict[str, Callable[[Any, Path], None]] = {".onnx": io.to_onnx, ".py": io.to_numpy_source}
     if file.suffix not in writers:
         raise _end(f"The name must end with {' or '.join(writers)}, got {file.name!r}.", WRONG_USE)
-    _free(file, force, "the second argument")
+    _free(file, force, "the second argument", (model,))
     with _sentences():
         try:
             network = io.load(model)
@@ -518,40 +660,53 @@ def info(
 
 def _model_info(path: Path, json: bool) -> None:
     from fastmlp.data.files import TableError
-    from fastmlp.data.model import TableModel
-    from fastmlp.data.preparation import Number
+    from fastmlp.data.model import TableModel, has_table
     from fastmlp.io import load
 
-    if not path.is_file():
-        raise TableError(f"There is no file {str(path)!r}.")
     try:
-        network = load(path)
-    except ValueError as error:
+        model = TableModel.load(path) if has_table(path) else None
+        network = load(path) if model is None else model.network
+    except (FileNotFoundError, ValueError) as error:
         raise TableError(str(error)) from None
-    rows = {
+    facts = {
         "network": "-".join(map(str, network.sizes)),
-        "parameters": f"{network.theta.size:,}",
-        "activations": ", ".join(entry.name for entry in network._activations),
-        "loss": network._loss.name,
+        "parameters": network.theta.size,
+        "activations": list(network.activation),
+        "loss": network.loss,
         "dtype": network.dtype.name,
     }
-    try:
-        model = TableModel.load(path)
-    except TableError:
-        model = None
     if model is not None:
-        target = model.preparation.target
-        rows["target"] = target.name if target.classes is None else f"{target.name}: {', '.join(target.classes)}"
-        rows["epochs"] = str(len(model.history.get("loss", [])))
-        for feature in model.preparation.features:
-            flag = ", and whether it is missing" if feature.flag else ""
-            if isinstance(feature, Number):
-                value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{flag}"
-            else:
-                value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
-            rows[f"  {feature.name}"] = value
+        content = model.preparation.as_dict()
+        facts |= {
+            "target": model.preparation.target.name, "classes": model.classes, "epochs": len(model.history["loss"]),
+            "inputs": model.preparation.width, "features": content["features"], "left_out": content["dropped"],
+        }  # fmt: skip
     if json:
-        typer.echo(json_format.dumps(rows))
+        typer.echo(json_format.dumps(facts))
         return
-    for name, value in rows.items():
+    for name, value in _for_people(facts, model):
         typer.echo(f"{name:18} {value}")
+
+
+def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tuple[str, str]]:
+    """The facts about a model, each as a name and a few words."""
+    from fastmlp.data.preparation import Number
+
+    yield "network", facts["network"]
+    yield "parameters", f"{facts['parameters']:,}"
+    yield "activations", ", ".join(facts["activations"])
+    yield "loss", facts["loss"]
+    yield "dtype", facts["dtype"]
+    if model is None:
+        return
+    yield "target", facts["target"] + (f": {', '.join(model.classes)}" if model.classes else "")
+    yield "epochs", str(facts["epochs"])
+    for feature in model.preparation.features:
+        flag = ", and whether it is missing" if feature.flag else ""
+        if isinstance(feature, Number):
+            value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{flag}"
+        else:
+            value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
+        yield f"  {feature.name}", value
+    for name, reason in model.preparation.dropped.items():
+        yield f"  {name}", f"left out: {reason}"

@@ -23,7 +23,7 @@ from fastmlp.losses import LOSSES, Loss
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.shuffle import Order
-from fastmlp.training_state import TrainingState
+from fastmlp.training_state import TrainingState, generator_state
 from fastmlp.validation import (
     Data,
     check_activations,
@@ -547,7 +547,7 @@ class Network(ABC):
                 trainer.load_state(before.steps, before.optimizer)
                 run.epoch = run.epochs_done = before.epoch
             run.state = lambda: TrainingState(
-                run.epoch, trainer.steps, trainer.state(), dict(self._generator.bit_generator.state), self.loss_curve_, options
+                run.epoch, trainer.steps, trainer.state(), generator_state(self._generator), self.loss_curve_, options
             )
             try:
                 listeners.on_train_begin(run)
@@ -585,8 +585,7 @@ class Network(ABC):
             if (entry.name, entry.parameter) != (other.name, other.parameter):
                 raise ValueError(f"resume: the checkpoint is of a network with {other.name}, where this one has {entry.name}.")
         state.check_options(options)
-        generator = np.random.default_rng()
-        generator.bit_generator.state = state.generator
+        generator = state.make_generator()
         self.theta = network.theta
         self._generator = generator
         return state

@@ -10,6 +10,22 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_BIT_GENERATORS = {kind.__name__: kind for kind in (
+    np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64,
+)}  # fmt: skip
+
+
+def generator_state(generator: np.random.Generator) -> dict[str, Any]:
+    """The state of a generator, with lists where it has arrays."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(one) for name, one in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    state: dict[str, Any] = plain(generator.bit_generator.state)
+    return state
+
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -24,7 +40,7 @@ class TrainingState:
     optimizer : list of ndarray (n_parameters,)
         The optimizer's state, laid out as :attr:`fastmlp.MLP.theta`.
     generator : dict
-        Of the network's random numbers: the state of its bit generator.
+        Of the network's random numbers: the state of its bit generator, as JSON knows it.
     loss_curve : list of float
     options : dict
         What the training was called with, as far as its numbers depend on it.
@@ -36,6 +52,18 @@ class TrainingState:
     generator: dict[str, Any]
     loss_curve: list[float]
     options: dict[str, Any]
+
+    def make_generator(self) -> np.random.Generator:
+        """The network's random numbers, from where they were.
+
+        Raises
+        ------
+        LookupError, OverflowError, TypeError, ValueError
+            If the state is none of a generator.
+        """
+        bit_generator: Any = _BIT_GENERATORS[self.generator["bit_generator"]]()
+        bit_generator.state = self.generator
+        return np.random.Generator(bit_generator)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse to go on with something else.

@@ -22,3 +22,20 @@ def kind(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """The command line in this process, in an empty folder: exit code, output, errors."""
+    from fastmlp.cli import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            app([*map(str, arguments)], prog_name="fastmlp")
+        out, errors = capsys.readouterr()
+        assert "Traceback" not in errors
+        return end.value.code, out, errors
+
+    return run

@@ -10,7 +10,9 @@ import pytest
 from sklearn import neural_network
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 
-from fastmlp import ACTIVATIONS, MLP, MLPClassifier, MLPRegressor, ReferenceMLP, io, make_activation
+from fastmlp import ACTIVATIONS, LOSSES, MLP, MLPClassifier, MLPRegressor, ReferenceMLP, io, make_activation
+from fastmlp.callbacks import Checkpoint
+from fastmlp.data.files import read_table
 
 HIDDEN = [name for name, entry in ACTIVATIONS.items() if not entry.by_row]
 
@@ -63,9 +65,8 @@ class TestNumpySource:
         io.to_numpy_source(net, path)
         np.save(tmp_path / "x.npy", x)
         code = (
-            "import sys, numpy as np, model; out = model.predict(np.load('x.npy'));"
-            "assert not {'fastmlp', 'numba', 'sklearn', 'scipy'} & {name.split('.')[0] for name in sys.modules};"
-            "np.save('out.npy', out)"
+            "import sys; sys.modules.update(dict.fromkeys(['fastmlp', 'numba', 'sklearn', 'scipy']));"  # which cannot be imported
+            "import numpy as np, model; np.save('out.npy', model.predict(np.load('x.npy')))"
         )
         subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
         np.testing.assert_allclose(np.load(tmp_path / "out.npy"), net.predict(x), rtol=1e-5, atol=1e-6)
@@ -106,6 +107,43 @@ class TestOnnx:
         expected = net.predict(x)
         # Relative to the outputs: those of exponentials are large.
         np.testing.assert_allclose(outputs, expected, rtol=1e-6, atol=1e-6 * max(1.0, float(np.abs(expected).max())))
+
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_the_output_that_belongs_to_each_loss(self, tmp_path, name):
+        """After some training: the link is in the graph, whatever the loss needs it for."""
+        x = samples()
+        net = MLP((5, 9, 1), ("tanh", LOSSES[name].canonical or "identity"), name, random_state=0)
+        y = np.random.default_rng(3).uniform(0.1, 0.9, size=(len(x), 1))
+        net.fit(x, y if net._activations[-1].name != "softmax" else np.ones_like(y), epochs=5, batch_size=8, learning_rate=0.01)
+        io.to_onnx(net, tmp_path / "model.onnx")
+        np.testing.assert_allclose(self.run(tmp_path / "model.onnx", x), net.predict(x), rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("scale", [0.01, 1, 10, 60])
+    @pytest.mark.parametrize("name", ACTIVATIONS)
+    def test_near_zero_and_far_from_it(self, tmp_path, name, scale):
+        """The activation alone, of numbers of many sizes."""
+        net = MLP((6, 6), name, random_state=0)
+        net.w[0][:] = np.eye(6)
+        x = (np.random.default_rng(0).normal(size=(1000, 6)) * scale).clip(-300, 60).astype(np.float32)
+        io.to_onnx(net, tmp_path / "model.onnx")
+        np.testing.assert_allclose(self.run(tmp_path / "model.onnx", x), net.predict(x), rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("entry", [ACTIVATIONS["leaky_relu"](0.3), ACTIVATIONS["elu"](0.4)], ids=lambda entry: entry.name)
+    def test_slopes_and_scales(self, tmp_path, entry):
+        net, x = MLP((5, 12, 3), entry, random_state=0), samples()
+        io.to_onnx(net, tmp_path / "model.onnx")
+        np.testing.assert_allclose(self.run(tmp_path / "model.onnx", x), net.predict(x), rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("name", ACTIVATIONS)
+    def test_every_number_is_of_the_dtype(self, tmp_path, name, dtype):
+        import onnx
+
+        io.to_onnx(network(name), tmp_path / "model.onnx", dtype=dtype)
+        graph = onnx.load(tmp_path / "model.onnx").graph
+        kind = {"float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE}[dtype]
+        ends = {one.type.tensor_type.elem_type for one in (*graph.input, *graph.output)}
+        assert ends == {one.data_type for one in graph.initializer} == {kind}
 
     @pytest.mark.parametrize("name", ["identity", "sigmoid", "tanh", "relu", "softmax"])
     def test_float64(self, tmp_path, name):
@@ -260,6 +298,26 @@ class TestFiles:
             pytest.importorskip("onnx")
         with pytest.raises(TypeError, match="must be an MLP, a ReferenceMLP or a fitted estimator of fastmlp, got int"):
             convert(3, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "use"),
+    [
+        ("onnx", "onnx", lambda folder: io.to_onnx(network("relu"), folder / "model.onnx")),
+        ("torch", "torch", lambda folder: io.to_torch(network("relu"))),
+        ("torch", "torch", lambda folder: io.from_torch(None)),
+        ("safetensors.numpy", "cli", lambda folder: io.save(network("relu"), folder / "model.safetensors")),
+        ("safetensors", "cli", lambda folder: io.load(folder / "model.safetensors")),
+        ("safetensors", "cli", lambda folder: network("relu").fit(
+            samples(), np.zeros((40, 3)), epochs=1, batch_size=40, callbacks=[Checkpoint(folder / "checkpoint")])),
+        ("pyarrow", "cli", lambda folder: read_table(folder / "table.csv")),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, module, extra, use):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"^{module.partition('.')[0]} is needed .*pip install 'fastmlp\[{extra}\]'\.$"):
+        use(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_digits_go_around(tmp_path):

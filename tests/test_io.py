@@ -71,23 +71,34 @@ def test_a_missing_file(tmp_path):
 
 
 def with_description(net, path, **changes):
+    """A file of format 1, which has no checksum, with something else in its description."""
     save(net, path)
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["fastmlp"])
-    save_file(load_file(path), path, {"fastmlp": json.dumps(description | changes)})
+    del description["sha256"]
+    save_file(load_file(path), path, {"fastmlp": json.dumps(description | {"format": 1} | changes)})
+
+
+def test_a_file_of_format_1(tmp_path, net):
+    with_description(net, tmp_path / "model.safetensors")
+    assert np.array_equal(load(tmp_path / "model.safetensors").theta, net.theta)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "its format is 2, and this version reads up to 1; update fastmlp"),
+        ({"format": 3}, "its format is 3, and this version reads up to 2; update fastmlp"),
+        ({"format": 0}, "its format is 0, which there has never been"),
+        ({"format": "1"}, "its format is '1', which there has never been"),
+        ({"format": 2}, "does not match its checksum"),
         ({"sizes": [5, 8, 3]}, r"layers.0.weight has the shape \[5, 7\], but the sizes of the network ask for \[5, 8\]"),
         ({"sizes": [5, 7, 3, 2]}, "not a usable fastmlp model"),
         ({"activation": [["evil", 0], ["relu", 0]]}, "not a usable fastmlp model"),
         ({"dtype": "object"}, "dtype must be 'float32' or 'float64'"),
-        ({"loss": None}, "not a usable fastmlp model"),
+        ({"loss": None}, "its description is damaged"),
+        ({"dtype": "float64"}, "layers.0.weight is of the type F32, but the network is of float64"),
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path, net, changes, message):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
-import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastmlp import MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.io import load, save
+from fastmlp.io.safetensors import load_training
 from tests.test_invariants import ROOT
 
 SIZES = (6, 10, 8, 3)
@@ -184,7 +187,8 @@ class TestRefusals:
         "change",
         [
             {"generator": {"bit_generator": "MT19937"}}, {"generator": {"bit_generator": "PCG64"}}, {"generator": 3},
-            {"epoch": "x"}, {"optimizer_states": 3}, {"loss_curve": 5}, {"options": None},
+            {"epoch": "x"}, {"epoch": -1}, {"steps": True}, {"optimizer_states": 3}, {"optimizer_states": 1}, {"loss_curve": 5},
+            {"options": None}, {"options": {"optimizer": "none"}},
         ],
         ids=str,
     )  # fmt: skip
@@ -195,52 +199,114 @@ class TestRefusals:
         with safe_open(path, framework="numpy") as file:
             description = json.loads(file.metadata()["fastmlp"])
         description["training"] |= change
+        del description["sha256"]
+        description["format"] = 1
         save_file(load_file(path), path, {"fastmlp": json.dumps(description)})
-        self.refused(network(), path, ValueError, "is not a usable fastmlp checkpoint|written with rows")
+        self.refused(network(), path, ValueError, "is not a usable fastmlp checkpoint")
 
 
-CHILD = """
-import sys
-import numpy as np
-sys.path.insert(0, {root!r})
+def processes():
+    """Processes that have imported what they need before they begin, where the system can fork them off one that has."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.killed"])
+    return context
+
+
+def test_killed_fifty_times(tmp_path):
+    """At random moments of the training, the writing of checkpoints included; after each kill there is a whole checkpoint."""
+    path, theta = tmp_path / "checkpoint.safetensors", tmp_path / "theta.npy"
+    from tests.killed import train_to_the_end
+
+    moments, context = random.Random(0), processes()
+    seen, kills, epochs = False, 0, []
+    while kills < 50:
+        hear, say = context.Pipe(duplex=False)
+        process = context.Process(target=train_to_the_end, args=(tmp_path, say))
+        process.start()
+        say.close()
+        assert hear.recv() == "begun"
+        time.sleep(moments.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        kills += not theta.exists()
+        seen = seen or path.exists()
+        if seen:
+            epochs.append(load_training(path)[1].epoch)
+        if theta.exists():  # it was faster: once more, from the beginning
+            theta.unlink()
+            path.unlink()
+            seen = False
+    assert len(set(epochs)) > 20
+    hear, say = context.Pipe(duplex=False)
+    train_to_the_end(tmp_path, say)
+    np.testing.assert_array_equal(np.load(theta), fit(network(), epochs=400).theta)
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, theta.name}  # also nothing of writes that were killed
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64])
+def test_generators_of_other_kinds(tmp_path, kind):
+    path = tmp_path / "checkpoint.safetensors"
+    whole = fit(network(seed=np.random.Generator(kind(3))), epochs=4)
+    fit(network(seed=np.random.Generator(kind(3))), epochs=2, callbacks=[Checkpoint(path)])
+    np.testing.assert_array_equal(fit(network(), epochs=4, resume=path).theta, whole.theta)
+
+
+FULL = """
+import resource, signal, sys
 from fastmlp.callbacks import Callback, Checkpoint
 from tests.test_resume import fit, network
-from pathlib import Path
 
-class Say(Callback):
-    def on_train_begin(self, run):
-        print("begun", flush=True)
+class Fill(Callback):
+    def on_epoch_end(self, run):
+        if run.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
-path = Path({path!r})
-net = fit(network(), epochs=400, callbacks=[Checkpoint(path), Say()], resume=path if path.exists() else None)
-np.save({result!r}, net.theta)
-print("done", len(net.loss_curve_), flush=True)
+try:
+    fit(network(), callbacks=[Checkpoint(sys.argv[1]), Fill()])
+except OSError as error:
+    print(error)
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_killed_fifty_times(tmp_path):
-    """At random moments of the training, the writing of checkpoints included; after each kill there is a whole checkpoint."""
-    path, result = tmp_path / "checkpoint.safetensors", tmp_path / "theta.npy"
-    code = CHILD.format(root=str(ROOT), path=str(path), result=str(result))
-    moments = random.Random(0)
-    kills = 0
-    while kills < 50:
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        time.sleep(moments.uniform(0, 0.02))
-        process.kill()
-        rest = process.stdout.read()
-        process.wait()
-        process.stdout.close()
-        kills += 1
-        if path.exists():
-            load(path)
-        if "done" in rest:  # it was faster: once more, from the beginning
-            path.unlink()
-    final = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "done 400" in final.stdout
-    np.testing.assert_array_equal(np.load(result), fit(network(), epochs=400).theta)
-    leftovers = [entry.name for entry in tmp_path.iterdir() if entry not in (path, result)]
-    assert all(name.startswith(".checkpoint.safetensors.") for name in leftovers)  # of writes that were killed
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of resources")
+def test_a_disk_that_has_become_full(tmp_path):
+    """No byte beyond the first thousand can be written after the second epoch."""
+    path = tmp_path / "checkpoint.safetensors"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "File too large" in done.stdout
+    assert repr(str(path)) in done.stdout
+    assert load_training(path)[1].epoch == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    np.testing.assert_array_equal(fit(network(), resume=path).theta, fit(network()).theta)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "[epoch] {epoch}.safetensors"])
+def test_leftovers_of_killed_writes_are_removed(tmp_path, name):
+    mine = tmp_path / f".{name.replace('{epoch}', '17')}.x7sk2.tmp"
+    others = tmp_path / ".other.safetensors.x7sk2.tmp"
+    mine.write_text("half a checkpoint")
+    others.write_text("of somebody else")
+    fit(network(), epochs=1, callbacks=[Checkpoint(tmp_path / name)])
+    assert not mine.exists()
+    assert others.exists()
+
+
+def test_content_is_on_the_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):
+    """A machine that loses power has the old file or the new one, never a name without its content."""
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(handle):
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(*names):
+        events.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    fit(network(), epochs=1, callbacks=[Checkpoint(tmp_path / "checkpoint.safetensors")])
+    assert events == ["file", "rename", "folder"] if hasattr(os, "O_DIRECTORY") else ["file", "rename"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ import numpy as np
 from fastmlp.data.files import TableError
 from fastmlp.data.model import TableModel
 from fastmlp.data.preparation import missing_column
+from fastmlp.io.extras import require
+from fastmlp.io.files import replace_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -64,30 +69,85 @@ def figures(result: dict[str, Any], target: str) -> str:
     return f"{target}, {result['rows']:,} rows: {', '.join(parts)}"
 
 
-def plot(model: TableModel, result: dict[str, Any], path: str, learning_rate: float) -> None:
-    """A picture of the training: losses, the learning rate, and of classes the confusion matrix."""
+_TRAINING, _VALIDATION, _RATE = "#1f4e79", "#d95f02", "#666666"
+_MOST_LABELS = 12
+
+
+def plot(model: TableModel, result: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """A picture of the training: losses, the learning rate, and of classes the confusion matrix.
+
+    Parameters
+    ----------
+    model : TableModel
+    result : dict
+        What :func:`evaluate` has found.
+    path : str or path-like
+        The end of its name is the format: .png, .svg or .pdf. Replaced if it is there.
+    """
+    require("matplotlib", "cli")
     from matplotlib.figure import Figure
 
     classes = model.classes
-    figure = Figure(figsize=(10, 4.2) if classes else (6, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2 if classes else 1, squeeze=False)[0]
-    epochs = range(1, len(model.history["loss"]) + 1)
-    panels[0].plot(epochs, model.history["loss"], label="training")
-    panels[0].plot(range(1, len(model.history["validation_loss"]) + 1), model.history["validation_loss"], label="validation")
-    if model.history["validation_loss"]:
-        best = int(np.argmin(model.history["validation_loss"]))
-        panels[0].plot(best + 1, model.history["validation_loss"][best], "o", color="C1", label=f"kept: epoch {best + 1}")
-    panels[0].set(xlabel="epoch", ylabel="loss", title=f"{model.preparation.target.name}, learning rate {learning_rate:g}")
-    panels[0].legend()
+    figure = Figure(figsize=(11, 5) if classes else (6.6, 5), layout="constrained")
+    name, _, words = figures(result, model.preparation.target.name).partition(": ")
+    figure.suptitle(f"{name}\n{words}", fontsize=11)
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1)) if classes else [figure.subfigures(1, 1)]
+    losses, rates = parts[0].subplots(2, 1, sharex=True, height_ratios=(3.5, 1))
+    _draw_losses(losses, model.history, model.network.loss.replace("_", " "))
+    _draw_rates(rates, model.history)
     if classes:
-        matrix = np.array(result["confusion"])
-        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        panels[1].imshow(share, cmap="Blues", vmin=0, vmax=1)
-        panels[1].set(xlabel="predicted", ylabel="true", title=f"accuracy {result['accuracy']:.3f}")
-        ticks = np.arange(len(classes))
-        panels[1].set_xticks(ticks, classes, rotation=45 if len(classes) > 4 else 0, ha="right" if len(classes) > 4 else "center")
-        panels[1].set_yticks(ticks, classes)
-        for row, column in np.ndindex(*matrix.shape) if len(classes) <= 12 else ():
-            ink = "white" if share[row, column] > 0.5 else "black"
-            panels[1].text(column, row, str(matrix[row, column]), ha="center", va="center", color=ink, fontsize=9)
-    figure.savefig(path, dpi=150)
+        _draw_confusion(parts[1].subplots(), np.array(result["confusion"]), classes)
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix.lower().lstrip("."), dpi=150)
+    replace_file(path, content.getvalue())
+
+
+def _draw_losses(axes: Any, history: dict[str, list[float]], name: str) -> None:
+    training, validation = history["loss"], history["validation_loss"]
+    axes.plot(
+        range(1, len(training) + 1), training, color=_TRAINING, label="training rows", marker="." if len(training) < 3 else ""
+    )
+    axes.plot(range(1, len(validation) + 1), validation, color=_VALIDATION, label="validation rows")
+    best = int(np.argmin(validation))
+    axes.plot(best + 1, validation[best], "o", color=_VALIDATION, label=f"kept: epoch {best + 1}, {validation[best]:.4g}")
+    low, high = min(*training, *validation), max(*training, *validation)
+    axes.set(ylabel=name, yscale="log" if low > 0 and high > 10 * low else "linear")
+    axes.legend(frameon=False)
+    _tidy(axes)
+
+
+def _draw_rates(axes: Any, history: dict[str, list[float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    rates = history["learning_rate"]
+    axes.step(range(1, len(rates) + 1), rates, where="mid", color=_RATE, marker="." if len(rates) < 3 else "")
+    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.15 * max(rates)), xlim=(0.5, len(rates) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_yticks([0, max(rates)])
+    axes.yaxis.set_major_formatter("{x:g}")
+    _tidy(axes)
+
+
+def _tidy(axes: Any) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_confusion(axes: Any, matrix: Array, classes: tuple[str, ...]) -> None:
+    """Shares of each true class as colours, and numbers of rows where there is room for them."""
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.get_figure(root=False).colorbar(
+        image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class", format="{x:.0%}"
+    )
+    step = -(-len(classes) // 25)
+    ticks = np.arange(0, len(classes), step)
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in classes[::step]]
+    turned, size = sum(map(len, names)) > 32, 10 if len(names) <= 10 else 8
+    axes.set_xticks(ticks, names, rotation=90 if turned else 0, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true")
+    for row, column in np.ndindex(*matrix.shape) if len(classes) <= _MOST_LABELS else ():
+        text = f"{matrix[row, column]:,}" + (f"\n{share[row, column]:.1%}" if len(classes) <= 5 else "")
+        ink = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10 if len(classes) <= 5 else 8)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
+import io
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +29,34 @@ class TableError(ValueError):
     """A file or a table is not what it has to be; the message is a sentence for the person who gave it."""
 
 
-def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
+@dataclass(frozen=True)
+class Csv:
+    """How a CSV file is to be read; what is None is guessed from its beginning.
+
+    Parameters
+    ----------
+    separator : str, optional
+        One character.
+    header : bool, optional
+        Whether the first line has the names of the columns.
+    decimal : {".", ","}, optional
+    """
+
+    separator: str | None = None
+    header: bool | None = None
+    decimal: str | None = None
+
+
+class Form(NamedTuple):
+    """How a CSV file is read."""
+
+    delimiter: str
+    names: list[str] | None
+    """Of the columns, where the file has none."""
+    decimal: str
+
+
+def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Any:  # it is frozen
     """A whole table.
 
     Parameters
@@ -35,6 +65,8 @@ def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
         ``.parquet``, IDX (by its first bytes, gzip or not), anything else as CSV.
     types : mapping of str to {"number", "category"}, optional
         Of columns that are known.
+    given : Csv
+        What is not to be guessed.
 
     Returns
     -------
@@ -42,7 +74,7 @@ def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
     """
     arrow = require("pyarrow", "cli")
     if _is_parquet(path) or is_csv(path):
-        batches = list(read_batches(path, types))
+        batches = list(read_batches(path, types, given))
         table = arrow.Table.from_batches(batches) if batches else None
     else:
         table = _idx_table(read_idx(path))
@@ -51,7 +83,7 @@ def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
     return table
 
 
-def read_batches(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Any]:
+def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Iterator[Any]:
     """The same as record batches, one after the other: memory does not grow with the file.
 
     Yields
@@ -64,54 +96,72 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None) -> Iterator
         require("pyarrow.parquet", "cli")
         try:
             yield from arrow.parquet.ParquetFile(path).iter_batches()
-        except arrow.ArrowInvalid as error:
+        except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise TableError(f"{path} is not a usable Parquet file: {_first_line(error)}") from None
         return
     if not is_csv(path):
         yield from _idx_table(read_idx(path)).to_batches()
         return
     require("pyarrow.csv", "cli")
-    delimiter, names = _form(path)
+    form = form_of(path, given)
     kinds = {"number": arrow.float64(), "category": arrow.string()}
     column_types = {name: kinds[kind] for name, kind in (types or {}).items()}
     try:
         yield from arrow.csv.open_csv(
-            path,
-            arrow.csv.ReadOptions(column_names=names),
-            arrow.csv.ParseOptions(delimiter=delimiter),
-            arrow.csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True, column_types=column_types),
+            arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None),  # whatever its name says
+            arrow.csv.ReadOptions(column_names=form.names),
+            arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
+            arrow.csv.ConvertOptions(
+                null_values=MISSING, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
+            ),
         )
     except arrow.ArrowInvalid as error:
-        raise TableError(_sentence(path, error, has_header=names is None)) from None
+        raise TableError(_sentence(path, error, form)) from None
 
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _sentence(path: Path, error: Exception, *, has_header: bool) -> str:
+def _sentence(path: Path, error: Exception, form: Form) -> str:
     """What Arrow says about a CSV file, for people."""
     text = _first_line(error)
     ragged = re.search(r"Expected (\d+) columns, got (\d+)", text)
     if ragged:
         expected, got = map(int, ragged.groups())
-        return f"{path}, line {_line_with(path, got)}: {got} values where the other lines have {expected}."
+        return f"{path}, line {_line_with(path, got, form)}: {got} values where the other lines have {expected}."
+    if "UTF8" in text:
+        return f"{path} is not in UTF-8 as a whole; save it as UTF-8."
     wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", text)
     if wrong:
         column, row, value = wrong.groups()
-        name = (header_of(path) or [])[int(column) : int(column) + 1] if has_header else []
+        name = _first_row(path, form)[int(column) : int(column) + 1] if form.names is None else []
         where = f"column {name[0]!r}" if name else f"column {int(column) + 1}"
         line = f", line {row}" if row else ""
         return f"{path}{line}: {where} has the text {value!r} where there were numbers."
     return f"{path} cannot be read as CSV: {text}."
 
 
-def _line_with(path: Path, cells: int) -> int:
+def _line_with(path: Path, cells: int, form: Form) -> int:
     """Number of the first line with so many values; Arrow's streaming reader does not say it."""
-    delimiter, _ = _form(path)
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.reader(file, delimiter=delimiter)
+    with _lines(path) as file:
+        reader = csv.reader(file, delimiter=form.delimiter)
         return next((reader.line_num for row in reader if len(row) == cells), 0)
+
+
+def _lines(path: Path) -> io.TextIOWrapper:
+    """The text of a file, compressed or not."""
+    return io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _opened(path: Path) -> Any:
+    """The bytes of a file, uncompressed."""
+    return gzip.open(path, "rb") if _is_gzip(path) else path.open("rb")
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _check_file(path: Path) -> None:
@@ -132,11 +182,8 @@ def _is_parquet(path: Path) -> bool:
 def _head(path: Path) -> bytes:
     """The first bytes of a file, uncompressed."""
     _check_file(path)
-    with path.open("rb") as file:
-        start = file.read(2)
-    opener: Any = gzip.open if start == b"\x1f\x8b" else open
     try:
-        with opener(path, "rb") as file:
+        with _opened(path) as file:
             head: bytes = file.read(_LOOK_BYTES)
     except (OSError, EOFError) as error:
         raise TableError(f"{path} cannot be read: {error}.") from None
@@ -149,20 +196,44 @@ def is_csv(path: Path) -> bool:
     return head[:4] != b"PAR1" and not (len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES)
 
 
-def _form(path: Path) -> tuple[str, list[str] | None]:
-    """The separator, and names for the columns where the file has none."""
-    text = _head(path).decode("utf-8", errors="replace")
-    if "\0" in text:
-        raise TableError(f"{path} is not a table: it holds bytes that are no text.")
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=first.count)
-    cells = next(csv.reader([first], delimiter=delimiter), [])
-    if any(_is_number(cell) for cell in cells):  # a header has no numbers
-        return delimiter, [f"column {number}" for number in range(1, len(cells) + 1)]
+def form_of(path: Path, given: Csv = Csv()) -> Form:
+    """The separator, the decimal point, and names for the columns where the file has none; by its beginning, unless given."""
+    lines = [line for line in _text(path).splitlines() if line.strip()]
+    if not lines:
+        raise TableError(f"{path} has no rows.")
+    delimiter = given.separator or max(_DELIMITERS, key=lines[0].count)
+    decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(lines) else ".")
+    cells = next(csv.reader([lines[0]], delimiter=delimiter), [])
+    has_numbers = any(_is_number(cell.replace(decimal, ".")) for cell in cells)
+    has_header = not has_numbers if given.header is None else given.header
+    if not has_header:
+        return Form(delimiter, [f"column {number}" for number in range(1, len(cells) + 1)], decimal)
     doubles = sorted({cell for cell in cells if cells.count(cell) > 1})
     if doubles:
         raise TableError(f"{path} has more than one column {doubles[0]!r}.")
-    return delimiter, None
+    return Form(delimiter, None, decimal)
+
+
+def _text(path: Path) -> str:
+    """The beginning of a file."""
+    head = _head(path)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise TableError(f"{path} is in UTF-16; save it as UTF-8.")
+    if b"\0" in head:
+        raise TableError(f"{path} is not a table: it holds bytes that are no text.")
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # which does not mind half a character at the end
+    except UnicodeDecodeError as error:
+        line = head.count(b"\n", 0, error.start) + 1
+        raise TableError(f"{path}, line {line}: the byte {head[error.start]:#x} is not UTF-8; save the file as UTF-8.") from None
+
+
+def _has_decimal_commas(lines: list[str]) -> bool:
+    """Whether numbers are written as 1,5, and none as 1.5."""
+    cells = [cell.strip() for line in lines for cell in line.split(";")]
+    return any(re.fullmatch(r"[+-]?\d+,\d+", cell) for cell in cells) and not any(
+        re.fullmatch(r"[+-]?\d+\.\d+", cell) for cell in cells
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -173,23 +244,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def header_of(path: Path) -> list[str] | None:
+def header_of(path: Path, given: Csv = Csv()) -> list[str] | None:
     """Names of the columns of a CSV file; None if it has no header."""
-    delimiter, names = _form(path)
-    if names is not None:
-        return None
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        return next(csv.reader(file, delimiter=delimiter), None)
+    form = form_of(path, given)
+    return _first_row(path, form) if form.names is None else None
+
+
+def _first_row(path: Path, form: Form) -> list[str]:
+    with _lines(path) as file:
+        return next((cells for cells in csv.reader(file, delimiter=form.delimiter) if cells), [])
 
 
 def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """An array from an IDX file, gzip or not. The format: http://yann.lecun.com/exdb/mnist, at its end."""
     _check_file(path)
-    with path.open("rb") as file:
-        start = file.read(2)
-    opener: Any = gzip.open if start == b"\x1f\x8b" else open
     try:
-        with opener(path, "rb") as file:
+        with _opened(path) as file:
             zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             content = file.read()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastmlp.callbacks import Callback, Callbacks, Run, TimeLimit
+from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
 from fastmlp.data.files import TableError
-from fastmlp.data.preparation import Preparation, learn_preparation
+from fastmlp.data.preparation import Preparation, Target, learn_preparation, learn_target, missing_column
 from fastmlp.io import safetensors as model_files
 from fastmlp.mlp import MLP
+from fastmlp.schedules import SCHEDULES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MOST_EPOCHS, PATIENCE = 200, 12
+MOST_EPOCHS, PATIENCE = 200, 20
 VALIDATION_SHARE, MOST_VALIDATION_ROWS = 0.15, 100_000
-_KEY = "preparation"
+_KEY, _BEST = "preparation", "best_theta"
 
 
 @dataclass
@@ -31,12 +34,13 @@ class Plan:
     ----------
     target : str
     task : {"classification", "regression"}, optional
-    hidden : sequence of int
+    hidden : sequence of int, optional
         Widths of the hidden layers, with rectifiers.
     epochs : int, optional
         At most; by early stopping unless given: until the loss of held-out rows has not fallen for some epochs.
     batch_size : int, optional
     learning_rate : float
+    schedule : str
     optimizer : str
     dropout, weight_decay : float
     max_seconds : float, optional
@@ -45,12 +49,13 @@ class Plan:
 
     target: str
     task: str | None = None
-    hidden: Sequence[int] = (64, 64)
+    hidden: Sequence[int] | None = None
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float = 1e-3
+    schedule: str = "constant"
     optimizer: str = "adamw"
-    dropout: float = 0.0
+    dropout: float = 0.1
     weight_decay: float = 0.01
     max_seconds: float | None = None
     seed: int = 0
@@ -65,25 +70,34 @@ class Watch(Callback):
         The held-out rows.
     patience : int or None
         Epochs without improvement that are allowed; None for any number.
+
+    Attributes
+    ----------
+    losses : list of float
+        Of the held-out rows, after each epoch.
+    best_theta : ndarray (n_parameters,) or None
+        The parameters after the epoch with the lowest of them.
     """
 
     def __init__(self, x: Array, y: Array, patience: int | None) -> None:
         self._x, self._y, self._patience = x, y, patience
         self.losses: list[float] = []
-        self.best = np.inf
-        self.best_epoch = 0
-        self._theta: Array | None = None
+        self.best_theta: Array | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there has been no improvement for too long."""
+        return (
+            self._patience is not None
+            and len(self.losses) - (int(np.argmin(self.losses)) + 1 if self.losses else 0) >= self._patience
+        )
 
     def on_epoch_end(self, run: Run) -> None:
-        self.losses.append(run.network.eval_loss(self._x, self._y))
-        if self.losses[-1] < self.best:
-            self.best, self.best_epoch, self._theta = self.losses[-1], run.epoch, run.network.theta
-        elif self._patience is not None and run.epoch - self.best_epoch >= self._patience:
-            run.stop = True
-
-    def on_train_end(self, run: Run) -> None:
-        if self._theta is not None:
-            run.network.theta = self._theta
+        loss = run.network.eval_loss(self._x, self._y)
+        if loss < min(self.losses, default=math.inf):
+            self.best_theta = run.network.theta
+        self.losses.append(loss)
+        run.stop = run.stop or self.finished
 
 
 @dataclass
@@ -95,7 +109,7 @@ class TableModel:
     network : MLP
     preparation : Preparation
     history : dict of str to list of float
-        Of each epoch: ``loss``, ``validation_loss``.
+        Of each epoch: ``loss``, ``validation_loss``; ``learning_rate`` at its beginning.
     """
 
     network: MLP
@@ -123,8 +137,11 @@ class TableModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it into one ``.safetensors`` file."""
-        more = {"preparation": self.preparation.as_dict(), "history": self.history}
-        model_files.save(self.network, path, more={_KEY: more})
+        model_files.save(self.network, path, more=self.description())
+
+    def description(self) -> dict[str, Any]:
+        """What is kept in a file beside the network."""
+        return {_KEY: {"preparation": self.preparation.as_dict(), "history": self.history}}
 
     @classmethod
     def load(cls, path: Path) -> TableModel:
@@ -135,20 +152,21 @@ class TableModel:
         TableError
             If the file is no model, or has no preparation.
         """
-        if not path.exists():
-            raise TableError(f"There is no file {str(path)!r}.")
         try:
-            network, metadata = model_files.load_with_metadata(path)
-        except ValueError as error:
+            contents = model_files.read(path)
+        except (FileNotFoundError, ValueError) as error:
             raise TableError(str(error)) from None
-        if _KEY not in metadata:
+        network = contents.network
+        if _KEY not in contents.more:
             raise TableError(f"{path} is a network without the preparation of a table; load it with fastmlp.io.load.")
         try:
-            content = metadata[_KEY]
+            content = contents.more[_KEY]
             preparation = Preparation.from_dict(content["preparation"])
             history = {name: [float(value) for value in values] for name, values in content["history"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise TableError(f"{path}: the preparation of the table is damaged: {error}.") from None
+            if _BEST in contents.arrays:
+                network.theta = contents.arrays[_BEST]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise TableError(f"{path}: the preparation of the table is damaged ({model_files.in_short(error)}).") from None
         outputs = 1 if preparation.target.classes is None else len(preparation.target.classes)
         if (preparation.width, outputs) != (network.sizes[0], network.sizes[-1]):
             raise TableError(
@@ -156,6 +174,56 @@ class TableModel:
                 f"{network.sizes[0]} and {network.sizes[-1]}."
             )
         return cls(network, preparation, history)
+
+
+def has_table(path: Path) -> bool:
+    """Whether a file is a model of a table, rather than a network alone; raises what :func:`fastmlp.io.load` does."""
+    return _KEY in model_files.read(path).more
+
+
+class TableCheckpoint(Checkpoint):
+    """Checkpoints that are models of a table, with the parameters that were best so far, and can be gone on from.
+
+    Parameters
+    ----------
+    path : Path
+    model : TableModel
+    watch : Watch
+        Of the same training; it is called before.
+    """
+
+    def __init__(self, path: Path, model: TableModel, watch: Watch) -> None:
+        super().__init__(path)
+        self._model, self._watch = model, watch
+
+    def save(self, run: Run, path: str) -> None:
+        assert run.state is not None
+        assert self._watch.best_theta is not None
+        self._model.history = {"loss": list(run.network.loss_curve_), "validation_loss": list(self._watch.losses)}
+        model_files.save(
+            run.network, path, training=run.state(), more=self._model.description(), arrays={_BEST: self._watch.best_theta}
+        )
+
+    def restore(self) -> None:
+        """Have the watch remember what it knew when the file was written.
+
+        Raises
+        ------
+        TableError
+            If the file is not of a training on this table.
+        """
+        try:
+            contents = model_files.read(self._path, with_training=True)
+        except (FileNotFoundError, ValueError) as error:
+            raise TableError(str(error)) from None
+        content = contents.more.get(_KEY)
+        here = json.loads(json.dumps(self._model.preparation.as_dict()))
+        if content is None or content["preparation"] != here:
+            raise TableError(
+                f"{self._path} is the checkpoint of a training on other rows or columns; give another name with --resume."
+            )
+        self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
+        self._watch.best_theta = contents.arrays[_BEST]
 
 
 @dataclass
@@ -171,7 +239,7 @@ def split_table(table: Any, share: float, seed: int) -> tuple[Any, Any]:
     rows = table.num_rows
     held_out = round(rows * share)
     if not 0 < held_out < rows:
-        raise TableError(f"A share of {share:g} of {rows} rows leaves nothing on one side.")
+        raise TableError(f"Of {rows} rows, a share of {share:g} cannot be held out: there are too few on one side.")
     order = np.random.default_rng(seed).permutation(rows)
     return table.take(np.sort(order[held_out:])), table.take(np.sort(order[:held_out]))
 
@@ -181,6 +249,11 @@ def guess_batch_size(rows: int) -> int:
     return int(min(256, max(16, 2 ** round(np.log2(max(rows, 1) / 100)))))
 
 
+def guess_hidden(inputs: int) -> tuple[int, ...]:
+    """Wider for rows as long as those of pictures."""
+    return (256, 128) if inputs > 256 else (64, 64)
+
+
 def arrays_of(preparation: Preparation, table: Any) -> Split:
     """Samples and targets of those rows that have a target."""
     y, there = preparation.target.values(table.column(preparation.target.name))
@@ -188,19 +261,63 @@ def arrays_of(preparation: Preparation, table: Any) -> Split:
     return Split(x if there.all() else x[there], y)
 
 
-def begin(table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool = False) -> tuple[TableModel, Split, Split, int]:
-    """Learn the preparation and make the network; returns them with the rows to train on, those held out and the batch size."""
+def begin(
+    table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool = False, whole: Any | None = None
+) -> tuple[TableModel, Split, Split, int]:
+    """Learn the preparation and make the network; returns them with the rows to train on, those held out and the batch size.
+
+    ``whole`` is the table that ``table`` is a part of: the classes are those that occur in it.
+    """
+    target = learn_target(table if whole is None else whole, plan.target, plan.task)
+    task = "regression" if target.classes is None else "classification"
     if validation is None:
         share = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / table.num_rows)
         table, validation = split_table(table, share, plan.seed + 1)
-    preparation = learn_preparation(table, plan.target, task=plan.task, shared_scale=shared_scale)
+    preparation = learn_preparation(table, plan.target, task=task, shared_scale=shared_scale)
+    if target.classes is not None:
+        preparation = replace(preparation, target=target)
     train, held_out = arrays_of(preparation, table), arrays_of(preparation, validation)
+    _check_targets(train.y, preparation.target)
+    if len(held_out.y) == 0:
+        raise TableError(f"None of the {validation.num_rows} rows to validate on has a value of the target {plan.target!r}.")
     classes = preparation.target.classes
-    sizes = (preparation.width, *plan.hidden, 1 if classes is None else len(classes))
-    activations = ["relu"] * len(plan.hidden) + ["identity" if classes is None else "softmax"]
+    hidden = guess_hidden(preparation.width) if plan.hidden is None else plan.hidden
+    sizes = (preparation.width, *hidden, 1 if classes is None else len(classes))
+    activations = ["relu"] * len(hidden) + ["identity" if classes is None else "softmax"]
     loss = "squared_error" if classes is None else "cross_entropy"
     network = MLP(sizes, activations, loss, random_state=plan.seed)
     return TableModel(network, preparation), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
+
+
+def _rates(plan: Plan, done: int, epochs: int, steps: int) -> list[float]:
+    """Learning rate at the beginning of each epoch that is done."""
+    factors = SCHEDULES.find(plan.schedule, "schedule").factor(np.arange(done, dtype=np.float64) * steps, epochs * steps, steps)
+    return [float(rate) for rate in plan.learning_rate * factors]
+
+
+def _check_targets(y: Array, target: Target) -> None:
+    """Whether there is something to learn."""
+    if target.classes is None and len(np.unique(y)) < 2:
+        raise TableError(f"The target {target.name!r} has one value only, {target.mean:g}: there is nothing to learn.")
+    if target.classes is not None and len(target.classes) > max(2, len(y) / 2):
+        raise TableError(
+            f"The target {target.name!r} has {len(target.classes)} classes, but there are only {len(y)} rows to learn them from; "
+            "is it the right column?"
+        )
+
+
+def check_table(model: TableModel, table: Any, name: str) -> None:
+    """Refuse a table that a model cannot be evaluated on, before it is trained."""
+    preparation = model.preparation
+    try:
+        for column in (*preparation.types, preparation.target.name):
+            if column not in table.schema.names:
+                raise TableError(missing_column(column, table.schema.names))
+        y, _ = preparation.target.values(table.column(preparation.target.name))
+    except TableError as error:
+        raise TableError(f"{name}: {error}") from None
+    if len(y) == 0:
+        raise TableError(f"{name}: no row has a value of the target {preparation.target.name!r}.")
 
 
 def learn(
@@ -210,27 +327,35 @@ def learn(
     batch_size: int,
     plan: Plan,
     callbacks: Sequence[Callback] = (),
-    resume: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Watch:
-    """Train, and leave the network with the parameters that were best on the held-out rows, also after Ctrl-C."""
+    """Train, and leave the network with the parameters that were best on the held-out rows, also after Ctrl-C.
+
+    ``checkpoint`` is written after each epoch, and gone on from if it is there.
+    """
     watch = Watch(held_out.x, held_out.y, PATIENCE if plan.epochs is None else None)
+    epochs = plan.epochs or MOST_EPOCHS
     listeners: list[Callback] = [watch, *callbacks]
+    resume = None
+    if checkpoint is not None:
+        writer = TableCheckpoint(checkpoint, model, watch)
+        listeners.append(writer)
+        if checkpoint.exists():
+            writer.restore()
+            resume = checkpoint
+            epochs = len(watch.losses) if watch.finished else epochs  # stopped before the model was written
     if plan.max_seconds is not None:
         listeners.append(TimeLimit(plan.max_seconds))
     try:
         model.network.fit(
-            train.x, train.y, epochs=plan.epochs or MOST_EPOCHS, batch_size=batch_size, learning_rate=plan.learning_rate,
-            optimizer=plan.optimizer, dropout=plan.dropout,
+            train.x, train.y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
+            optimizer=plan.optimizer, schedule=plan.schedule, dropout=plan.dropout if len(model.network.sizes) > 2 else 0.0,
             weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
             callbacks=Callbacks.of(listeners, verbose=False).members, resume=resume,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}
+        model.history["learning_rate"] = _rates(plan, len(watch.losses), epochs, -(-len(train.x) // batch_size))
+        if watch.best_theta is not None:
+            model.network.theta = watch.best_theta
     return watch
-
-
-def predict_batches(model: TableModel, batches: Iterator[Any], what: Callable[[Any], Any]) -> Iterator[Any]:
-    """``what(batch)`` for each batch of a table; memory does not grow with their number."""
-    for batch in batches:
-        if batch.num_rows:
-            yield what(batch)

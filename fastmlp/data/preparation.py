@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.data.fields import check_fields
 from fastmlp.data.files import TableError
 from fastmlp.io.extras import require
 
@@ -20,11 +21,13 @@ MOST_CATEGORIES = 200
 """Of a column; the rarer ones share the place of values that were never seen."""
 MOST_CLASSES = 20
 """A target of whole numbers that takes no more values than this is taken for classes."""
+FARTHEST = 10.0
+"""Standard deviations beyond which a number is taken for one at that distance: a single value far out would govern the loss."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers: (value - mean) / scale, the mean where there is none, and a flag for that.
+    """A column of numbers: (value - mean) / scale, within limits, the mean where there is none, and a flag for that.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ class Number:
         """out (rows, width) from a column."""
         values = _numbers(column, self.name)
         missing = np.isnan(values)
-        out[:, 0] = np.where(missing, 0.0, (values - self.mean) / self.scale)
+        out[:, 0] = np.where(missing, 0.0, np.clip((values - self.mean) / self.scale, -FARTHEST, FARTHEST))
         if self.flag:
             out[:, 1] = missing
 
@@ -167,17 +170,24 @@ class Preparation:
         features = []
         for one in content["features"]:
             options: dict[str, Any] = {
-                name: tuple(value) if name == "categories" else value for name, value in one.items() if name != "kind"
+                name: _texts(value) if name == "categories" else value for name, value in one.items() if name != "kind"
             }
-            features.append(kinds[one["kind"]](**options))
+            features.append(check_fields(kinds[one["kind"]](**options)))
         target = dict(content["target"])
         if target["classes"] is not None:
-            target["classes"] = tuple(map(str, target["classes"]))
-        made = cls(tuple(features), Target(**target), dict(content["dropped"]))
+            target["classes"] = _texts(target["classes"])
+        made = cls(tuple(features), check_fields(Target(**target)), dict(content["dropped"]))
         for one in (*made.features, made.target):
-            if isinstance(one, Number | Target) and not (math.isfinite(one.mean) and one.scale > 0):
+            if isinstance(one, Number | Target) and not (math.isfinite(one.mean) and math.isfinite(one.scale) and one.scale > 0):
                 raise ValueError(f"column {one.name!r} has a mean of {one.mean} and a scale of {one.scale}.")
         return made
+
+
+def _texts(value: Any) -> tuple[Any, ...]:
+    """A list of JSON as a tuple."""
+    if not isinstance(value, list):
+        raise TypeError(f"{str(value)[:50]!r} is no list")
+    return tuple(value)
 
 
 def missing_column(name: str, names: Iterable[str]) -> str:
@@ -247,6 +257,13 @@ def _with_shared_scale(features: list[Number | Category], table: Any) -> list[Nu
     return [Number(one.name, mean, scale, one.flag) if isinstance(one, Number) else one for one in features]
 
 
+def learn_target(table: Any, target: str, task: str | None = None) -> Target:
+    """Look at the column to predict alone; as for :func:`learn_preparation`."""
+    if target not in table.schema.names:
+        raise TableError(missing_column(target, table.schema.names))
+    return _learn_target(require("pyarrow", "cli"), table.column(target), target, task)
+
+
 def _learn_target(arrow: Any, column: Any, name: str, task: str | None) -> Target:
     kind = column.type
     if column.null_count == len(column):
@@ -283,7 +300,7 @@ def _numbers(column: Any, name: str) -> Array:
     """float64; nan where there is no value."""
     arrow = require("pyarrow", "cli")
     try:
-        values = np.array(column.cast(arrow.float64()), np.float64)
+        values = np.array(column.cast(arrow.float64(), safe=False), np.float64)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
         raise TableError(f"Column {name!r} has something else where there were numbers: {str(error).splitlines()[0]}.") from None
     return np.where(np.isfinite(values), values, np.nan)

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which takes its place in one step when the block ends.
+
+    Content reaches the disk before the name does, and the name before the next statement: a machine that loses power has the old
+    file or the new one.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be written; what was there before stays. It names the path.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    except OSError as error:
+        raise _of(target, error) from error
+    temporary = Path(name)
+    os.close(handle)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _of(target, error) from error
+        raise
+    _sync_folder(target.parent)
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -15,23 +51,29 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         Where the file cannot be written; what was there before stays. It names the path.
     """
-    target = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    except OSError as error:
-        raise _of(target, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise _of(target, error) from error
-        raise
+    with replacement(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def remove_leftovers(path: str) -> None:
+    """Delete what writers that were killed have left beside a file; ``{epoch}`` in its name stands for anything."""
+    folder, name = os.path.split(path)
+    pattern = "*".join(map(glob.escape, name.split("{epoch}")))
+    for leftover in Path(folder or ".").glob(f".{pattern}.*.tmp"):
+        with contextlib.suppress(OSError):  # somebody else's, or gone
+            leftover.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk, where the system can do that for a folder: Windows cannot, nor can some networks' disks."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _of(target: Path, error: OSError) -> OSError:

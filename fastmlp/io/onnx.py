@@ -97,8 +97,14 @@ def _activation(layer: Layer, z: str, out: str, kind: np.dtype[Any]) -> tuple[li
     def node(operator: str, inputs: list[str], output: str) -> Any:
         return helper.make_node(operator, inputs, [output])
 
-    if layer.activation == "silu":
-        return [node("Sigmoid", [z], f"{out}.gate"), node("Mul", [z, f"{out}.gate"], out)], []
+    if layer.activation == "silu":  # not z * Sigmoid(z): far below 0, z enlarges the error of a runtime's sigmoid
+        negative, power, divisor = f"{out}.negative", f"{out}.power", f"{out}.divisor"
+        return [
+            node("Neg", [z], negative),
+            node("Exp", [negative], power),
+            node("Add", [power, f"{out}.one"], divisor),
+            node("Div", [z, divisor], out),
+        ], [constant("one", 1.0)]
     if layer.activation == "mish":
         inner, gate = f"{out}.inner", f"{out}.gate"
         return [node("Softplus", [z], inner), node("Tanh", [inner], gate), node("Mul", [z, gate], out)], []

@@ -1,14 +1,17 @@
 """Networks as ``.safetensors`` files: plain (fan_in, fan_out) arrays under readable names, and the rest as JSON metadata.
 
-Nothing in such a file can run code. A file is written beside its place and renamed into it, so there is never half a model.
+Nothing in such a file can run code. A file is written beside its place and renamed into it, so there is never half a model, and
+a checksum over all that is in it tells damage that would leave another model.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,48 @@ from fastmlp.io.files import replace_file
 from fastmlp.losses import LOSSES
 from fastmlp.mlp import MLP
 from fastmlp.network import Network
+from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.training_state import TrainingState
 
-FORMAT_VERSION = 1
-_KEY = "fastmlp"
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FORMAT_VERSION = 2
+"""Files of format 1 have no checksum, and are otherwise the same."""
+_KEY, _CHECKSUM = "fastmlp", "sha256"
+_SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a file.
+
+    Parameters
+    ----------
+    network : MLP
+    more : dict
+        What was kept beside the network's own description.
+    arrays : dict of str to ndarray
+        What was kept beside its parameters.
+    training : TrainingState or None
+        If it was asked for.
+    """
+
+    network: MLP
+    more: dict[str, Any]
+    arrays: dict[str, Array]
+    training: TrainingState | None
 
 
 def _names(layer: int) -> tuple[str, str]:
     return f"layers.{layer}.weight", f"layers.{layer}.bias"
+
+
+def _state_name(number: int) -> str:
+    return f"training.optimizer.{number}"
+
+
+_MORE = "more."
+"""Before the names of further arrays."""
 
 
 def save(
@@ -36,6 +73,7 @@ def save(
     *,
     training: TrainingState | None = None,
     more: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, Array] | None = None,
 ) -> None:
     """Write a network to a ``.safetensors`` file, replacing what is there.
 
@@ -47,11 +85,15 @@ def save(
         What ``fit(resume=path)`` needs to go on.
     more : mapping of str to what JSON knows, optional
         To keep beside the network's own description.
+    arrays : mapping of str to ndarray, optional
+        To keep beside its parameters.
 
     Raises
     ------
     OSError
         Where the file cannot be written; what was there before stays.
+    ValueError
+        If an activation or the loss is a function of your own.
     """
     numpy_format = require("safetensors.numpy", "cli")
     for entry in (*network._activations, network._loss):
@@ -60,10 +102,10 @@ def save(
                 f"{entry.name!r} is a function of your own, and a file holds no code; keep network.theta, and make the network "
                 "with that function again."
             )
-    tensors: dict[str, Any] = {}
-    for layer, arrays in enumerate(zip(network.w, network.b, strict=True)):
-        tensors.update(zip(_names(layer), (array.copy() for array in arrays), strict=True))
-    description = {
+    tensors: dict[str, Array] = {f"{_MORE}{name}": array for name, array in (arrays or {}).items()}
+    for layer, pair in enumerate(zip(network.w, network.b, strict=True)):
+        tensors.update(zip(_names(layer), (array.copy() for array in pair), strict=True))
+    description: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "sizes": network.sizes,
         "activation": [(entry.name, entry.parameter) for entry in network._activations],
@@ -78,12 +120,10 @@ def save(
             "generator": training.generator, "loss_curve": training.loss_curve, "options": training.options,
         }  # fmt: skip
     if more:
-        description["more"] = dict(more)  # in one entry: the order of several would not be the same twice
+        description["more"] = dict(more)
+    description[_CHECKSUM] = _checksum(description, tensors)
+    # In one entry: the order of several would not be the same twice.
     replace_file(path, numpy_format.save(tensors, {_KEY: json.dumps(description)}))
-
-
-def _state_name(number: int) -> str:
-    return f"training.optimizer.{number}"
 
 
 def load(path: str | os.PathLike[str]) -> MLP:
@@ -103,14 +143,7 @@ def load(path: str | os.PathLike[str]) -> MLP:
     ValueError
         For a file that is damaged, is no network of this library, or was written by a newer version of it.
     """
-    return _read(path)[0]
-
-
-def load_with_metadata(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
-    """The same, and what was kept beside the network's own description."""
-    network = load(path)
-    with require("safetensors", "cli").safe_open(path, framework="numpy") as file:
-        return network, {str(name): text for name, text in _description(file.metadata(), path).get("more", {}).items()}
+    return read(path).network
 
 
 def load_training(path: str | os.PathLike[str]) -> tuple[MLP, TrainingState]:
@@ -122,76 +155,91 @@ def load_training(path: str | os.PathLike[str]) -> tuple[MLP, TrainingState]:
     ValueError
         As for :func:`load`, and for a model that no training has written.
     """
-    network, state = _read(path, with_training=True)
-    assert state is not None
-    return network, state
+    contents = read(path, with_training=True)
+    assert contents.training is not None
+    return contents.network, contents.training
 
 
-def _read(path: str | os.PathLike[str], *, with_training: bool = False) -> tuple[MLP, TrainingState | None]:
+def read(path: str | os.PathLike[str], *, with_training: bool = False) -> Contents:
+    """Read everything; see :func:`load` and :func:`load_training` for what is raised."""
     safetensors = require("safetensors", "cli")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+        is_folder = Path(path).is_dir()
+        name = repr(os.fspath(path))
+        raise FileNotFoundError(f"{name} is a folder; give a file in it." if is_folder else f"There is no file {name}.")
+    what = f"{os.fspath(path)!r} is not a usable fastmlp {'checkpoint' if with_training else 'model'}"
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            description = _description(file.metadata(), path)
-            _check_shapes(file, description["sizes"])
-            network = _empty_network(description)
-            for layer in range(len(network.w)):
-                weight, bias = _names(layer)
-                network.w[layer] = file.get_tensor(weight)
-                network.b[layer] = file.get_tensor(bias)
-                if not (np.isfinite(network.w[layer]).all() and np.isfinite(network.b[layer]).all()):
-                    raise ValueError(f"layer {layer} has parameters that are not finite.")
-            return network, _training(file, description, network) if with_training else None
-    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is not a usable fastmlp {_kind(with_training)}: {error}") from error
+            description = _description(file.metadata())
+            _check_shapes(file, description)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        _check_checksum(description, tensors)
+        network = _network(description, tensors)
+        arrays = {name.removeprefix(_MORE): array for name, array in tensors.items() if name.startswith(_MORE)}
+        training = _training(description, tensors, network) if with_training else None
+        return Contents(network, dict(description.get("more", {})), arrays, training)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{what}: it is damaged, or no .safetensors file ({in_short(error)}).") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {in_short(error)}") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        raise ValueError(f"{what}: its description is damaged ({type(error).__name__}: {in_short(error)}).") from error
 
 
-def _kind(with_training: bool) -> str:
-    return "checkpoint" if with_training else "model"
+def in_short(error: Exception) -> str:
+    """One line that fits on a screen, whatever the file has put into it."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def _training(file: Any, description: dict[str, Any], network: MLP) -> TrainingState:
-    if "training" not in description:
-        raise ValueError(
-            "it is a model without the state of a training; only what Checkpoint has written in MLP.fit can be resumed."
-        )
-    training = description["training"]
-    states = []
-    for number in range(training["optimizer_states"]):
-        name = _state_name(number)
-        if list(file.get_slice(name).get_shape()) != [network.theta.size]:
-            raise ValueError(f"{name} does not have a number for each of the network's {network.theta.size} parameters.")
-        states.append(file.get_tensor(name))
-    generator = np.random.default_rng()
-    generator.bit_generator.state = training["generator"]  # which checks it
-    return TrainingState(
-        int(training["epoch"]), int(training["steps"]), states, training["generator"],
-        [float(loss) for loss in training["loss_curve"]], dict(training["options"]),
-    )  # fmt: skip
+def _checksum(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
+    """Of all that a file holds but the checksum itself."""
+    digest = hashlib.sha256(json.dumps(description).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).data)
+    return digest.hexdigest()
 
 
-def _check_shapes(file: Any, sizes: list[int]) -> None:
-    """Before memory is asked for: a damaged header may say anything."""
-    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        for name, expected in zip(_names(layer), ([fan_in, fan_out], [1, fan_out]), strict=True):
-            found = list(file.get_slice(name).get_shape())
-            if found != expected:
-                raise ValueError(f"{name} has the shape {found}, but the sizes of the network ask for {expected}.")
+def _check_checksum(description: dict[str, Any], tensors: Mapping[str, Array]) -> None:
+    if description["format"] == 1:
+        return
+    stored = description.pop(_CHECKSUM, None)
+    if stored != _checksum(description, tensors):
+        raise ValueError("its content does not match its checksum; it has been damaged or changed.")
 
 
-def _description(metadata: dict[str, str] | None, path: str | os.PathLike[str]) -> dict[str, Any]:
+def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
     if not metadata or _KEY not in metadata:
         raise ValueError("it holds no description of a network.")
     description: dict[str, Any] = json.loads(metadata[_KEY])
-    if description["format"] > FORMAT_VERSION:
-        raise ValueError(f"its format is {description['format']}, and this version reads up to {FORMAT_VERSION}; update fastmlp.")
+    version = description["format"]
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise ValueError(f"its format is {version!r}, which there has never been.")
+    if version > FORMAT_VERSION:
+        raise ValueError(f"its format is {version}, and this version reads up to {FORMAT_VERSION}; update fastmlp.")
     return description
 
 
-def _empty_network(description: dict[str, Any]) -> MLP:
+def _check_shapes(file: Any, description: dict[str, Any]) -> None:
+    """Before memory is asked for: a damaged header may say anything."""
+    dtype = description["dtype"]
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}.")
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(description["sizes"])):
+        for name, expected in zip(_names(layer), ([fan_in, fan_out], [1, fan_out]), strict=True):
+            found = file.get_slice(name)
+            if list(found.get_shape()) != expected:
+                raise ValueError(
+                    f"{name} has the shape {list(found.get_shape())}, but the sizes of the network ask for {expected}."
+                )
+            if found.get_dtype() != _SAFETENSORS_DTYPES[dtype]:
+                raise ValueError(f"{name} is of the type {found.get_dtype()}, but the network is of {dtype}.")
+
+
+def _network(description: dict[str, Any], tensors: Mapping[str, Array]) -> MLP:
     loss, loss_parameter = description["loss"]
-    return MLP(
+    network = MLP(
         description["sizes"],
         [ACTIVATIONS[name](parameter) for name, parameter in description["activation"]],
         LOSSES[loss](loss_parameter),
@@ -199,3 +247,37 @@ def _empty_network(description: dict[str, Any]) -> MLP:
         reduction=description["reduction"],
         initializer="zeros",
     )
+    for layer in range(len(network.w)):
+        weight, bias = (tensors[name] for name in _names(layer))
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(f"layer {layer} has parameters that are not finite.")
+        network.w[layer], network.b[layer] = weight, bias
+    return network
+
+
+def _training(description: dict[str, Any], tensors: Mapping[str, Array], network: MLP) -> TrainingState:
+    if "training" not in description:
+        raise ValueError(
+            "it is a model without the state of a training; only what Checkpoint has written in MLP.fit can be resumed."
+        )
+    training = description["training"]
+    options = dict(training["options"])
+    wanted = OPTIMIZERS[options["optimizer"]].n_states
+    if training["optimizer_states"] != wanted:
+        raise ValueError(f"{options['optimizer']} has {wanted} numbers for each parameter, not {training['optimizer_states']!r}.")
+    states = [tensors[_state_name(number)] for number in range(wanted)]
+    for number, state in enumerate(states):
+        if state.shape != network.theta.shape or state.dtype != network.dtype:
+            raise ValueError(
+                f"{_state_name(number)} is {state.shape} of {state.dtype}, but the network has {network.theta.size} parameters of "
+                f"{network.dtype}."
+            )
+    for name in ("epoch", "steps"):
+        if isinstance(training[name], bool) or not isinstance(training[name], int) or training[name] < 0:
+            raise ValueError(f"{name} must be a whole number from 0, got {training[name]!r}.")
+    whole = TrainingState(
+        training["epoch"], training["steps"], states, training["generator"],
+        [float(loss) for loss in training["loss_curve"]], options,
+    )  # fmt: skip
+    whole.make_generator()  # which checks it
+    return whole

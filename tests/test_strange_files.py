@@ -1,0 +1,312 @@
+"""Tables as people have them, and what they may get wrong: a sensible result or one helpful sentence, never a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow
+import pytest
+
+from fastmlp.data.files import read_table
+from fastmlp.data.preparation import Number
+from fastmlp.io import load
+from tests.test_invariants import ROOT
+
+ROWS = [(number % 100, ("red", "green")[number * 7 % 3 == 0]) for number in random.Random(0).sample(range(1000), 200)]
+
+
+def label(age, colour):
+    return "yes" if (age > 50) ^ (colour == "red") else "no"
+
+
+def table(header="age,colour,y", line=lambda number, age, colour: f"{age},{colour},{label(age, colour)}", end="\n"):
+    lines = [line(number, age, colour) for number, (age, colour) in enumerate(ROWS)]
+    return "".join(f"{one}{end}" for one in ([header] if header else []) + lines)
+
+
+Y = ["--target", "y"]
+TRAIN = [*Y, "--epochs", "2", "--out", "m.safetensors", "--force"]
+
+GOOD = {
+    "mark": ("\ufeff" + table()).encode(),
+    "crlf": table(end="\r\n").encode(),
+    "old mac": table(end="\r").encode(),
+    "line breaks in quotes": table(line=lambda n, a, c: f'{a},"{c}\nand ""more"", here",{label(a, c)}').encode(),
+    "tabs": table("age\tcolour\ty", lambda n, a, c: f"{a}\t{c}\t{label(a, c)}").encode(),
+    "decimal commas": table("age;colour;y", lambda n, a, c: f"{a},5;{c};{label(a, c)}").encode(),
+    "gzip": gzip.compress(table().encode()),
+    "blank lines": table().replace("\n", "\n\n").encode(),
+    "comma at the end": table("age,colour,y,", lambda n, a, c: f"{a},{c},{label(a, c)},").encode(),
+    "no values": table("age,none,colour,y", lambda n, a, c: f"{a},,{c},{label(a, c)}").encode(),
+    "one value": table("age,one,colour,y", lambda n, a, c: f"{a},5,{c},{label(a, c)}").encode(),
+    "large whole numbers": table("age,n,colour,y", lambda n, a, c: f"{a},{2**63 - 1 - n},{c},{label(a, c)}").encode(),
+    "larger ones": table("age,n,colour,y", lambda n, a, c: f"{a},{10**30 + n},{c},{label(a, c)}").encode(),
+    "infinity": table(line=lambda n, a, c: f"{a if n % 9 else 'inf'},{c},{label(a, c)}").encode(),
+    "dates": table("age,day,colour,y", lambda n, a, c: f"{a},2024-01-{n % 28 + 1:02},{c},{label(a, c)}").encode(),
+    "truth values": table(line=lambda n, a, c: f"{a},{c},{str(label(a, c) == 'yes').lower()}").encode(),
+    "a target with holes": table(line=lambda n, a, c: f"{a},{c},{label(a, c) if n % 5 else ''}").encode(),
+    "names that look like markup": table("[bold]age,[/red],y", lambda n, a, c: f"{a},[{c}],[/{label(a, c)}]").encode(),
+    "a class of one row": table(line=lambda n, a, c: f"{a},{c},{'rare' if n == 7 else label(a, c)}").encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_table_that_can_be_learned(command, tmp_path, name):
+    """And predicted, with the same form."""
+    (tmp_path / "t.csv").write_bytes(GOOD[name])
+    code, out, errors = command("train", "t.csv", *TRAIN)
+    assert (code, errors) == (0, "")
+    assert "y, " in out
+    code, out, errors = command("evaluate", "m.safetensors", "t.csv")
+    assert (code, errors) == (0, "")
+    code, out, errors = command("predict", "m.safetensors", "t.csv")
+    assert (code, errors) == (0, "")
+    assert len(out.splitlines()) == 201
+
+
+@pytest.mark.parametrize("rare", range(0, 200, 23))
+def test_a_class_that_only_rows_held_out_have(command, tmp_path, rare):
+    """Wherever its one row goes, the class is known, and the report is written."""
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{'rare' if n == rare else label(a, c)}"))
+    assert command("train", "t.csv", *TRAIN)[0] == 0
+    assert load(tmp_path / "m.safetensors").sizes[-1] == 3
+
+
+def test_line_breaks_in_quotes_where_arrow_ends_a_block(tmp_path):
+    rows = 150_000
+    (tmp_path / "t.csv").write_text("note,y\n" + "".join(f'"one\ntwo\nthree {number}",{number}\n' for number in range(rows)))
+    assert (tmp_path / "t.csv").stat().st_size > 3 * 2**20
+    assert read_table(tmp_path / "t.csv").column("y").to_pylist() == list(range(rows))
+
+
+def test_values_far_out_do_not_govern_the_loss():
+    out = np.empty((4, 1), np.float32)
+    Number("age", 40.0, 10.0, False).write(pyarrow.chunked_array([[1e9, -1e9, None, 45.0]]), out)
+    assert out[:, 0].tolist() == [10, -10, 0, 0.5]
+
+
+def test_numbers_with_decimal_commas(command, tmp_path):
+    (tmp_path / "t.csv").write_bytes(GOOD["decimal commas"])
+    _, out, _ = command("train", "t.csv", *TRAIN)
+    assert "CSV, columns separated by ';', header, decimal commas" in out
+    assert "1 of numbers, 1 of categories" in out
+    _, out, _ = command("train", "t.csv", *TRAIN, "--decimal", ".")
+    assert "0 of numbers, 2 of categories" in out
+
+
+def test_what_is_guessed_can_be_said(command, tmp_path):
+    """Numbers that are names, numbers in the header, and a separator that occurs less often than another."""
+    (tmp_path / "t.csv").write_text(table("2023!colour!y", lambda n, a, c: f"{a}!{c},a,b,c!{label(a, c)}"))
+    options = ["--separator", "!", "--header"]
+    code, out, errors = command("train", "t.csv", *TRAIN, *options, "--categories", "2023")
+    assert (code, errors) == (0, "")
+    assert "0 of numbers, 2 of categories" in out
+    assert command("predict", "m.safetensors", "t.csv", *options)[0] == 0
+    assert command("evaluate", "m.safetensors", "t.csv", *options, "--quiet")[0] == 0
+    code, _, errors = command("train", "t.csv", *TRAIN, "--separator", "tab")
+    assert (code, errors.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("value", ["abc", "12%", "1 000", "€5"])
+def test_a_column_that_is_nearly_all_numbers_is_pointed_out(command, tmp_path, value):
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{value if n == 150 else a},{c},{label(a, c)}"))
+    assert f"nearly all are numbers, but {value!r} is not" in command("train", "t.csv", *TRAIN)[1]
+
+
+BAD = {
+    "Latin 1": (table("größe,colour,y").encode("latin-1"), "t.csv, line 1: the byte 0xf6 is not UTF-8; save the file as UTF-8."),
+    "Latin 1 further down": (table().encode() * 600 + "1,grün,no\n".encode("latin-1"), "t.csv is not in UTF-8 as a whole"),
+    "UTF-16": (table().encode("utf-16"), "t.csv is in UTF-16; save it as UTF-8."),
+    "white space": (b"  \n \n", "t.csv has no rows."),
+    "a header": (b"age,y\n", "t.csv has no rows."),
+    "one row": (b"age,y\n1,no\n", "Of 1 rows, a share of 0.2 cannot be held out"),
+    "two rows": (b"age,y\n1,no\n2,yes\n", "Of 2 rows, a share of 0.2 cannot be held out"),
+    "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text."),
+    "half a gzip": (gzip.compress(table().encode())[:-20], "t.csv cannot be read: Compressed file ended"),
+    "a title": (b"Report\n\n" + table().encode(), "t.csv, line 3: 3 values where the other lines have 1."),
+    "ragged": ((table() + "1,red\n").encode(), "t.csv, line 202: 2 values where the other lines have 3."),
+    "an open quote": ((table() + '5,"red,no\n').encode(), "t.csv, line 202: 2 values where the other lines have 3."),
+    "ragged gzip": (gzip.compress((table() + "1,red\n").encode()), "t.csv, line 202: 2 values where the other lines have 3."),
+    "a constant": (table(line=lambda n, a, c: f"{a},{c},7.5").encode(), "The target 'y' has one value only, 7.5"),
+    "names": (table(line=lambda n, a, c: f"{a},{c},name {n}").encode(), "'y' has 200 classes, but there are only 136 rows"),
+    "Parquet that is none": (b"PAR1" + bytes(90) + b"PAR1", "t.csv is not a usable Parquet file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_table_that_cannot(command, tmp_path, name):
+    content, message = BAD[name]
+    (tmp_path / "t.csv").write_bytes(content)
+    code, _, errors = command("train", "t.csv", *TRAIN)
+    assert code == 1
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.fixture
+def model(command, tmp_path):
+    (tmp_path / "t.csv").write_text(table())
+    (tmp_path / "r.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{a * 1.5}"))
+    (tmp_path / "header.csv").write_text("age,colour,y\n")
+    (tmp_path / "folder").mkdir()
+    assert command("train", "t.csv", *TRAIN)[0] == 0
+    return tmp_path
+
+
+class TestUse:
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["train", "t.csv", *Y, "--out", "t.csv", "--force"], 2, "--out is t.csv, which this command needs"),
+            (["train", "t.csv", *Y, "--plot", "t.csv", "--force"], 2, "--plot is t.csv, which this command needs"),
+            (["train", "t.csv", *Y, "--plot", "x.xyz"], 2, "--plot must end with .png, .svg or .pdf, got 'x.xyz'."),
+            (["train", "t.csv", *Y, "--resume", "t.csv"], 2, "--resume is t.csv, which is a table"),
+            (["train", "t.csv", *Y, "--resume", "m.safetensors"], 1, "it is a model without the state of a training"),
+            (["train", "t.csv", *Y, "--resume", "folder"], 1, "'folder' is a folder; give a file in it."),
+            (["train", "t.csv", *Y, "--resume", "no/c"], 1, "Checkpoint cannot write to 'no/c': there is no folder 'no'"),
+            (["train", "t.csv", *Y, "--out", "folder"], 2, "--out must be a file in a folder that exists, got 'folder'."),
+            (["train", "t.csv", *Y, "--validate", "r.csv"], 1, "r.csv: Column 'y' has the class '"),
+            (["train", "t.csv", *Y, "--validate", "none.csv"], 1, "There is no file 'none.csv'."),
+            (["train", "t.csv", *Y, "--validate", "t.csv", "--test", "0.2"], 2, "both say on what to report"),
+            (["train", "t.csv", *Y, "--test", "0.001"], 1, "Of 200 rows, a share of 0.001 cannot be held out"),
+            (["train", "t.csv", *Y, "--test", "nan"], 2, "--test must be a share between 0 and 1, got nan."),
+            (["train", "t.csv", *Y, "--categories", "colur"], 1, "There is no column 'colur'. Did you mean 'colour'?"),
+            (["train", "t.csv", *Y, "--separator", ",,"], 2, "--separator must be one character, or tab, got ',,'."),
+            (["train", "t.csv", *Y, "--decimal", "x"], 2, "--decimal must be . or a comma"),
+            (["train", "t.csv", *Y, "--hidden", "1000000000000"], 1, "There is not enough memory"),
+            (["train", "t.csv", *Y, "--set", "seed=1.5"], 2, "--set seed must be a whole number, got '1.5'."),
+            (["train", "t.csv", *Y, "--set", "weight_decay=inf"], 2, "--set: learning_rate must be above 0"),
+            (["train", "t.csv", *Y, "--set", "schedule=cosin"], 2, "Did you mean 'cosine'?"),
+            (["train", "t.csv", *Y, "--set", "learning_rate=1e30"], 1, "Training diverged in epoch 1"),
+            (["train", "t.csv", *Y, "--task", "regression"], 1, "The target 'y' holds text"),
+            (["train", "r.csv", *Y, "--task", "classification"], 1, "is it the right column?"),
+            (["predict", "t.csv", "t.csv"], 1, "'t.csv' is not a usable fastmlp model: it is damaged, or no .safetensors file"),
+            (["predict", "none", "t.csv"], 1, "There is no file 'none'."),
+            (["predict", "folder", "t.csv"], 1, "'folder' is a folder; give a file in it."),
+            (["predict", "m.safetensors", "folder"], 1, "'folder' is a folder; give a file in it."),
+            (["predict", "m.safetensors", "t.csv", "--out", "t.csv", "--force"], 2, "--out is t.csv, which this command needs"),
+            (["predict", "m.safetensors", "t.csv", "--out", "p.xyz"], 2, "--out must end with .csv, .jsonl or .parquet"),
+            (["evaluate", "m.safetensors", "header.csv"], 1, "header.csv has no rows."),
+            (["evaluate", "m.safetensors", "r.csv"], 1, "Column 'y' has the class '"),
+            (["info", "t.csv"], 1, "'t.csv' is not a usable fastmlp model"),
+            (["info", "folder"], 1, "'folder' is a folder; give a file in it."),
+            (["export", "t.csv", "m.py"], 1, "'t.csv' is not a usable fastmlp model"),
+            (["export", "m.safetensors", "no/m.py"], 2, "The second argument must be a file in a folder that exists"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )  # fmt: skip
+    def test_one_sentence_each(self, command, model, arguments, code, message):
+        before = {path: path.read_bytes() for path in model.iterdir() if path.is_file()}
+        out = ["--out", "x.safetensors"] if arguments[0] == "train" and "--out" not in arguments else []
+        found, _, errors = command(*arguments, *out)
+        assert found == code
+        assert message in errors
+        assert errors.count("\n") == 1
+        assert {path: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
+
+    @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+    def test_predictions_of_no_rows(self, command, model, ending):
+        code, _, errors = command("predict", "m.safetensors", "header.csv", "--proba", "--out", f"p.{ending}")
+        assert (code, errors) == (0, f"Written: p.{ending}, 0 rows\n")
+        names = ["y", "probability of no", "probability of yes"]
+        if ending == "parquet":
+            import pyarrow.parquet
+
+            assert pyarrow.parquet.read_table(model / "p.parquet").column_names == names
+        else:
+            assert (model / f"p.{ending}").read_text() == (",".join(names) + "\n" if ending == "csv" else "")
+
+    def test_predictions_for_programs(self, command, model):
+        code, out, _ = command("predict", "m.safetensors", "t.csv", "--proba", "--json")
+        assert code == 0
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert len(rows) == 200
+        assert rows[0]["probability of no"] + rows[0]["probability of yes"] == pytest.approx(1)
+        assert command("predict", "m.safetensors", "t.csv", "--out", "p.jsonl", "--quiet") == (0, "", "")
+        assert [json.loads(line)["y"] for line in (model / "p.jsonl").read_text().splitlines()] == [row["y"] for row in rows]
+
+    def test_quiet_and_json(self, command, model):
+        code, out, errors = command("evaluate", "m.safetensors", "t.csv", "--quiet")
+        assert (code, out.count("\n"), errors) == (0, 1, "")
+        assert json.loads(command("evaluate", "m.safetensors", "t.csv", "--json")[1])["rows"] == 200
+        assert json.loads(command("info", "m.safetensors", "--json")[1])["classes"] == ["no", "yes"]
+        _, out, errors = command("train", "t.csv", *TRAIN, "--quiet")
+        assert out.splitlines()[1:] == ["Written: m.safetensors"]
+        assert errors == ""
+
+    @pytest.mark.skipif(os.name == "nt", reason="pipes of other systems")
+    def test_an_output_that_nobody_reads_to_the_end(self, command, model):
+        (model / "long.csv").write_text(table("age,colour,y") + table("") * 300)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastmlp", "predict", "m.safetensors", "long.csv"],
+            cwd=model, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout.readline() == "y\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        assert process.wait() == 1
+
+
+class TestResume:
+    def test_a_training_that_is_gone_on_with_ends_the_same(self, command, model):
+        """Early stopping, the best parameters and the picture's history included."""
+        options = ["--target", "y", "--force", "--json", "--set", "learning_rate=0.01"]
+        _, whole, _ = command("train", "t.csv", *options, "--out", "whole.safetensors")
+        epochs = json.loads(whole)["epochs"]
+        assert 21 < epochs < 200
+        for part in (1, 3, epochs - 10, epochs):
+            command("train", "t.csv", *options, "--out", "part.safetensors", "--resume", "c", "--epochs", part)
+        _, again, _ = command("train", "t.csv", *options, "--out", "again.safetensors", "--resume", "c", "--plot", "p.svg")
+        for name in ("epochs", "validation_loss", "test"):
+            assert json.loads(again)[name] == json.loads(whole)[name]
+        assert (model / "again.safetensors").read_bytes() == (model / "whole.safetensors").read_bytes()
+        assert (model / "p.svg").stat().st_size > 10_000
+
+    def test_a_checkpoint_is_the_best_model_so_far(self, command, model):
+        command("train", "t.csv", "--target", "y", "--out", "best.safetensors", "--resume", "c")
+        checkpoint, best = command("predict", "c", "t.csv", "--proba"), command("predict", "best.safetensors", "t.csv", "--proba")
+        assert checkpoint == best
+
+    @pytest.mark.parametrize("other", [["r.csv", "--set", "seed=0"], ["t.csv", "--set", "seed=1"], ["t.csv", "--test", "0.3"]])
+    def test_of_other_rows(self, command, model, other):
+        command("train", "t.csv", *TRAIN, "--resume", "c")
+        before = (model / "c").read_bytes()
+        code, _, errors = command("train", *other, *TRAIN, "--resume", "c", "--quiet")
+        assert code == 1
+        assert "c is the checkpoint of a training on other rows or columns" in errors
+        assert (model / "c").read_bytes() == before
+
+
+def test_a_picture_of_each_kind(command, model):
+    for table_name, ending in (("t.csv", "png"), ("t.csv", "pdf"), ("r.csv", "svg")):
+        assert command("train", table_name, *TRAIN, "--plot", f"p.{ending}")[0] == 0
+    assert (model / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert (model / "p.pdf").read_bytes().startswith(b"%PDF")
+    assert "</svg>" in (model / "p.svg").read_text()
+
+
+def test_the_picture_shows_losses_the_rate_and_the_matrix(command, model, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    command("train", "t.csv", *TRAIN, "--plot", "p.png", "--epochs", "6", "--set", "schedule=cosine")
+    losses, rates, matrix, scale = drawn[0].get_axes()
+    assert [text.get_text().split(":")[0] for text in losses.get_legend().get_texts()] == [
+        "training rows",
+        "validation rows",
+        "kept",
+    ]
+    assert [len(line.get_ydata()) for line in losses.get_lines()] == [6, 6, 1]
+    assert list(rates.get_lines()[0].get_ydata()) == sorted(rates.get_lines()[0].get_ydata(), reverse=True)
+    assert len(set(rates.get_lines()[0].get_ydata())) == 6
+    assert (matrix.get_xlabel(), matrix.get_ylabel(), scale.get_ylabel()) == ("predicted", "true", "share of the true class")
+    assert sum(int(text.get_text().split("\n")[0]) for text in matrix.texts) == 40
