@@ -434,6 +434,13 @@ class Session:
         )  # fmt: skip
         return self
 
+    def replace(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+        self._dismiss()
+        self._rows = data.rows
+        self._job["rows"] = data.rows
+        self.on(self._buffer, data)
+
     def __enter__(self) -> Self:
         space = self._space = self._engine.take_workspace(self._chunk_rows, self._most_threads, self._sparse)
         self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
@@ -547,6 +554,10 @@ class CompiledTrainer(Trainer):
 
     def __exit__(self, *error: object) -> None:
         self.session.__exit__(*error)
+
+    def take(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+        self.session.replace(data)
 
     def state(self) -> list[Array]:
         """The optimizer's state: flat arrays laid out as ``theta``, copies."""
