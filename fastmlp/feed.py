@@ -43,8 +43,8 @@ class Reading:
     def __str__(self) -> str:
         slower = "training" if self.reader_waited > self.training_waited else "reading"
         return (
-            f"{self.rows:,} rows read; training waited {self.training_waited:.2f} s for rows, the reader {self.reader_waited:.2f} s "
-            f"for training: {slower} set the pace."
+            f"{self.rows:,} rows read; training waited {self.training_waited:.2f} s for rows, the reader "
+            f"{self.reader_waited:.2f} s for training: {slower} set the pace."
         )
 
 

@@ -44,7 +44,7 @@ def numbers_of_column(column: Any, what: str, dtype: np.dtype[Any]) -> Array:
     if values is None:
         kind = getattr(column, "dtype", None) or getattr(column, "type", None)
         raise TypeError(
-            f"{what} must hold numbers, got {kind}; encode it first, or read the table with fastmlp.data.from_files(...).prepared()."
+            f"{what} must hold numbers, got {kind}; encode it first, or let fastmlp.data.from_files(...).prepared() do it."
         )
     return values
 

@@ -7,3 +7,4 @@ from fastmlp.data.files import TableError as TableError
 from fastmlp.data.sources import Source as Source
 from fastmlp.data.sources import from_blocks as from_blocks
 from fastmlp.data.sources import from_npy as from_npy
+from fastmlp.data.tables import from_files as from_files

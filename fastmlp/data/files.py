@@ -41,7 +41,7 @@ def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
     pyarrow.Table
     """
     arrow = require("pyarrow", "cli")
-    if _is_parquet(path) or is_csv(path):
+    if is_parquet(path) or is_csv(path):
         batches = list(read_batches(path, types))
         table = arrow.Table.from_batches(batches) if batches else None
     else:
@@ -54,13 +54,13 @@ def read_table(path: Path, types: Mapping[str, str] | None = None) -> Any:
 def read_batches(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Any]:
     """The same as record batches, one after the other: memory does not grow with the file."""
     arrow = require("pyarrow", "cli")
-    _check_file(path)
-    if _is_parquet(path):
+    check_file(path)
+    if is_parquet(path):
         require("pyarrow.parquet", "cli")
         try:
             yield from arrow.parquet.ParquetFile(path).iter_batches()
         except arrow.ArrowInvalid as error:
-            raise TableError(f"{path} is not a usable Parquet file: {_first_line(error)}") from None
+            raise parquet_error(path, error) from None
         return
     if not is_csv(path):
         yield from _idx_table(read_idx(path)).to_batches()
@@ -78,6 +78,24 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None) -> Iterator
         )
     except arrow.ArrowInvalid as error:
         raise TableError(_sentence(path, error, has_header=names is None)) from None
+
+
+def parquet_error(path: Path, error: Exception) -> TableError:
+    """What Arrow says about a Parquet file, for people."""
+    return TableError(f"{path} is not a usable Parquet file: {_first_line(error)}")
+
+
+def names_of(path: Path) -> list[str]:
+    """Names of all columns of a table."""
+    if is_parquet(path):
+        arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
+        try:
+            return list(parquet.read_schema(path).names)
+        except arrow.ArrowInvalid as error:
+            raise parquet_error(path, error) from None
+    if is_csv(path):
+        return header_of(path) or _form(path)[1] or []
+    return list(next(read_batches(path)).schema.names)
 
 
 def _first_line(error: Exception) -> str:
@@ -109,7 +127,8 @@ def _line_with(path: Path, cells: int) -> int:
         return next((reader.line_num for row in reader if len(row) == cells), 0)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """A file that is there and not empty."""
     if not path.exists():
         raise TableError(f"There is no file {str(path)!r}.")
     if path.is_dir():
@@ -118,15 +137,16 @@ def _check_file(path: Path) -> None:
         raise TableError(f"{path} is empty.")
 
 
-def _is_parquet(path: Path) -> bool:
-    _check_file(path)
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, by its first bytes."""
+    check_file(path)
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"
 
 
 def _head(path: Path) -> bytes:
     """The first bytes of a file, uncompressed."""
-    _check_file(path)
+    check_file(path)
     with path.open("rb") as file:
         start = file.read(2)
     opener: Any = gzip.open if start == b"\x1f\x8b" else open
@@ -179,7 +199,7 @@ def header_of(path: Path) -> list[str] | None:
 
 def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """An array from an IDX file, gzip or not. The format: http://yann.lecun.com/exdb/mnist, at its end."""
-    _check_file(path)
+    check_file(path)
     with path.open("rb") as file:
         start = file.read(2)
     opener: Any = gzip.open if start == b"\x1f\x8b" else open

@@ -193,7 +193,7 @@ def begin(table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool 
     if validation is None:
         share = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / table.num_rows)
         table, validation = split_table(table, share, plan.seed + 1)
-    preparation = learn_preparation(table, plan.target, task=plan.task, shared_scale=shared_scale)
+    preparation, _ = learn_preparation([table], plan.target, task=plan.task, shared_scale=shared_scale)
     train, held_out = arrays_of(preparation, table), arrays_of(preparation, validation)
     classes = preparation.target.classes
     sizes = (preparation.width, *plan.hidden, 1 if classes is None else len(classes))

@@ -172,7 +172,7 @@ class NpyFile:
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
         with self.path.open("rb", buffering=0) as file:
             file.seek(self._offset + start * self.row_bytes)
-            if rows.nbytes and file.readinto(rows.reshape(-1).view(np.uint8)) != rows.nbytes:  # type: ignore[attr-defined]
+            if rows.nbytes and file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
                 raise TableError(f"{self.path} ends before row {stop}; it has become shorter.")
         return rows
 
@@ -349,7 +349,7 @@ class BlockSource(Source):
             yield _dense(x), np.asarray(y), weight
 
     @cached_property
-    def rows(self) -> int:  # type: ignore[override]
+    def rows(self) -> int:
         """Counted in one pass, unless it was given."""
         return self._rows if self._rows is not None else sum(len(x) for x, _, _ in self._checked())
 

@@ -1,7 +1,7 @@
 """Training on rows that do not fit into memory: two halves of a buffer, one read by a thread while the other is trained on.
 
-An epoch goes through the blocks of a source in an order that is a function of a seed, a few of them in turn, and through the rows of
-each half in an order that is, too. How fast the thread is decides on nothing. A half holds whole minibatches, so that only the last
+An epoch goes through the blocks of a source in an order that is a function of a seed, a few of them in turn, and through the rows
+of each half in an order that is, too. How fast the thread is decides on nothing. A half holds whole minibatches, so that only the last
 one of an epoch is smaller, as in memory. Pieces are checked and converted one by one on their way into the half: what is taken
 beside the buffer is some pieces.
 """
@@ -113,8 +113,8 @@ def _read_whole(source: Source, convert: Convert, like: Data) -> Data:
 def _other_rows(source: Source, rows: int) -> TableError:
     than = "only " if rows < source.rows else "more than "
     return TableError(
-        f"{source!r} has {than}{min(rows, source.rows)} rows in this pass over it, but {source.rows} before; it must give the same rows "
-        "each time, which an iterator that cannot begin anew does not."
+        f"{source!r} has {than}{min(rows, source.rows)} rows in this pass over it, but {source.rows} before; it must give the same "
+        "rows each time, which an iterator that cannot begin anew does not."
     )
 
 
@@ -285,13 +285,20 @@ class Stream(Feed):
     """
 
     def __init__(
-        self, source: Source, convert: Convert, like: Data, room: int, batch_size: int, shuffle: bool, generator: np.random.Generator
+        self,
+        source: Source,
+        convert: Convert,
+        like: Data,
+        room: int,
+        batch_size: int,
+        shuffle: bool,
+        generator: np.random.Generator,
     ) -> None:
         self.rows = source.rows
+        self.reading: Reading = Reading()
         part_rows = max(1, room // 2 // batch_size) * batch_size
         rooms = [_Room(part_rows, like) for _ in range(2)]
         self.data = rooms[0].part(part_rows)
-        self.reading = Reading()
         self._batch_size, self._shuffle, self._generator = batch_size, shuffle, generator
         self._reader = _Reader(source, convert, rooms, shuffle)
         self._asked_for: int | None = None
@@ -319,8 +326,8 @@ class Stream(Feed):
             order = Order(part.rows, generator) if self._shuffle and steps > 1 else None
             done = Progress(0, 0.0, 0.0)
             for done in trainer.epoch(order, _RatesOfSteps(rates, steps_before, steps), draw_key(dropout, generator)):
-                yield Progress(*(one + other for one, other in zip(before, done, strict=True)))
-            before = Progress(*(one + other for one, other in zip(before, done, strict=True)))
+                yield _sum(before, done)
+            before = _sum(before, done)
             steps_before += steps
             self._reader.give_back(part.room)
         self.reading.passes += 1
@@ -332,6 +339,10 @@ class Stream(Feed):
         self.reading.reader_waited = self._reader.waited
         self.reading.rows += 0 if part is None else part.rows
         return part
+
+
+def _sum(before: Progress, done: Progress) -> Progress:
+    return Progress(before.rows + done.rows, before.loss_sum + done.loss_sum, before.weight_sum + done.weight_sum)
 
 
 def _draw(generator: np.random.Generator) -> int:
