@@ -72,7 +72,9 @@ class Feed(ABC):
         pass
 
     @abstractmethod
-    def epoch(self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], *, last: bool) -> Iterator[Progress]:
+    def epoch(
+        self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
+    ) -> Iterator[Progress]:
         """Train on all rows once, pausing several times a second.
 
         Parameters
@@ -82,6 +84,8 @@ class Feed(ABC):
         rates : Rates
             Learning rate of each step.
         dropout : tuple of float
+        generator : numpy.random.Generator
+            Decides on the order; the same one in each epoch.
         last : bool
             Whether no epoch is expected after this one.
         """
@@ -93,19 +97,20 @@ class InMemory(Feed):
     Parameters
     ----------
     data : Data
-    generator : numpy.random.Generator
     shuffle : bool
     """
 
-    def __init__(self, data: Data, generator: np.random.Generator, shuffle: bool) -> None:
+    def __init__(self, data: Data, shuffle: bool) -> None:
         self.data, self.rows = data, data.rows
-        self._generator, self._shuffle = generator, shuffle
+        self._shuffle = shuffle
 
-    def epoch(self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], *, last: bool) -> Iterator[Progress]:
+    def epoch(
+        self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
+    ) -> Iterator[Progress]:
         """See the base class."""
         # The order within a batch means nothing.
-        order = Order(self.rows, self._generator) if self._shuffle and len(rates) > 1 else None
-        return trainer.epoch(order, rates, draw_key(dropout, self._generator))
+        order = Order(self.rows, generator) if self._shuffle and len(rates) > 1 else None
+        return trainer.epoch(order, rates, draw_key(dropout, generator))
 
 
 def given_source(x: Any, y: Any, sample_weight: Any) -> Source | None:

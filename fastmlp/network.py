@@ -571,7 +571,7 @@ class Network(ABC):
                 for epoch in range(run.epoch, epochs):
                     run.epoch, run.rows_done = epoch + 1, 0
                     rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
-                    for done in feed.epoch(trainer, rates, recipe.dropout, last=epoch + 1 == epochs):
+                    for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
                         self._check_progress(done, good, run, rate)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
@@ -624,12 +624,10 @@ class Network(ABC):
         """Rows to train on: arrays, or a source."""
         source = given_source(x, y, sample_weight)
         if source is None:
-            return InMemory(self._check_data(x, y, sample_weight), self._generator, shuffle)
+            return InMemory(self._check_data(x, y, sample_weight), shuffle)
         from fastmlp.data.stream import open_feed
 
-        return open_feed(
-            source, self._check_piece, batch_size=batch_size, shuffle=shuffle, generator=self._generator, buffer_bytes=buffer_bytes
-        )
+        return open_feed(source, self._check_piece, batch_size=batch_size, shuffle=shuffle, buffer_bytes=buffer_bytes)
 
     def _check_piece(self, piece: Piece) -> Data:
         data = self._check_data(piece.x, piece.y, None)

@@ -20,8 +20,8 @@ from fastmlp.frames import array_of_frame, is_frame
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BLOCK_BYTES = 1 << 20
-"""Of a file's rows, so many are read at a time: enough for a disk, and little for the caches."""
+BLOCK_BYTES = 1 << 19
+"""Of a file's rows, so many are read at a time: enough for a disk, and little enough to be in the cache when they are checked."""
 
 
 class Piece(NamedTuple):

@@ -1,8 +1,8 @@
 """Training on rows that do not fit into memory: two halves of a buffer, one read by a thread while the other is trained on.
 
 An epoch goes through the blocks of a source in an order that is a function of a seed, a few of them in turn, and through the rows
-of each half in an order that is, too. How fast the thread is decides on nothing. A half holds whole minibatches, so that only the last
-one of an epoch is smaller, as in memory. Pieces are checked and converted one by one on their way into the half: what is taken
+of each half in an order that is, too. How fast the thread is decides on nothing. A half holds whole minibatches, so that only the
+last one of an epoch is smaller, as in memory. Pieces are checked and converted one by one on their way into the half: what is taken
 beside the buffer is some pieces.
 """
 
@@ -41,9 +41,7 @@ _LEAVE_SECONDS = 5.0
 _BLOCKS, _ROWS = 0, 1  # what random numbers of an epoch are for
 
 
-def open_feed(
-    source: Source, convert: Convert, *, batch_size: int, shuffle: bool, generator: np.random.Generator, buffer_bytes: int
-) -> Feed:
+def open_feed(source: Source, convert: Convert, *, batch_size: int, shuffle: bool, buffer_bytes: int) -> Feed:
     """Rows of a source for a training: all of them in memory, if the buffer has room for them; else a stream.
 
     Parameters
@@ -53,17 +51,20 @@ def open_feed(
         ``convert(piece)``: checked rows as the network takes them; its errors say what is wrong with them.
     batch_size : int
     shuffle : bool
-    generator : numpy.random.Generator
-        Of the network; one number is drawn for each epoch.
     buffer_bytes : int
     """
     like = next(_converted(source, convert, np.arange(source.n_blocks), mixed=1), None)
     if like is None:
         raise TableError(f"{source!r} has no rows.")
+    if source.rows < like.rows:
+        raise TableError(
+            f"{source!r} has {source.rows} rows in all, but its first block had {like.rows}; it must give the same rows each time, "
+            "which an iterator that cannot begin anew does not."
+        )
     room = buffer_bytes // _row_bytes(like)
     if source.rows <= room:
-        return InMemory(_read_whole(source, convert, like), generator, shuffle)
-    return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle, generator)
+        return InMemory(_read_whole(source, convert, like), shuffle)
+    return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle)
 
 
 def _row_bytes(data: Data) -> int:
@@ -275,7 +276,7 @@ class Stream(Feed):
 
     Parameters
     ----------
-    source, convert, shuffle, generator
+    source, convert, shuffle
         See there.
     like : Data
         Some of the rows.
@@ -292,14 +293,13 @@ class Stream(Feed):
         room: int,
         batch_size: int,
         shuffle: bool,
-        generator: np.random.Generator,
     ) -> None:
         self.rows = source.rows
         self.reading: Reading = Reading()
         part_rows = max(1, room // 2 // batch_size) * batch_size
         rooms = [_Room(part_rows, like) for _ in range(2)]
         self.data = rooms[0].part(part_rows)
-        self._batch_size, self._shuffle, self._generator = batch_size, shuffle, generator
+        self._batch_size, self._shuffle = batch_size, shuffle
         self._reader = _Reader(source, convert, rooms, shuffle)
         self._asked_for: int | None = None
 
@@ -310,22 +310,24 @@ class Stream(Feed):
     def __exit__(self, *error: object) -> None:
         self._reader.leave()
 
-    def epoch(self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], *, last: bool) -> Iterator[Progress]:
-        """See the base class. While the last part is trained on, the first of the next epoch is read."""
-        seed = _draw(self._generator)
+    def epoch(
+        self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
+    ) -> Iterator[Progress]:
+        """See the base class; one number is drawn. While the last part is trained on, the first of the next epoch is read."""
+        seed = _draw(generator)
         if self._asked_for != seed:
             self._reader.read(seed)
         if not last:
-            self._asked_for = _draw(copy.deepcopy(self._generator))  # what will be drawn when the next epoch begins
+            self._asked_for = _draw(copy.deepcopy(generator))  # what will be drawn when the next epoch begins
             self._reader.read(self._asked_for)
-        generator = np.random.default_rng([seed, _ROWS])
+        in_epoch = np.random.default_rng([seed, _ROWS])
         before, steps_before = Progress(0, 0.0, 0.0), 0
         while (part := self._next_part()) is not None:
             steps = -(-part.rows // self._batch_size)
             trainer.take(part.room.part(part.rows))
-            order = Order(part.rows, generator) if self._shuffle and steps > 1 else None
+            order = Order(part.rows, in_epoch) if self._shuffle and steps > 1 else None
             done = Progress(0, 0.0, 0.0)
-            for done in trainer.epoch(order, _RatesOfSteps(rates, steps_before, steps), draw_key(dropout, generator)):
+            for done in trainer.epoch(order, _RatesOfSteps(rates, steps_before, steps), draw_key(dropout, in_epoch)):
                 yield _sum(before, done)
             before = _sum(before, done)
             steps_before += steps
