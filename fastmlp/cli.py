@@ -21,6 +21,7 @@ import typer
 
 if TYPE_CHECKING:
     from fastmlp.data.model import Plan, Split, TableModel
+    from fastmlp.data.tables import TableSource
 
 app = typer.Typer(
     help="Multilayer perceptrons that train fast on a CPU.",
@@ -85,7 +86,7 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-SETTINGS = ("learning_rate", "optimizer", "dropout", "weight_decay", "seed")
+SETTINGS = ("learning_rate", "optimizer", "dropout", "weight_decay", "seed", "buffer_bytes")
 
 
 def _set(plan: Plan, settings: list[str]) -> Plan:
@@ -105,6 +106,8 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
         OPTIMIZERS.find(plan.optimizer, "--set optimizer")
     except ValueError as error:
         raise _end(str(error), WRONG_USE) from None
+    if plan.buffer_bytes < 1:
+        raise _end(f"--set buffer_bytes must be at least 1, got {plan.buffer_bytes}.", WRONG_USE)
     if not (plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
         raise _end("--set: learning_rate must be above 0, dropout from 0 to below 1, weight_decay and seed at least 0.", WRONG_USE)
     return plan
@@ -113,7 +116,10 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
 @app.command()
 def train(
     file: Annotated[
-        Path | None, typer.Argument(help="A table: CSV, Parquet or IDX. Without one: handwritten digits, as a demo.")
+        Path | None,
+        typer.Argument(
+            help="A table: CSV, Parquet or IDX; a folder or a glob of them. Without one: handwritten digits, as a demo."
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict; of IDX the file with the labels.")] = None,
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
@@ -129,6 +135,9 @@ def train(
     plot: Annotated[Path | None, typer.Option(help="A picture of the training (.png, .svg, .pdf).")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="A checkpoint: written after each epoch, gone on from if it is there.")
+    ] = None,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Whether to read in parts while training; guessed from the size.")
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help=f"key=value, of {', '.join(SETTINGS)}.")] = None,
     quiet: Quiet = False,
@@ -156,23 +165,27 @@ def train(
     _free(out, force, "--out")
     _free(plot, force, "--plot")
     with _sentences():
-        _train_on_table(file, plan, 0.2 if test is None else test, validate, out, plot, resume, quiet=quiet or json, json=json)
+        _train_on_table(
+            file, plan, 0.2 if test is None else test, validate, out, plot, resume, stream=stream, quiet=quiet or json, json=json
+        )
 
 
 def _columns_of(file: Path) -> str:
     """For the person who has forgotten to say which."""
-    from fastmlp.data.files import read_batches
+    from fastmlp.data.files import names_of
+    from fastmlp.data.tables import find_files
 
-    names = next(read_batches(file)).schema.names
+    names = names_of(find_files(file)[0])
     return f" {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
 
 
 def _read(file: Path, target: str) -> tuple[Any, str, bool]:
     """A table, the name of its target, and whether it is made of pictures; labels may be in a file of their own."""
-    from fastmlp.data.files import TableError, read_idx, read_table
+    from fastmlp.data.files import TableError, read_idx
     from fastmlp.data.preparation import missing_column
+    from fastmlp.data.tables import find_files, read_tables
 
-    table = read_table(file)
+    table = read_tables(find_files(file))
     labels = Path(target)
     pictures = table.schema.names[0] == "pixel 0"
     if pictures and labels.is_file():
@@ -196,6 +209,7 @@ def _train_on_table(
     plot: Path | None,
     resume: Path | None,
     *,
+    stream: bool | None,
     quiet: bool,
     json: bool,
 ) -> None:
@@ -203,17 +217,25 @@ def _train_on_table(
     from fastmlp.data import model as models
     from fastmlp.data.evaluation import evaluate, figures
     from fastmlp.data.evaluation import plot as draw
+    from fastmlp.data.tables import find_files, from_files
 
     began = time.perf_counter()
-    table, target, pictures = _read(file, plan.target)
-    plan = dataclasses.replace(plan, target=target)
-    if validate is None:
-        table, tested = models.split_table(table, share, plan.seed)
+    paths = find_files(file)
+    target = plan.target
+    rows: Split | TableSource
+    if models.is_large(paths) if stream is None else stream:
+        rows_of_all = from_files(paths, target)
+        model, rows, held_out, tested, batch_size = models.begin_streamed(rows_of_all, 0 if validate else share, plan)
     else:
+        table, target, pictures = _read(file, target)
+        plan = dataclasses.replace(plan, target=target)
+        if validate is None:
+            table, tested = models.split_table(table, share, plan.seed)
+        model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=pictures)
+    if validate is not None:
         tested = _read(validate, plan.target)[0]
-    model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=pictures)
     if not quiet:
-        _say_guesses(file, model, plan, rows, held_out, tested.num_rows, batch_size)
+        _say_guesses(file, paths, model, plan, rows, held_out, tested.num_rows, batch_size)
     callbacks: list[Callback] = [Progress(file.name)] if not quiet and sys.stderr.isatty() else []
     if resume is not None:
         callbacks.append(Checkpoint(resume))
@@ -244,20 +266,39 @@ def _train_on_table(
                 f"{'Interrupted after' if interrupted else 'Trained for'} {len(model.history['loss'])} epochs, kept the one that "
                 f"was best on the validation rows; {seconds:.1f} s in all."
             )
+            if model.network.reading_ is not None:
+                typer.echo(str(model.network.reading_))
         typer.echo(figures(result, target))
         typer.echo(f"Written: {out}" + (f", {plot}" if plot else ""))
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-def _say_guesses(file: Path, model: TableModel, plan: Plan, rows: Split, held_out: Split, tested: int, batch_size: int) -> None:
+def _say_guesses(
+    file: Path,
+    paths: list[Path],
+    model: TableModel,
+    plan: Plan,
+    rows: Split | TableSource,
+    held_out: Split,
+    tested: int,
+    batch_size: int,
+) -> None:
     """What has been decided, each with the option that decides otherwise."""
     from rich.console import Console
     from rich.table import Table
 
+    from fastmlp.data.model import Split, memory_bytes
     from fastmlp.data.preparation import Number
 
     preparation = model.preparation
+    train = len(rows.x) if isinstance(rows, Split) else rows.rows
+    size = sum(path.stat().st_size for path in paths)
+    reading = (
+        "whole, into memory" if isinstance(rows, Split)
+        else f"in parts, while training, through a buffer of {_bytes(plan.buffer_bytes)}"
+    )  # fmt: skip
+    files = f"{len(paths)} files" if len(paths) > 1 else "1 file"
     numbers = sum(isinstance(feature, Number) for feature in preparation.features)
     missing = sum(feature.flag for feature in preparation.features)
     classes = preparation.target.classes
@@ -271,7 +312,8 @@ def _say_guesses(file: Path, model: TableModel, plan: Plan, rows: Split, held_ou
         ("target", f"{preparation.target.name}, {what}", "--target, --task"),
         ("columns", f"{columns}; {preparation.width} inputs", ""),
         *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
-        ("rows", f"{len(rows.x):,} to train, {len(held_out.x):,} to validate, {tested:,} to test", "--test, --validate"),
+        ("rows", f"{train:,} to train, {len(held_out.x):,} to validate, {tested:,} to test", "--test, --validate"),
+        ("reading", f"{reading}: {files} of {_bytes(size)}, {_bytes(memory_bytes())} of memory", "--stream, --no-stream"),
         ("network", "-".join(map(str, model.network.sizes)), "--hidden"),
         ("training", f"{plan.optimizer}, rate {plan.learning_rate:g}, batches of {batch_size}", "--batch-size, --set"),
         ("epochs", str(plan.epochs) if plan.epochs else "until the validation rows improve no more", "--epochs, --max-time"),
@@ -282,6 +324,15 @@ def _say_guesses(file: Path, model: TableModel, plan: Plan, rows: Split, held_ou
     console = Console(stderr=False, width=None if sys.stdout.isatty() else 110, highlight=False)
     console.print(f"[bold]{file}[/bold]")
     console.print(table)
+
+
+def _bytes(number: float) -> str:
+    """With a unit."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
 
 
 def _demo(output: Path, quiet: bool) -> None:

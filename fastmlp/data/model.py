@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,22 @@ import numpy as np
 from fastmlp.callbacks import Callback, Callbacks, Run, TimeLimit
 from fastmlp.data.files import TableError
 from fastmlp.data.preparation import Preparation, learn_preparation
+from fastmlp.data.tables import TableSource
+from fastmlp.feed import BUFFER_BYTES
 from fastmlp.io import safetensors as model_files
+from fastmlp.io.extras import require
 from fastmlp.mlp import MLP
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_EPOCHS, PATIENCE = 200, 12
 VALIDATION_SHARE, MOST_VALIDATION_ROWS = 0.15, 100_000
+MOST_TEST_ROWS = 200_000
+"""Of a table that is not read whole."""
+LARGE_SHARE = 1 / 8
+"""A table whose files have more than this of the memory is not read whole: columns and samples take several times that."""
+_MEMORY_BYTES = 8 << 30
+"""Of a system that does not say."""
 _KEY = "preparation"
 
 
@@ -41,6 +51,8 @@ class Plan:
     dropout, weight_decay : float
     max_seconds : float, optional
     seed : int
+    buffer_bytes : int
+        Memory for the rows of a table that is not read whole.
     """
 
     target: str
@@ -54,6 +66,7 @@ class Plan:
     weight_decay: float = 0.01
     max_seconds: float | None = None
     seed: int = 0
+    buffer_bytes: int = BUFFER_BYTES
 
 
 class Watch(Callback):
@@ -195,17 +208,69 @@ def begin(table: Any, validation: Any | None, plan: Plan, *, shared_scale: bool 
         table, validation = split_table(table, share, plan.seed + 1)
     preparation, _ = learn_preparation([table], plan.target, task=plan.task, shared_scale=shared_scale)
     train, held_out = arrays_of(preparation, table), arrays_of(preparation, validation)
+    return _new_model(preparation, plan), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
+
+
+def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableModel, TableSource, Split, Any, int]:
+    """The same for a table that is not read whole, in one pass over it after its rows have been counted.
+
+    Returns
+    -------
+    model : TableModel
+    train : TableSource
+        What is left of the rows.
+    held_out : Split
+    tested : pyarrow.Table
+        A share ``test`` of the rows; of these and of the held-out ones there are as many as fit into memory beside the network.
+    batch_size : int
+    """
+    arrow = require("pyarrow", "cli")
+    rows = source.rows
+    test = min(test, MOST_TEST_ROWS / rows)
+    validation = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / rows)
+    bounds = (0.0, test, test + validation, 1.0)
+    shares = [source.share(low, high, plan.seed) for low, high in pairwise(bounds)]
+    aside: list[list[Any]] = [[], []]
+
+    def to_train_on() -> Iterator[Any]:
+        for *others, batch in source.split_batches(shares):
+            for kept, other in zip(aside, others, strict=True):
+                kept.append(other)
+            yield batch
+
+    preparation, counted = learn_preparation(to_train_on(), plan.target, task=plan.task)
+    tested, validated = (arrow.Table.from_batches(batches) for batches in aside)
+    held_out = arrays_of(preparation, validated)
+    if len(held_out.x) == 0:
+        raise TableError(f"{rows} rows are too few to hold some of them out.")
+    train = shares[-1].prepared(preparation, rows=counted)
+    return _new_model(preparation, plan), train, held_out, tested, plan.batch_size or guess_batch_size(counted)
+
+
+def is_large(paths: Sequence[Path]) -> bool:
+    """Whether so much of the memory would go to a table that it is better not read whole."""
+    return sum(path.stat().st_size for path in paths) > LARGE_SHARE * memory_bytes()
+
+
+def memory_bytes() -> int:
+    """Of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return _MEMORY_BYTES
+
+
+def _new_model(preparation: Preparation, plan: Plan) -> TableModel:
     classes = preparation.target.classes
     sizes = (preparation.width, *plan.hidden, 1 if classes is None else len(classes))
     activations = ["relu"] * len(plan.hidden) + ["identity" if classes is None else "softmax"]
     loss = "squared_error" if classes is None else "cross_entropy"
-    network = MLP(sizes, activations, loss, random_state=plan.seed)
-    return TableModel(network, preparation), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
+    return TableModel(MLP(sizes, activations, loss, random_state=plan.seed), preparation)
 
 
 def learn(
     model: TableModel,
-    train: Split,
+    train: Split | TableSource,
     held_out: Split,
     batch_size: int,
     plan: Plan,
@@ -217,12 +282,14 @@ def learn(
     listeners: list[Callback] = [watch, *callbacks]
     if plan.max_seconds is not None:
         listeners.append(TimeLimit(plan.max_seconds))
+    x, y = (train.x, train.y) if isinstance(train, Split) else (train, None)
     try:
         model.network.fit(
-            train.x, train.y, epochs=plan.epochs or MOST_EPOCHS, batch_size=batch_size, learning_rate=plan.learning_rate,
+            x, y, epochs=plan.epochs or MOST_EPOCHS, batch_size=batch_size, learning_rate=plan.learning_rate,
             optimizer=plan.optimizer, dropout=plan.dropout,
             weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
             callbacks=Callbacks.of(listeners, verbose=False).members, resume=resume,
+            buffer_bytes=plan.buffer_bytes,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}

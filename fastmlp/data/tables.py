@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.files import TableError, check_file, is_parquet, names_of, parquet_error, read_batches
+from fastmlp.data.files import TableError, check_file, is_parquet, names_of, parquet_error, read_batches, read_table
 from fastmlp.data.preparation import Preparation, is_number, is_text, learn_preparation, missing_column, texts
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.dropout import row_key
@@ -110,6 +110,7 @@ class TableSource(Source):
         self,
         preparation: Preparation | None = None,
         *,
+        rows: int | None = None,
         task: str | None = None,
         categories: str = "one_hot",
         scale: bool = True,
@@ -121,6 +122,8 @@ class TableSource(Source):
         ----------
         preparation : Preparation, optional
             One that was learned before; unless given, it is learned in one pass over the rows.
+        rows : int, optional
+            That have a target; counted unless given.
         task : {"classification", "regression"}, optional
             Guessed from the target unless given.
         categories : {"one_hot", "ordinal"}, default "one_hot"
@@ -135,7 +138,6 @@ class TableSource(Source):
         """
         if categories not in ("one_hot", "ordinal"):
             raise ValueError(f"categories must be 'one_hot' or 'ordinal', got {categories!r}.")
-        rows = None
         if preparation is None:
             columns = [name for name in self._names if name != self._weight]
             preparation, rows = learn_preparation(
@@ -158,6 +160,14 @@ class TableSource(Source):
         made = TableSource(self._paths, self.target, self._weight, None, self.preparation)
         made._given_classes, made._share = self._given_classes, Share(low, high, seed)
         return made
+
+    def split_batches(self, shares: Sequence[TableSource]) -> Iterator[list[Any]]:
+        """Each batch of these rows as the part of it that is in each of several shares: all of them in one pass."""
+        arrow = require("pyarrow", "cli")
+        for block in range(self.n_blocks):
+            for first, batch in self._shared_batches(block):
+                masks = (share._share.mask(block, first, batch.num_rows) for share in shares)
+                yield [batch.filter(arrow.array(mask)) for mask in masks]
 
     # --- reading --------------------------------------------------------------------------------------------------------------
 
@@ -298,6 +308,22 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         return matches
     check_file(path)
     return [path]
+
+
+def read_tables(paths: Sequence[Path]) -> Any:
+    """All rows of some files as one table."""
+    tables = [read_table(path) for path in paths]
+    if len(tables) == 1:
+        return tables[0]
+    for path, table in zip(paths, tables, strict=True):
+        for name in tables[0].schema.names:
+            if name not in table.schema.names:
+                raise TableError(f"{path}: {missing_column(name, table.schema.names)}")
+    arrow = require("pyarrow", "cli")
+    try:
+        return arrow.concat_tables([table.select(tables[0].schema.names) for table in tables], promote_options="permissive")
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        raise TableError(f"The columns of the files do not fit together: {error}.") from None
 
 
 def from_files(
