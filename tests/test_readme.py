@@ -21,7 +21,9 @@ def test_python_blocks_run_one_after_the_other(tmp_path):
     script = tmp_path / "readme.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
     printed = run_python(f"import os, runpy; os.chdir({str(tmp_path)!r}); runpy.run_path({str(script)!r})")
-    assert float(printed) > 0.99  # the accuracy of the first block
+    accuracy, reading = printed.splitlines()
+    assert float(accuracy) > 0.99
+    assert reading.startswith("5,391 rows read; training waited")
     assert (tmp_path / "digits.safetensors").exists()
 
 

@@ -54,11 +54,14 @@ class Source(ABC):
     ----------
     n_blocks : int
         They are read in a random order; a source that can only be read from its beginning has one.
+    mixed_blocks : int
+        So many of them are read in turn, piece by piece: neighbours in a file come apart even where a block fills half of the buffer.
     n_features : int
     dtype : numpy.dtype
         Of the features.
     """
 
+    mixed_blocks = 8
     n_blocks: int
     n_features: int
     dtype: np.dtype[Any]

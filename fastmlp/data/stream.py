@@ -30,9 +30,6 @@ from fastmlp.validation import Data
 Array = np.ndarray[Any, np.dtype[Any]]
 Convert = Callable[[Piece], Data]
 
-MIXED_BLOCKS = 8
-"""So many blocks are read in turn, piece by piece: neighbours in a file come apart even where a block fills a half."""
-
 _LOOK_SECONDS = 0.2
 """A wait is cut into these, for Ctrl-C on every system."""
 _LEAVE_SECONDS = 5.0
@@ -229,7 +226,7 @@ class _Reader(threading.Thread):
         if self._shuffle:
             np.random.default_rng([seed, _BLOCKS]).shuffle(blocks)
         room, filled, total = None, 0, 0
-        for data in _converted(source, self._convert, blocks, MIXED_BLOCKS if self._shuffle else 1):
+        for data in _converted(source, self._convert, blocks, source.mixed_blocks if self._shuffle else 1):
             total, first = total + data.rows, 0
             if total > source.rows:
                 raise _other_rows(source, total)

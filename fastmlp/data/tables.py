@@ -24,6 +24,8 @@ PIECE_ROWS = 8192
 """Rows of a row group that are read at a time: some hundred kilobytes."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
+_COLUMN_BYTES, _OPEN_BYTES = 2 << 20, 256 << 20
+"""What Arrow needs for a column of a row group that it is reading, about: pages and a dictionary. So much goes to all of them."""
 _SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 
@@ -78,6 +80,7 @@ class TableSource(Source):
                     raise TableError(f"{path}: {missing_column(str(name), there)}")
         self.blocks = [block for path in paths for block in _blocks_of(path)]
         self.n_blocks = len(self.blocks)
+        self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (_COLUMN_BYTES * len(self._names))))
         self._schema = self._first_schema()
         self._types = {
             name: "number" if is_number(self._schema.field(name).type) else "category"
