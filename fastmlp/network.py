@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
@@ -142,6 +142,9 @@ class Trainer(ABC):
     @abstractmethod
     def take(self, data: Data) -> None:
         """Go on with other rows, of the same kind and in any number."""
+
+    def leave_room(self, somebody_works: Callable[[], bool]) -> None:  # noqa: B027  # an engine may have one thread only
+        """Leave a processor to somebody else whenever this says so."""
 
     @abstractmethod
     def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:

@@ -55,7 +55,7 @@ class Source(ABC):
     n_blocks : int
         They are read in a random order; a source that can only be read from its beginning has one.
     mixed_blocks : int
-        So many of them are read in turn, piece by piece: neighbours in a file come apart even where a block fills half of the buffer.
+        So many of them are read in turn, piece by piece, so that neighbours in a file come apart where a block is large.
     n_features : int
     dtype : numpy.dtype
         Of the features.

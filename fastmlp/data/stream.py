@@ -179,7 +179,7 @@ class _Reader(threading.Thread):
         self._free: queue.SimpleQueue[_Room | None] = queue.SimpleQueue()
         self._parts: queue.SimpleQueue[_Part | BaseException | None] = queue.SimpleQueue()
         self._leaves = threading.Event()
-        self.waited = 0.0
+        self.waited, self._works = 0.0, False
         for room in rooms:
             self._free.put(room)
 
@@ -187,8 +187,13 @@ class _Reader(threading.Thread):
         """Ask for a pass, in the order of this seed; it follows those that have been asked for."""
         self._seeds.put(seed)
 
+    def works(self) -> bool:
+        """Whether the thread is reading, rather than waiting."""
+        return self._works
+
     def give_back(self, room: _Room) -> None:
         """These rows have been used."""
+        self._works = True
         self._free.put(room)
 
     def next_part(self) -> _Part | None:
@@ -244,10 +249,13 @@ class _Reader(threading.Thread):
         if room is not None:
             self._parts.put(_Part(room, filled))
         self._parts.put(None)
+        self._works = False
 
     def _next_room(self) -> _Room:
         began = time.perf_counter()
+        self._works = False
         room = self._free.get()
+        self._works = True
         self.waited += time.perf_counter() - began
         if room is None or self._leaves.is_set():
             raise _LeaveError
@@ -318,6 +326,7 @@ class Stream(Feed):
             self._asked_for = _draw(copy.deepcopy(generator))  # what will be drawn when the next epoch begins
             self._reader.read(self._asked_for)
         in_epoch = np.random.default_rng([seed, _ROWS])
+        trainer.leave_room(self._reader.works)
         before, steps_before = Progress(0, 0.0, 0.0), 0
         while (part := self._next_part()) is not None:
             steps = -(-part.rows // self._batch_size)
