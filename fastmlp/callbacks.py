@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastmlp.validation import check_count, check_real
 
 if TYPE_CHECKING:
+    from fastmlp.feed import Reading
     from fastmlp.network import Network
     from fastmlp.training_state import TrainingState
 
@@ -35,6 +36,8 @@ class Run:
         Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended.
     stop : bool
         Set it to end the training after this epoch.
+    reading : Reading or None
+        Of rows that are read while training: what has been waited for; see :class:`fastmlp.feed.Reading`.
     state : callable or None
         ``state()``: all that is needed to go on from here, between two epochs; None where that cannot be given.
     """
@@ -47,6 +50,7 @@ class Run:
     rows_done: int = 0
     loss: float = math.nan
     stop: bool = False
+    reading: Reading | None = None
     state: Callable[[], TrainingState] | None = None
 
 

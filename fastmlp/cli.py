@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastmlp.data.files import Csv
     from fastmlp.data.model import Plan, Split, TableModel
     from fastmlp.data.preparation import Preparation
+    from fastmlp.data.tables import TableSource
 
 app = typer.Typer(
     help="Multilayer perceptrons that train fast on a CPU.",
@@ -117,7 +118,7 @@ def _csv(separator: str | None, header: bool | None, decimal: str | None) -> Csv
     return Csv(separator, header, decimal)
 
 
-SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed")
+SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed", "buffer_bytes")
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -140,6 +141,8 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
         SCHEDULES.find(plan.schedule, "--set schedule")
     except ValueError as error:
         raise _end(str(error), WRONG_USE) from None
+    if plan.buffer_bytes < 1:
+        raise _end(f"--set buffer_bytes must be at least 1, got {plan.buffer_bytes}.", WRONG_USE)
     finite = math.isfinite(plan.learning_rate) and math.isfinite(plan.weight_decay)
     if not (finite and plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
         raise _end("--set: learning_rate must be above 0, dropout from 0 to below 1, weight_decay and seed at least 0.", WRONG_USE)
@@ -149,7 +152,10 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
 @app.command()
 def train(
     file: Annotated[
-        Path | None, typer.Argument(help="A table: CSV, Parquet or IDX. Without one: handwritten digits, as a demo.")
+        Path | None,
+        typer.Argument(
+            help="A table: CSV, Parquet or IDX; a folder or a glob of them. Without one: handwritten digits, as a demo."
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict; of IDX the file with the labels.")] = None,
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
@@ -175,6 +181,9 @@ def train(
     separator: Separator = None,
     header: Header = None,
     decimal: Decimal = None,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Whether to read in parts while training; guessed from the size.")
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help=f"key=value, of {', '.join(SETTINGS)}.")] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -209,48 +218,66 @@ def train(
     with _sentences():
         if plot is not None:
             require("matplotlib", "cli")  # rather than after the training
-        tables = _tables(file, plan, 0.2 if test is None else test, validate, csv, (categories or "").split(","))
-        _train_on_tables(file, tables, plan, out, plot, resume, quiet=quiet or json, json=json)
+        began = time.perf_counter()
+        begun, plan = _begin(file, plan, 0.2 if test is None else test, validate, csv, (categories or "").split(","), stream)
+        _train_on_table(file, begun, plan, out, plot, resume, began=began, quiet=quiet or json, json=json)
 
 
 def _columns_of(file: Path, csv: Csv) -> str:
     """For the person who has forgotten to say which."""
-    from fastmlp.data.files import read_batches
+    from fastmlp.data.files import names_of
+    from fastmlp.data.tables import find_files
 
-    names = next(read_batches(file, given=csv)).schema.names
+    names = names_of(find_files(file)[0], csv)
     return f" {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tables:
-    """What a training reads: all rows, those to train on, those to report on, and what the latter are called."""
+class _Begun:
+    """What is there before the first step: rows to train on, to validate on and to report on, and the network."""
 
-    whole: Any
-    rows: Any
+    model: TableModel
+    rows: Split | TableSource
+    held_out: Split
     tested: Any
     tested_name: str
-    target: str
-    pictures: bool
+    batch_size: int
+    paths: list[Path]
     form: str
 
 
-def _tables(file: Path, plan: Plan, share: float, validate: Path | None, csv: Csv, categories: list[str]) -> _Tables:
-    from fastmlp.data.model import split_table
+def _begin(
+    file: Path, plan: Plan, share: float, validate: Path | None, csv: Csv, categories: list[str], stream: bool | None
+) -> tuple[_Begun, Plan]:
+    """Read the table, whole or for the first time, and learn its preparation; also the plan, with the target by its name."""
+    from fastmlp.data import model as models
+    from fastmlp.data.tables import find_files, from_files
 
-    whole, target, pictures = _read(file, plan.target, csv, categories)
-    if validate is None:
-        rows, tested = split_table(whole, share, plan.seed)
+    paths = find_files(file)
+    named = [name for name in map(str.strip, categories) if name]
+    rows: Split | TableSource
+    if models.is_large(paths) if stream is None else stream:
+        source = from_files(paths, plan.target, categories=named, csv=csv)
+        model, rows, held_out, tested, batch_size = models.begin_streamed(source, 0 if validate else share, plan)
     else:
-        rows, tested = whole, _read(validate, target, csv, categories)[0]
-    return _Tables(whole, rows, tested, str(validate or "the rows to test on"), target, pictures, _form(file, csv))
+        whole, target, pictures = _read(file, plan.target, csv, named)
+        plan = dataclasses.replace(plan, target=target)
+        table, tested = (whole, None) if validate else models.split_table(whole, share, plan.seed)
+        model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=pictures, whole=whole)
+    if validate is not None:
+        tested = _read(validate, plan.target, csv, named)[0]
+    name = str(validate or "the rows to test on")
+    models.check_table(model, tested, name)
+    return _Begun(model, rows, held_out, tested, name, batch_size, paths, _form(paths[0], csv)), plan
 
 
 def _read(file: Path, target: str, csv: Csv, categories: list[str]) -> tuple[Any, str, bool]:
     """A table, the name of its target, and whether it is made of pictures; labels may be in a file of their own."""
-    from fastmlp.data.files import TableError, read_idx, read_table
+    from fastmlp.data.files import TableError, read_idx
     from fastmlp.data.preparation import missing_column
+    from fastmlp.data.tables import find_files, read_tables, with_texts
 
-    table = read_table(file, given=csv)
+    table = read_tables(find_files(file), csv)
     labels = Path(target)
     pictures = table.schema.names[0] == "pixel 0"
     if pictures and labels.is_file():
@@ -260,13 +287,10 @@ def _read(file: Path, target: str, csv: Csv, categories: list[str]) -> tuple[Any
         import pyarrow
 
         return table.append_column("label", pyarrow.array(values.astype("int64"))), "label", True
-    for name in (target, *filter(None, map(str.strip, categories))):
+    for name in (target, *categories):
         if name not in table.schema.names:
             raise TableError(f"{file}: {missing_column(name, table.schema.names)}")
-        if name != target:
-            place = table.schema.names.index(name)
-            table = table.set_column(place, name, table.column(place).cast("string"))
-    return table, target, pictures
+    return with_texts(table, [name for name in categories if name != target]), target, pictures
 
 
 def _form(file: Path, csv: Csv) -> str:
@@ -281,25 +305,30 @@ def _form(file: Path, csv: Csv) -> str:
     return f"CSV, columns separated by {separator}, {'no header' if form.names else 'header'}{decimal}"
 
 
-def _train_on_tables(
-    file: Path, tables: _Tables, plan: Plan, out: Path, plot: Path | None, resume: Path | None, *, quiet: bool, json: bool
+def _train_on_table(
+    file: Path,
+    begun: _Begun,
+    plan: Plan,
+    out: Path,
+    plot: Path | None,
+    resume: Path | None,
+    *,
+    began: float,
+    quiet: bool,
+    json: bool,
 ) -> None:
     from fastmlp.callbacks import Callback, Progress
     from fastmlp.data import model as models
     from fastmlp.data.evaluation import evaluate, figures
     from fastmlp.data.evaluation import plot as draw
 
-    began = time.perf_counter()
-    target = tables.target
-    plan = dataclasses.replace(plan, target=target)
-    model, rows, held_out, batch_size = models.begin(tables.rows, None, plan, shared_scale=tables.pictures, whole=tables.whole)
-    models.check_table(model, tables.tested, tables.tested_name)
+    model = begun.model
     if not quiet:
-        _say_guesses(file, tables, model, plan, rows, held_out, batch_size)
+        _say_guesses(file, begun, plan)
     callbacks: list[Callback] = [Progress(file.name)] if not quiet and sys.stderr.isatty() else []
     interrupted = False
     try:
-        models.learn(model, rows, held_out, batch_size, plan, callbacks, resume)
+        models.learn(model, begun.rows, begun.held_out, begun.batch_size, plan, callbacks, resume)
     except KeyboardInterrupt:
         if not model.history["validation_loss"]:
             raise _end("Interrupted before the end of the first epoch: there is nothing to keep.", INTERRUPTED) from None
@@ -307,14 +336,14 @@ def _train_on_tables(
     except ValueError as error:  # of a checkpoint that is another training's
         raise _end(str(error), FAILED) from None
     model.save(out)
-    result = evaluate(model, tables.tested)
+    result = evaluate(model, begun.tested)
     if plot is not None:
         draw(model, result, plot)
     seconds = time.perf_counter() - began
     if json:
         best = min(model.history["validation_loss"])
         typer.echo(json_format.dumps({
-            "model": str(out), "target": target, "task": "regression" if model.classes is None else "classification",
+            "model": str(out), "target": plan.target, "task": "regression" if model.classes is None else "classification",
             "epochs": len(model.history["loss"]), "validation_loss": best, "seconds": seconds, "interrupted": interrupted,
             "test": result,
         }))  # fmt: skip
@@ -324,21 +353,31 @@ def _train_on_tables(
                 f"{'Interrupted after' if interrupted else 'Trained for'} {len(model.history['loss'])} epochs, kept the one that "
                 f"was best on the validation rows; {seconds:.1f} s in all."
             )
-        typer.echo(figures(result, target))
+            if model.network.reading_ is not None:
+                typer.echo(str(model.network.reading_))
+        typer.echo(figures(result, plan.target))
         typer.echo(f"Written: {out}" + (f", {plot}" if plot else ""))
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-def _say_guesses(file: Path, tables: _Tables, model: TableModel, plan: Plan, rows: Split, held_out: Split, batch_size: int) -> None:
+def _say_guesses(file: Path, begun: _Begun, plan: Plan) -> None:
     """What has been decided, each with the option that decides otherwise."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from fastmlp.data.model import Split, memory_bytes
     from fastmlp.data.preparation import Number
 
-    preparation = model.preparation
+    model, rows, preparation = begun.model, begun.rows, begun.model.preparation
+    train = len(rows.x) if isinstance(rows, Split) else rows.rows
+    size = sum(path.stat().st_size for path in begun.paths)
+    reading = (
+        "whole, into memory" if isinstance(rows, Split)
+        else f"in parts, while training, through a buffer of {_bytes(plan.buffer_bytes)}"
+    )  # fmt: skip
+    files = f"{len(begun.paths)} files" if len(begun.paths) > 1 else "1 file"
     numbers = sum(isinstance(feature, Number) for feature in preparation.features)
     missing = sum(feature.flag for feature in preparation.features)
     classes = preparation.target.classes
@@ -350,20 +389,21 @@ def _say_guesses(file: Path, tables: _Tables, model: TableModel, plan: Plan, row
     columns = f"{numbers} of numbers, {len(preparation.features) - numbers} of categories, {missing} with missing values"
     hidden = "-".join(map(str, model.network.sizes))
     lines = [
-        *([("read as", tables.form, "--separator, --header, --decimal")] if tables.form else []),
+        *([("read as", begun.form, "--separator, --header, --decimal")] if begun.form else []),
         ("target", f"{preparation.target.name}, {what}", "--target, --task"),
         ("columns", f"{columns}; {preparation.width} inputs", "--categories"),
         *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
         *((f"  categories: {name}", reason, "") for name, reason in _nearly_numbers(preparation)),
         (
             "rows",
-            f"{len(rows.x):,} to train, {len(held_out.x):,} to validate, {tables.tested.num_rows:,} to test",
+            f"{train:,} to train, {len(begun.held_out.x):,} to validate, {begun.tested.num_rows:,} to test",
             "--test, --validate",
         ),
+        ("reading", f"{reading}: {files} of {_bytes(size)}, {_bytes(memory_bytes())} of memory", "--stream, --no-stream"),
         ("network", hidden, "--hidden"),
         (
             "training",
-            f"{plan.optimizer}, rate {plan.learning_rate:g}, dropout {plan.dropout:g}, batches of {batch_size}",
+            f"{plan.optimizer}, rate {plan.learning_rate:g}, dropout {plan.dropout:g}, batches of {begun.batch_size}",
             "--batch-size, --set",
         ),
         ("epochs", str(plan.epochs) if plan.epochs else "until the validation rows improve no more", "--epochs, --max-time"),
@@ -394,6 +434,15 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _bytes(number: float) -> str:
+    """With a unit."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
 
 
 def _demo(output: Path, quiet: bool) -> None:

@@ -37,7 +37,7 @@ from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, pack, padded, unpack
 from fastmlp.partition import n_norms, share_units
 from fastmlp.shuffle import ROUNDS, Order
-from fastmlp.threads import Pace, choose_threads, thread_candidates
+from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
 from fastmlp.validation import Data, compressed, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -68,7 +68,9 @@ SHARED_BYTES = 1 << 17
 """Up to so many bytes of weights are fetched from the caches of other processors in one go, before they are needed."""
 
 CALL_SECONDS = 0.1
-"""Work of one call of a kernel."""
+"""Work of one call of a kernel..."""
+CROWDED_SECONDS = 0.02
+"""...while somebody else needs a processor, which may end at any time."""
 _FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
 
@@ -422,6 +424,10 @@ class _Workspace:
         return self._shares[n_threads]
 
 
+def _nobody_works() -> bool:
+    return False
+
+
 class Session:
     """A mode and the state that lives from one call of the kernel to the next.
 
@@ -484,6 +490,7 @@ class Session:
         self._teams: dict[int, Team] = {}
         self._calls = np.zeros(4, np.int64)
         self._steps = np.empty(0)
+        self.somebody_works: Callable[[], bool] = _nobody_works
         self._space: _Workspace | None = None
 
     def on(self, buffer: Array, data: Data) -> Self:
@@ -494,6 +501,13 @@ class Session:
             *_samples(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, _INT64), _read_only(data.weight, dtype),
         )  # fmt: skip
         return self
+
+    def replace(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+        self._dismiss()
+        self._rows = data.rows
+        self._job["rows"] = data.rows
+        self.on(self._buffer, data)
 
     def __enter__(self) -> Self:
         rows = self._chunk_rows * (self._most_threads if self._job["slots"] else 1)
@@ -556,17 +570,28 @@ class Session:
         self._job["dropout_key"] = dropout_key
         start = 0
         while start < n_chunks:
-            seconds = self._pace.limit(CALL_SECONDS)
+            n_threads, crowded = self._threads_now()
+            seconds = CROWDED_SECONDS if crowded else self._pace.limit(CALL_SECONDS)
             stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
-            n_threads = self._pace.n_threads
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             began = time.perf_counter()
             self._team(n_threads).run(run_chunks, *arguments)
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-7)
-            self._pace.record(stop - start, seconds)
+            if not crowded:
+                self._pace.record(stop - start, seconds)
             start = stop
             yield self._rows_before(start)
+
+    def _threads_now(self) -> tuple[int, bool]:
+        """Threads for the next call, and whether they are fewer because somebody else needs a processor.
+
+        One thread too many costs more than one too few: the others wait for it at every barrier.
+        """
+        n_threads = self._pace.n_threads
+        if 1 < n_threads == available_threads() and self._engine.n_threads is None and self.somebody_works():
+            return n_threads - 1, True
+        return n_threads, False
 
     def arguments(
         self, order: Order | None, coefficients: Callable[[int, int], Array], start: int, stop: int, n_threads: int, refresh: bool
@@ -609,6 +634,14 @@ class CompiledTrainer(Trainer):
 
     def __exit__(self, *error: object) -> None:
         self.session.__exit__(*error)
+
+    def take(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+        self.session.replace(data)
+
+    def leave_room(self, somebody_works: Callable[[], bool]) -> None:
+        """Leave a processor to somebody else whenever this says so."""
+        self.session.somebody_works = somebody_works
 
     def state(self) -> list[Array]:
         """The optimizer's state: flat arrays laid out as ``theta``, copies."""

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from fastmlp import parameters as params
 from fastmlp.activations import Activation
 from fastmlp.callbacks import Callback, Callbacks, Run
-from fastmlp.dropout import draw_key
 from fastmlp.exceptions import DivergenceError
+from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading, given_source
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
@@ -35,8 +35,12 @@ from fastmlp.validation import (
     check_one_of,
     check_real,
     check_sizes,
+    check_weight,
     check_x_shape,
 )
+
+if TYPE_CHECKING:
+    from fastmlp.data.sources import Piece
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -136,6 +140,13 @@ class Trainer(ABC):
         pass
 
     @abstractmethod
+    def take(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+
+    def leave_room(self, somebody_works: Callable[[], bool]) -> None:  # noqa: B027  # an engine may have one thread only
+        """Leave a processor to somebody else whenever this says so."""
+
+    @abstractmethod
     def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
         """Train on all rows once, a step for each minibatch, pausing several times a second.
 
@@ -169,6 +180,7 @@ class Network(ABC):
     """Base of the networks; see :class:`fastmlp.MLP` for the parameters."""
 
     loss_curve_: list[float]
+    reading_: Reading | None = None
 
     def __init__(
         self,
@@ -447,7 +459,7 @@ class Network(ABC):
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int,
         batch_size: int,
@@ -463,6 +475,7 @@ class Network(ABC):
         sample_weight: Any = None,
         callbacks: Iterable[Callback] = (),
         resume: str | os.PathLike[str] | None = None,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> Self:
         """Train by minibatches.
 
@@ -470,9 +483,11 @@ class Network(ABC):
 
         Parameters
         ----------
-        x : array_like (n, n_features)
+        x : array_like, scipy.sparse matrix, table of pandas, polars or pyarrow (n, n_features), or a source
+            A source has rows and targets, in any number: :func:`fastmlp.data.from_npy`, :func:`fastmlp.data.from_files`, or blocks
+            (X, y) or (X, y, weight), as an iterable that begins anew each time or a function that returns an iterator.
         y : array_like (n, n_outputs) or (n,)
-            Targets; for a classification loss also whole-number class labels (n,).
+            Targets; for a classification loss also whole-number class labels (n,). None for a source.
         epochs : int
             How often each sample is used.
         batch_size : int
@@ -503,11 +518,15 @@ class Network(ABC):
             A file that :class:`fastmlp.callbacks.Checkpoint` has written in a training with the same data and options, which goes
             on from there: parameters, optimizer, random numbers and ``loss_curve_`` are those of the file, and the result has the
             same bits as a training that was never stopped.
+        buffer_bytes : int, default 256 MiB
+            Memory for rows of a source, at least two minibatches. If all of them fit, they are read once; otherwise a thread reads
+            some while others are trained on: blocks of the source in a random order, rows in a random order among those in memory.
 
         Returns
         -------
         self
-            ``loss_curve_`` holds the mean (or sum) of the loss over each epoch, each minibatch's before its step.
+            ``loss_curve_`` holds the mean (or sum) of the loss over each epoch, each minibatch's before its step. ``reading_``
+            says how long training has waited for rows of a source, and the reader for training; None where all were in memory.
 
         Raises
         ------
@@ -529,20 +548,21 @@ class Network(ABC):
             dropout=check_dropout(dropout, len(self.sizes) - 2),
         )
         listeners = Callbacks.of(callbacks, verbose=verbose)
-        data = self._check_data(x, y, sample_weight)
+        feed = self._feed(x, y, sample_weight, batch_size, bool(shuffle), check_count(buffer_bytes, "buffer_bytes"))
 
-        batch_size = min(batch_size, data.rows)
-        steps = -(-data.rows // batch_size)
+        batch_size = min(batch_size, feed.rows)
+        steps = -(-feed.rows // batch_size)
         options = {
-            "rows": data.rows, "batch_size": batch_size, "learning_rate": rate, "shuffle": bool(shuffle),
+            "rows": feed.rows, "batch_size": batch_size, "learning_rate": rate, "shuffle": bool(shuffle),
             "schedule": plan.name, "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
             "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
         }  # fmt: skip
         before = None if resume is None else self._resume(resume, options)
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
-        run = Run(self, data.rows, epochs)
+        self.reading_ = feed.reading
+        run = Run(self, feed.rows, epochs, reading=feed.reading)
         good = self._buffer.copy()
-        with self._trainer(data, batch_size, recipe) as trainer:
+        with feed, self._trainer(feed.data, batch_size, recipe) as trainer:
             if before is not None:
                 trainer.load_state(before.steps, before.optimizer)
                 run.epoch = run.epochs_done = before.epoch
@@ -553,10 +573,8 @@ class Network(ABC):
                 listeners.on_train_begin(run)
                 for epoch in range(run.epoch, epochs):
                     run.epoch, run.rows_done = epoch + 1, 0
-                    # The order within a batch means nothing.
-                    order = Order(data.rows, self._generator) if shuffle and steps > 1 else None
                     rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
-                    for done in trainer.epoch(order, rates, draw_key(recipe.dropout, self._generator)):
+                    for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
                         self._check_progress(done, good, run, rate)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
@@ -603,6 +621,21 @@ class Network(ABC):
             f"at learning_rate={rate:g}. The network has its last finite parameters. Try a lower rate, such as {rate / 10:g}.",
             run.epoch,
         )
+
+    def _feed(self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool, buffer_bytes: int) -> Feed:
+        """Rows to train on: arrays, or a source."""
+        source = given_source(x, y, sample_weight)
+        if source is None:
+            return InMemory(self._check_data(x, y, sample_weight), shuffle)
+        from fastmlp.data.stream import open_feed
+
+        return open_feed(source, self._check_piece, batch_size=batch_size, shuffle=shuffle, buffer_bytes=buffer_bytes)
+
+    def _check_piece(self, piece: Piece) -> Data:
+        data = self._check_data(piece.x, piece.y, None)
+        if piece.weight is None:
+            return data
+        return replace(data, weight=check_weight(piece.weight, data.rows, self.dtype, part=True))
 
     def _check_data(self, x: Any, y: Any, sample_weight: Any) -> Data:
         return check_data(x, y, sample_weight, self.sizes[0], self.sizes[-1], self._loss, self.dtype)

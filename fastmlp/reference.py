@@ -123,13 +123,16 @@ class _ReferenceTrainer(Trainer):
 
     def __init__(self, network: ReferenceMLP, data: Data, batch_size: int, recipe: Recipe) -> None:
         self._network = network
-        self._x, self._y, self._weight = data.x, data.targets(network.sizes[-1]), data.weight
+        self.take(data)
         self._batch_size = batch_size
         self._recipe = recipe
         self.steps = 0
         arrays = [array for pair in zip(network.w, network.b, strict=True) for array in pair]
         self._parameters = arrays
         self._states = [(np.zeros_like(array), np.zeros_like(array)) for array in arrays]
+
+    def take(self, data: Data) -> None:
+        self._x, self._y, self._weight = data.x, data.targets(self._network.sizes[-1]), data.weight
 
     def state(self) -> list[Array]:
         flat = []

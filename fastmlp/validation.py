@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.frames import array_of_frame, is_frame
 from fastmlp.losses import Loss
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -155,6 +156,8 @@ def _as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array
     """A NumPy array of real numbers; of ``dtype`` unless None."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise ValueError(f"{argument} has masked elements; fill them first, or remove their rows.")
+    if is_frame(given):
+        given = array_of_frame(given, argument, np.dtype(np.float64) if dtype is None else dtype)
     try:
         array = np.asarray(given)
     except ValueError as error:
@@ -333,8 +336,8 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
     return Data(samples, targets, None, weight)
 
 
-def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any]) -> Array:
-    """Sample weights (rows,), not negative and not all zero."""
+def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any], *, part: bool = False) -> Array:
+    """Sample weights (rows,), not negative and not all zero, unless they are a part of them."""
     weight = _as_numbers(sample_weight, "sample_weight", dtype)
     if weight.ndim != 1:
         raise ValueError(f"sample_weight must have the shape ({rows},), got {weight.shape}.")
@@ -342,6 +345,6 @@ def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any]) -> Array:
     check_finite(weight, "sample_weight")
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min():g} in row {int(weight.argmin())}.")
-    if not weight.any():
+    if not part and not weight.any():
         raise ValueError("sample_weight must not be zero for every sample.")
     return weight

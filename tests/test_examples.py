@@ -89,3 +89,12 @@ def test_swap_import():
 def test_grid_search():
     theirs, ours = (float(score) for score in re.findall(r"best R\^2 (-?[\d.]+)", run("grid_search.py", "--quick")))
     assert ours == pytest.approx(theirs, abs=0.1)
+
+
+def test_larger_than_memory():
+    out = run("larger_than_memory.py", "--megabytes", "224", "--epochs", "1", "--buffer", "16")
+    assert number(r"trained: 1 epochs in [\d.]+ s, ([\d.]+) million", out) > 0
+    assert "2,097,152 rows read; training waited" in out
+    if sys.platform == "linux":
+        assert "reading it whole: MemoryError" in out
+        assert number(r"peak memory: (\d+) MiB", out) < 500

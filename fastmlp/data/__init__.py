@@ -1,1 +1,10 @@
-"""Tables: read from files, prepared for a network, and predicted. Needs ``pip install 'fastmlp[cli]'``."""
+"""Where rows come from: sources for ``fit``, of files of any length; and tables, prepared for a network and predicted.
+
+Tables need ``pip install 'fastmlp[cli]'``.
+"""
+
+from fastmlp.data.files import TableError as TableError
+from fastmlp.data.sources import Source as Source
+from fastmlp.data.sources import from_blocks as from_blocks
+from fastmlp.data.sources import from_npy as from_npy
+from fastmlp.data.tables import from_files as from_files

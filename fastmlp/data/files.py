@@ -73,7 +73,7 @@ def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
     pyarrow.Table
     """
     arrow = require("pyarrow", "cli")
-    if _is_parquet(path) or is_csv(path):
+    if is_parquet(path) or is_csv(path):
         batches = list(read_batches(path, types, given))
         table = arrow.Table.from_batches(batches) if batches else None
     else:
@@ -91,13 +91,13 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     pyarrow.RecordBatch
     """
     arrow = require("pyarrow", "cli")
-    _check_file(path)
-    if _is_parquet(path):
+    check_file(path)
+    if is_parquet(path):
         require("pyarrow.parquet", "cli")
         try:
             yield from arrow.parquet.ParquetFile(path).iter_batches()
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
-            raise TableError(f"{path} is not a usable Parquet file: {_first_line(error)}") from None
+            raise parquet_error(path, error) from None
         return
     if not is_csv(path):
         yield from _idx_table(read_idx(path)).to_batches()
@@ -117,6 +117,24 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
         )
     except arrow.ArrowInvalid as error:
         raise TableError(_sentence(path, error, form)) from None
+
+
+def parquet_error(path: Path, error: Exception) -> TableError:
+    """What Arrow says about a Parquet file, for people."""
+    return TableError(f"{path} is not a usable Parquet file: {_first_line(error)}")
+
+
+def names_of(path: Path, given: Csv = Csv()) -> list[str]:
+    """Names of all columns of a table."""
+    if is_parquet(path):
+        arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
+        try:
+            return list(parquet.read_schema(path).names)
+        except (arrow.ArrowInvalid, OSError) as error:
+            raise parquet_error(path, error) from None
+    if is_csv(path):
+        return header_of(path, given) or form_of(path, given).names or []
+    return list(next(read_batches(path, given=given)).schema.names)
 
 
 def _first_line(error: Exception) -> str:
@@ -164,7 +182,8 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """A file that is there and not empty."""
     if not path.exists():
         raise TableError(f"There is no file {str(path)!r}.")
     if path.is_dir():
@@ -173,15 +192,16 @@ def _check_file(path: Path) -> None:
         raise TableError(f"{path} is empty.")
 
 
-def _is_parquet(path: Path) -> bool:
-    _check_file(path)
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, by its first bytes."""
+    check_file(path)
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"
 
 
 def _head(path: Path) -> bytes:
     """The first bytes of a file, uncompressed."""
-    _check_file(path)
+    check_file(path)
     try:
         with _opened(path) as file:
             head: bytes = file.read(_LOOK_BYTES)
@@ -257,7 +277,7 @@ def _first_row(path: Path, form: Form) -> list[str]:
 
 def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """An array from an IDX file, gzip or not. The format: http://yann.lecun.com/exdb/mnist, at its end."""
-    _check_file(path)
+    check_file(path)
     try:
         with _opened(path) as file:
             zero, kind, dimensions = struct.unpack(">HBB", file.read(4))

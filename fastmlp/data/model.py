@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import numpy as np
 
 from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
 from fastmlp.data.files import TableError
-from fastmlp.data.preparation import Preparation, Target, learn_preparation, learn_target, missing_column
+from fastmlp.data.preparation import Preparation, Target, learn_from_batches, learn_preparation, learn_target, missing_column
+from fastmlp.data.tables import TableSource
+from fastmlp.feed import BUFFER_BYTES
 from fastmlp.io import safetensors as model_files
+from fastmlp.io.extras import require
 from fastmlp.mlp import MLP
 from fastmlp.schedules import SCHEDULES
 
@@ -23,6 +27,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_EPOCHS, PATIENCE = 200, 20
 VALIDATION_SHARE, MOST_VALIDATION_ROWS = 0.15, 100_000
+MOST_TEST_ROWS = 200_000
+"""Of a table that is not read whole."""
+LARGE_SHARE = 1 / 8
+"""A table whose files have more than this of the memory is not read whole: columns and samples take several times that."""
+_MEMORY_BYTES = 8 << 30
+"""Of a system that does not say."""
 _KEY, _BEST = "preparation", "best_theta"
 
 
@@ -45,6 +55,8 @@ class Plan:
     dropout, weight_decay : float
     max_seconds : float, optional
     seed : int
+    buffer_bytes : int
+        Memory for the rows of a table that is not read whole.
     """
 
     target: str
@@ -59,6 +71,7 @@ class Plan:
     weight_decay: float = 0.01
     max_seconds: float | None = None
     seed: int = 0
+    buffer_bytes: int = BUFFER_BYTES
 
 
 class Watch(Callback):
@@ -280,13 +293,65 @@ def begin(
     _check_targets(train.y, preparation.target)
     if len(held_out.y) == 0:
         raise TableError(f"None of the {validation.num_rows} rows to validate on has a value of the target {plan.target!r}.")
+    return _new_model(preparation, plan), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
+
+
+def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableModel, TableSource, Split, Any, int]:
+    """The same for a table that is not read whole, in one pass over it after its rows have been counted.
+
+    Returns
+    -------
+    model : TableModel
+    train : TableSource
+        What is left of the rows.
+    held_out : Split
+    tested : pyarrow.Table
+        A share ``test`` of the rows; of these and of the held-out ones there are as many as fit into memory beside the network.
+    batch_size : int
+    """
+    arrow = require("pyarrow", "cli")
+    rows = source.rows
+    test = min(test, MOST_TEST_ROWS / rows)
+    validation = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / rows)
+    bounds = (0.0, test, test + validation, 1.0)
+    shares = [source.share(low, high, plan.seed) for low, high in pairwise(bounds)]
+    aside: list[list[Any]] = [[], []]
+
+    def to_train_on() -> Iterator[Any]:
+        for *others, batch in source.split_batches(shares):
+            for kept, other in zip(aside, others, strict=True):
+                kept.append(other)
+            yield batch
+
+    preparation, counted = learn_from_batches(to_train_on(), plan.target, task=plan.task)
+    tested, validated = (arrow.Table.from_batches(batches) for batches in aside)
+    held_out = arrays_of(preparation, validated)
+    if len(held_out.x) == 0:
+        raise TableError(f"{rows} rows are too few to hold some of them out.")
+    train = shares[-1].prepared(preparation, rows=counted)
+    return _new_model(preparation, plan), train, held_out, tested, plan.batch_size or guess_batch_size(counted)
+
+
+def is_large(paths: Sequence[Path]) -> bool:
+    """Whether so much of the memory would go to a table that it is better not read whole."""
+    return sum(path.stat().st_size for path in paths) > LARGE_SHARE * memory_bytes()
+
+
+def memory_bytes() -> int:
+    """Of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return _MEMORY_BYTES
+
+
+def _new_model(preparation: Preparation, plan: Plan) -> TableModel:
     classes = preparation.target.classes
     hidden = guess_hidden(preparation.width) if plan.hidden is None else plan.hidden
     sizes = (preparation.width, *hidden, 1 if classes is None else len(classes))
     activations = ["relu"] * len(hidden) + ["identity" if classes is None else "softmax"]
     loss = "squared_error" if classes is None else "cross_entropy"
-    network = MLP(sizes, activations, loss, random_state=plan.seed)
-    return TableModel(network, preparation), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
+    return TableModel(MLP(sizes, activations, loss, random_state=plan.seed), preparation)
 
 
 def _rates(plan: Plan, done: int, epochs: int, steps: int) -> list[float]:
@@ -322,7 +387,7 @@ def check_table(model: TableModel, table: Any, name: str) -> None:
 
 def learn(
     model: TableModel,
-    train: Split,
+    train: Split | TableSource,
     held_out: Split,
     batch_size: int,
     plan: Plan,
@@ -346,16 +411,18 @@ def learn(
             epochs = len(watch.losses) if watch.finished else epochs  # stopped before the model was written
     if plan.max_seconds is not None:
         listeners.append(TimeLimit(plan.max_seconds))
+    x, y, rows = (train.x, train.y, len(train.x)) if isinstance(train, Split) else (train, None, train.rows)
     try:
         model.network.fit(
-            train.x, train.y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
+            x, y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
             optimizer=plan.optimizer, schedule=plan.schedule, dropout=plan.dropout if len(model.network.sizes) > 2 else 0.0,
             weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
             callbacks=Callbacks.of(listeners, verbose=False).members, resume=resume,
+            buffer_bytes=plan.buffer_bytes,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}
-        model.history["learning_rate"] = _rates(plan, len(watch.losses), epochs, -(-len(train.x) // batch_size))
+        model.history["learning_rate"] = _rates(plan, len(watch.losses), epochs, -(-rows // batch_size))
         if watch.best_theta is not None:
             model.network.theta = watch.best_theta
     return watch

@@ -19,6 +19,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_CATEGORIES = 200
 """Of a column; the rarer ones share the place of values that were never seen."""
+MOST_TEXTS = 1_000_000
+"""A column with more different ones is not counted any further."""
 MOST_CLASSES = 20
 """A target of whole numbers that takes no more values than this is taken for classes."""
 FARTHEST = 10.0
@@ -36,12 +38,15 @@ class Number:
         Of the training rows; ``scale`` is their standard deviation.
     flag : bool
         Whether some of the training rows had no value: then a second number says which.
+    clipped : bool, default True
+        Whether there are limits.
     """
 
     name: str
     mean: float
     scale: float
     flag: bool
+    clipped: bool = True
 
     @property
     def width(self) -> int:
@@ -52,7 +57,8 @@ class Number:
         """out (rows, width) from a column."""
         values = _numbers(column, self.name)
         missing = np.isnan(values)
-        out[:, 0] = np.where(missing, 0.0, np.clip((values - self.mean) / self.scale, -FARTHEST, FARTHEST))
+        scaled = (values - self.mean) / self.scale
+        out[:, 0] = np.where(missing, 0.0, np.clip(scaled, -FARTHEST, FARTHEST) if self.clipped else scaled)
         if self.flag:
             out[:, 1] = missing
 
@@ -89,6 +95,36 @@ class Category:
 
 
 @dataclass(frozen=True)
+class Ordinal:
+    """A column of categories as one number: the place of each among them, from 0 to 1; 0.5 for one that was never seen.
+
+    Parameters
+    ----------
+    name : str
+    categories : tuple of str
+        In order; numbers by their value.
+    flag : bool
+        Whether some of the training rows had no value: then a second number says which.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    flag: bool
+
+    @property
+    def width(self) -> int:
+        """Numbers that it becomes."""
+        return 1 + self.flag
+
+    def write(self, column: Any, out: Array) -> None:
+        """out (rows, width) from a column."""
+        codes = _codes(column, self.categories)
+        out[:, 0] = np.where(codes >= 0, codes / max(len(self.categories) - 1, 1), 0.5)
+        if self.flag:
+            out[:, 1] = codes == _NONE
+
+
+@dataclass(frozen=True)
 class Target:
     """The column to predict.
 
@@ -111,7 +147,7 @@ class Target:
         if self.classes is not None:
             codes = _codes(column, self.classes)
             if (codes == _UNKNOWN).any():
-                unknown = _text(column)[int((codes == _UNKNOWN).argmax())].as_py()
+                unknown = texts(column)[int((codes == _UNKNOWN).argmax())].as_py()
                 raise TableError(f"Column {self.name!r} has the class {unknown!r}, which the model does not know.")
             return codes[codes >= 0], codes >= 0
         values = _numbers(column, self.name)
@@ -125,13 +161,13 @@ class Preparation:
 
     Parameters
     ----------
-    features : tuple of (Number or Category)
+    features : tuple of (Number, Category or Ordinal)
     target : Target
     dropped : dict of str to str
         Columns that are not used, and why.
     """
 
-    features: tuple[Number | Category, ...]
+    features: tuple[Number | Category | Ordinal, ...]
     target: Target
     dropped: dict[str, str] = field(default_factory=dict)
 
@@ -166,7 +202,7 @@ class Preparation:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Preparation:
         """What :meth:`as_dict` has given; KeyError, TypeError or ValueError for anything else."""
-        kinds: dict[str, type[Number | Category]] = {"number": Number, "category": Category}
+        kinds: dict[str, type[Number | Category | Ordinal]] = {"number": Number, "category": Category, "ordinal": Ordinal}
         features = []
         for one in content["features"]:
             options: dict[str, Any] = {
@@ -200,87 +236,234 @@ def missing_column(name: str, names: Iterable[str]) -> str:
 
 
 def learn_preparation(table: Any, target: str, *, task: str | None = None, shared_scale: bool = False) -> Preparation:
-    """Look at the training rows of a table.
+    """Look at the training rows of a table; see :func:`learn_from_batches`."""
+    return learn_from_batches([table], target, task=task, shared_scale=shared_scale)[0]
+
+
+def learn_from_batches(
+    batches: Iterable[Any],
+    target: str,
+    *,
+    task: str | None = None,
+    shared_scale: bool = False,
+    categories: str = "one_hot",
+    scale: bool = True,
+) -> tuple[Preparation, int]:
+    """Look at the training rows, batch by batch, once; what is kept of them does not grow with their number.
 
     Parameters
     ----------
-    table : pyarrow.Table
+    batches : iterable of pyarrow.RecordBatch or pyarrow.Table
     target : str
         Name of the column to predict.
     task : {"classification", "regression"}, optional
         Guessed from the target unless given: text, truth values and few whole numbers are classes.
     shared_scale : bool, default False
         One mean and scale for all columns of numbers, as suits the pixels of pictures.
+    categories : {"one_hot", "ordinal"}, default "one_hot"
+        Whether a category becomes a 1 in a place of its own, or its place in the order as one number.
+    scale : bool, default True
+        Whether numbers are brought to mean 0 and standard deviation 1.
+
+    Returns
+    -------
+    Preparation
+    rows : int
+        That have a target.
     """
-    arrow = require("pyarrow", "cli")
-    if target not in table.schema.names:
-        raise TableError(missing_column(target, table.schema.names))
-    features: list[Number | Category] = []
+    features: dict[str, _Numbers | _Texts] = {}
+    unusable: dict[str, str] = {}
+    learned: _LearnedTarget | None = None
+    for batch in batches:
+        if learned is None:
+            learned = _LearnedTarget(batch.schema, target, task)
+            features, unusable = _columns_to_learn(batch.schema, target)
+        learned.add(batch.column(target))
+        for name, feature in features.items():
+            feature.add(batch.column(name))
+    if learned is None:
+        raise TableError("There are no rows to learn from.")
+    made: list[Number | Category | Ordinal] = []
     dropped: dict[str, str] = {}
-    for name in table.schema.names:
-        if name == target:
-            continue
-        column = table.column(name)
-        kind = column.type
-        if column.null_count == len(column):
-            dropped[name] = "it has no values"
-        elif arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_decimal(kind):
-            features.append(_learn_number(column, name))
-        elif _is_text(arrow, kind):
-            counts = _counts(column)
-            if len(counts) > max(MOST_CATEGORIES, 0.5 * len(column)):
-                dropped[name] = f"nearly every row has a text of its own ({len(counts)})"
-                continue
-            kept = sorted(value for value, _ in counts.most_common(MOST_CATEGORIES))
-            features.append(Category(name, tuple(kept), column.null_count > 0))
-        else:
-            dropped[name] = f"it is of the type {kind}"
-    if not features:
+    for name in learned.names:
+        why = features[name].why_not() if name in features else unusable.get(name)
+        if why is not None:
+            dropped[name] = why
+        elif name in features:
+            made.append(features[name].feature(name, categories, scale))
+    if not made:
         raise TableError("There is no column to learn from beside the target.")
     if shared_scale:
-        features = _with_shared_scale(features, table)
-    return Preparation(tuple(features), _learn_target(arrow, table.column(target), target, task), dropped)
+        made = _with_shared_scale(made, features)
+    return Preparation(tuple(made), learned.target(), dropped), learned.rows
 
 
-def _learn_number(column: Any, name: str) -> Number:
-    values = _numbers(column, name)
-    there = values[~np.isnan(values)]
-    scale = float(there.std())
-    return Number(name, float(there.mean()), scale if scale > 0 and math.isfinite(scale) else 1.0, len(there) < len(values))
+def _columns_to_learn(schema: Any, target: str) -> tuple[dict[str, _Numbers | _Texts], dict[str, str]]:
+    """What learns each column, by its type; and why others are not used."""
+    features: dict[str, _Numbers | _Texts] = {}
+    unusable: dict[str, str] = {}
+    for field_ in schema:
+        if field_.name == target:
+            continue
+        if is_number(field_.type):
+            features[field_.name] = _Numbers(field_.name)
+        elif is_text(field_.type):
+            features[field_.name] = _Texts()
+        else:
+            unusable[field_.name] = "it has no values" if str(field_.type) == "null" else f"it is of the type {field_.type}"
+    return features, unusable
 
 
-def _with_shared_scale(features: list[Number | Category], table: Any) -> list[Number | Category]:
-    numbers = [feature for feature in features if isinstance(feature, Number)]
-    mean = float(np.mean([feature.mean for feature in numbers]))
-    square = np.mean([np.square(_numbers(table.column(feature.name), feature.name) - mean).mean() for feature in numbers])
+class _Numbers:
+    """Count, mean and variance of a column, batch by batch.
+
+    They are merged as in Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*
+    (1979): no sum of squares, which would lose what a large mean leaves of a small variance.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.count = self._missing = 0
+        self.mean = self.variance = 0.0
+
+    def add(self, column: Any) -> None:
+        """Take account of some rows."""
+        values = _numbers(column, self._name)
+        there = values[~np.isnan(values)]
+        self._missing += len(values) - len(there)
+        if len(there) == 0:
+            return
+        mean, variance = float(there.mean()), float(there.var())
+        old = self.count / (self.count + len(there))
+        new = 1 - old
+        self.variance = old * self.variance + new * variance + old * new * (mean - self.mean) ** 2
+        self.mean = mean if self.count == 0 else self.mean + new * (mean - self.mean)
+        self.count += len(there)
+
+    @property
+    def scale(self) -> float:
+        """The standard deviation, or 1 where there is none to divide by."""
+        scale = math.sqrt(self.variance)
+        return scale if scale > 0 and math.isfinite(scale) else 1.0
+
+    def why_not(self) -> str | None:
+        """Why the column is of no use, if it is not."""
+        return None if self.count else "it has no values"
+
+    def feature(self, name: str, categories: str, scale: bool) -> Number | Category | Ordinal:
+        """What has been learned."""
+        if not scale:
+            return Number(name, 0.0, 1.0, self._missing > 0, clipped=False)
+        return Number(name, self.mean, self.scale, self._missing > 0)
+
+
+class _Texts:
+    """How often each text of a column occurs."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._rows = self._missing = 0
+
+    def add(self, column: Any) -> None:
+        """Take account of some rows."""
+        self._rows += len(column)
+        self._missing += column.null_count
+        if len(self.counts) <= MOST_TEXTS:
+            self.counts.update(_counts(column))
+
+    def why_not(self) -> str | None:
+        """Why the column is of no use, if it is not."""
+        if self._missing == self._rows:
+            return "it has no values"
+        if len(self.counts) > MOST_TEXTS:
+            return f"it has more than {MOST_TEXTS:,} different texts"
+        if len(self.counts) > max(MOST_CATEGORIES, 0.5 * self._rows):
+            return f"nearly every row has a text of its own ({len(self.counts)})"
+        return None
+
+    def feature(self, name: str, categories: str, scale: bool) -> Number | Category | Ordinal:
+        """What has been learned."""
+        kept = (value for value, _ in self.counts.most_common(MOST_CATEGORIES))
+        if categories == "ordinal":
+            return Ordinal(name, tuple(sorted(kept, key=_by_number)), self._missing > 0)
+        return Category(name, tuple(sorted(kept)), self._missing > 0)
+
+
+def _with_shared_scale(
+    features: list[Number | Category | Ordinal], learned: dict[str, _Numbers | _Texts]
+) -> list[Number | Category | Ordinal]:
+    """One mean and standard deviation of all numbers in the place of each column's own."""
+    numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.count]
+    mean = float(np.mean([column.mean for column in numbers]))
+    square = np.mean([column.variance + (column.mean - mean) ** 2 for column in numbers])
     scale = math.sqrt(float(square)) or 1.0
     return [Number(one.name, mean, scale, one.flag) if isinstance(one, Number) else one for one in features]
 
 
 def learn_target(table: Any, target: str, task: str | None = None) -> Target:
-    """Look at the column to predict alone; as for :func:`learn_preparation`."""
-    if target not in table.schema.names:
-        raise TableError(missing_column(target, table.schema.names))
-    return _learn_target(require("pyarrow", "cli"), table.column(target), target, task)
+    """Look at the column to predict alone; as for :func:`learn_from_batches`."""
+    learned = _LearnedTarget(table.schema, target, task)
+    learned.add(table.column(target))
+    return learned.target()
 
 
-def _learn_target(arrow: Any, column: Any, name: str, task: str | None) -> Target:
-    kind = column.type
-    if column.null_count == len(column):
-        raise TableError(f"The target {name!r} has no values.")
-    is_text = _is_text(arrow, kind)
-    if task is None:
-        few = arrow.types.is_integer(kind) and len(column.unique()) <= MOST_CLASSES
-        task = "classification" if is_text or few else "regression"
-    if task == "classification":
-        classes = _counts(column)
-        if len(classes) < 2:
-            raise TableError(f"The target {name!r} has one class only, {next(iter(classes))!r}: there is nothing to learn.")
-        return Target(name, tuple(sorted(classes, key=_by_number)))
-    if is_text:
-        raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
-    learned = _learn_number(column, name)
-    return Target(name, None, learned.mean, learned.scale)
+class _LearnedTarget:
+    """What is learned of the target, batch by batch.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    name : str
+    task : {"classification", "regression"} or None
+    """
+
+    def __init__(self, schema: Any, name: str, task: str | None) -> None:
+        if name not in schema.names:
+            raise TableError(missing_column(name, schema.names))
+        self.names = [other for other in schema.names if other != name]
+        self._with_value = 0
+        self._name = name
+        kind = schema.field(name).type
+        self._is_text = is_text(kind)
+        if task == "regression" and self._is_text:
+            raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
+        self._decided = task == "classification" or self._is_text
+        is_integer = require("pyarrow", "cli").types.is_integer(kind)
+        self._texts = _Texts() if self._decided or (task is None and is_integer) else None
+        self._numbers = None if self._decided else _Numbers(name)
+        self._has_missing = False
+
+    def add(self, column: Any) -> None:
+        """Take account of some rows."""
+        self._with_value += len(column) - column.null_count
+        self._has_missing = self._has_missing or column.null_count > 0
+        if column.null_count == len(column):
+            return
+        if self._texts is not None:
+            self._texts.add(column)
+            if not self._decided and len(self._texts.counts) + self._has_missing > MOST_CLASSES:
+                self._texts = None
+        if self._numbers is not None:
+            self._numbers.add(column)
+
+    @property
+    def rows(self) -> int:
+        """That have a target."""
+        return self._with_value if self._texts is not None or self._numbers is None else self._numbers.count
+
+    def target(self) -> Target:
+        """What has been learned."""
+        if self.rows == 0:
+            raise TableError(f"The target {self._name!r} has no values.")
+        if self._texts is not None:
+            classes = self._texts.counts
+            if len(classes) < 2:
+                raise TableError(
+                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}: there is nothing to learn."
+                )
+            return Target(self._name, tuple(sorted(classes, key=_by_number)))
+        assert self._numbers is not None
+        return Target(self._name, None, self._numbers.mean, self._numbers.scale)
 
 
 def _by_number(text: str) -> tuple[float, str]:
@@ -291,9 +474,16 @@ def _by_number(text: str) -> tuple[float, str]:
         return math.inf, text
 
 
-def _is_text(arrow: Any, kind: Any) -> bool:
-    types = arrow.types
+def is_text(kind: Any) -> bool:
+    """Whether a type of Arrow's has categories: text and truth values."""
+    types = require("pyarrow", "cli").types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_dictionary(kind))
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow's has numbers."""
+    types = require("pyarrow", "cli").types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
 def _numbers(column: Any, name: str) -> Array:
@@ -306,7 +496,7 @@ def _numbers(column: Any, name: str) -> Array:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _text(column: Any) -> Any:
+def texts(column: Any) -> Any:
     """As text, without the white space around it."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
     return compute.utf8_trim_whitespace(column.cast(arrow.string()))
@@ -315,7 +505,7 @@ def _text(column: Any) -> Any:
 def _counts(column: Any) -> Counter[str]:
     """How often each text occurs."""
     compute = require("pyarrow.compute", "cli")
-    counts = compute.value_counts(_text(column)).to_pylist()
+    counts = compute.value_counts(texts(column)).to_pylist()
     return Counter({one["values"]: one["counts"] for one in counts if one["values"] is not None})
 
 
@@ -325,7 +515,7 @@ _UNKNOWN, _NONE = -1, -2
 def _codes(column: Any, categories: tuple[str, ...]) -> Array:
     """The place of each row's text among categories; _UNKNOWN and _NONE for those that have no place and no text."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
-    text = _text(column)
+    text = texts(column)
     found = compute.index_in(text, value_set=arrow.array(categories, arrow.string()))
     codes = np.array(found.fill_null(_UNKNOWN), np.int64)
     codes[np.array(text.is_null())] = _NONE

@@ -23,16 +23,17 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.callbacks import Callbacks, Run, TimeLimit
-from fastmlp.dropout import draw_key
+from fastmlp.data.sources import Piece, Source, as_source
+from fastmlp.data.stream import open_feed
 from fastmlp.estimators import solvers
 from fastmlp.estimators.tasks import CallbackSupportMixin, Tasks, of_scikit_learn
+from fastmlp.feed import BUFFER_BYTES, Feed, InMemory
 from fastmlp.losses import Loss
 from fastmlp.mlp import MLP
 from fastmlp.network import Recipe, ScheduledRates
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
-from fastmlp.shuffle import Order
-from fastmlp.validation import Data, check_count, check_dropout, check_dtype, check_weight, check_x
+from fastmlp.validation import Data, check_count, check_dropout, check_dtype, check_finite, check_weight, check_x
 
 Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -127,6 +128,8 @@ t_ : int
     Rows that have been trained on in all.
 n_iter_ : int
     Epochs or iterations of the last call.
+reading_ : fastmlp.feed.Reading or None
+    What has been waited for while rows of a source were read; None where all were in memory.
 n_layers_, n_outputs_, n_features_in_ : int
 feature_names_in_ : ndarray of shape (n_features,)
 out_activation_ : str
@@ -281,6 +284,14 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Check samples and targets."""
 
     @abstractmethod
+    def _look_at_targets(self, source: Source) -> Any:
+        """Learn what there is to learn of the targets of a source; some of them."""
+
+    def _targets_of(self, source: Source, piece: Piece) -> Array:
+        """Targets of some rows of a source, as a person would give them."""
+        return np.asarray(piece.y)
+
+    @abstractmethod
     def _targets(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
         """Targets (n, n_outputs) or class labels (n,) for the network."""
 
@@ -316,25 +327,40 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> Self:
         """Fit the model to data.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The input data.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels, or target values.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source of :mod:`fastmlp.data`
+            The input data. A source brings its targets and weights, and need not fit into memory.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Class labels, or target values; None for a source.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; a sample of weight 2 is one that is there twice.
         X_val, y_val, sample_weight_val : array-like, default=None
             Validation data; in the place of a part of X where ``early_stopping`` is on.
+        buffer_bytes : int, default=256 MiB
+            Memory for rows of a source; see :meth:`fastmlp.MLP.fit`.
 
         Returns
         -------
         self : object
         """
+        source = as_source(X) if y is None else None
+        if source is not None:
+            if sample_weight is not None:
+                raise ValueError("sample_weight must be None where X is a source, whose blocks may have weights of their own.")
+            return self._fit_source(source, (X_val, y_val, sample_weight_val), check_count(buffer_bytes, "buffer_bytes"))
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs=None)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], epochs: int | None) -> Self:
@@ -352,7 +378,45 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._fit_lbfgs(self._samples(X, y, weight))
         else:
             train, held_out = self._split(X, y, weight, validation)
-            self._fit_epochs(train, held_out, epochs)
+            feed = InMemory(train.data, self.shuffle)
+            self._fit_epochs(feed, (train.x, train.y), held_out, epochs)
+        return self._checked()
+
+    def _fit_source(self, source: Source, validation: tuple[Any, Any, Any], buffer_bytes: int) -> Self:
+        """Fit to rows that need not fit into memory."""
+        if self.solver == "lbfgs" and self.optimizer is None:
+            raise ValueError("solver='lbfgs' needs all rows in memory at once; use solver='adam' or 'sgd' for a source.")
+        if self.early_stopping and validation[0] is None:
+            raise ValueError("early_stopping on a source needs validation rows: fit(source, X_val=..., y_val=...).")
+        hidden = self._hidden_sizes()
+        y = self._look_at_targets(source)
+        if not hasattr(self, "coefs_") or not self.warm_start:
+            self.n_features_in_ = source.n_features
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+            dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
+            self._begin([source.n_features, *hidden, self._n_outputs(y)], dtype)
+        feed = open_feed(
+            source, lambda piece: self._data_of(source, piece), shuffle=self.shuffle,
+            batch_size=BATCH_SIZE if self.batch_size == "auto" else self.batch_size, buffer_bytes=buffer_bytes,
+        )  # fmt: skip
+        self._fit_epochs(feed, (None, None), self._held_out(*validation), None)
+        return self._checked()
+
+    def _data_of(self, source: Source, piece: Piece) -> Data:
+        """Rows of a source as the network takes them."""
+        y = self._targets_of(source, piece)
+        weight = self._weights(y, piece.weight, incremental=True)
+        network = self._network
+        targets, labels = self._targets(y, network.dtype)
+        if targets is not None:
+            check_finite(targets, "y")
+        rows = check_x(piece.x, network.sizes[0], network.dtype, "X")
+        if len(y) != len(rows):
+            raise ValueError(f"y has {len(y)} rows, but X has {len(rows)}; each sample needs one.")
+        return Data(rows, targets, labels, None if weight is None else check_weight(weight, len(rows), network.dtype, part=True))
+
+    def _checked(self) -> Self:
         if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -456,12 +520,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Rows to train on, and rows to look at after each epoch."""
         X_val, y_val, weight_val = validation
         if X_val is not None:
-            if y_val is None:
-                raise ValueError("X_val was given without y_val; both are needed for validation.")
-            X_val, y_val = self._validate(X_val, y_val, incremental=True, reset=False)
-            if weight_val is not None:
-                weight_val = _check_sample_weight(weight_val, X_val)
-        elif self.early_stopping:
+            return self._samples(X, y, weight), self._held_out(*validation)
+        if self.early_stopping:
             stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
             arrays = [X, y] if weight is None else [X, y, weight]
             parts = train_test_split(
@@ -474,6 +534,22 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
         train = self._samples(X, y, weight)
         return train, None if X_val is None else self._samples(X_val, y_val, weight_val)
+
+    def _held_out(self, X_val: Any, y_val: Any, weight_val: Any) -> Samples | None:
+        """A person's own validation rows."""
+        if X_val is None:
+            return None
+        if y_val is None:
+            raise ValueError("X_val was given without y_val; both are needed for validation.")
+        X_val, y_val = self._validate(X_val, y_val, incremental=True, reset=False)
+        return self._samples(X_val, y_val, None if weight_val is None else _check_sample_weight(weight_val, X_val))
+
+    def _batch_size(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(BATCH_SIZE, rows)
+        if self.batch_size > rows:
+            warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5)
+        return int(min(self.batch_size, rows))
 
     def _recipe(self) -> Recipe:
         """Optimizer and penalties."""
@@ -500,24 +576,20 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """alpha / 2 * sum of squared weights."""
         return 0.5 * self.alpha * float(sum(np.vdot(coef, coef) for coef in self._network.w))
 
-    def _fit_epochs(self, train: Samples, held_out: Samples | None, epochs: int | None) -> None:
-        data = train.data
-        if self.batch_size == "auto":
-            batch_size = min(BATCH_SIZE, data.rows)
-        else:
-            if self.batch_size > data.rows:
-                warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4)
-            batch_size = min(self.batch_size, data.rows)
+    def _fit_epochs(self, feed: Feed, given: tuple[Any, Any], held_out: Samples | None, epochs: int | None) -> None:
+        """``given``: samples and targets, where they are in memory."""
+        batch_size = self._batch_size(feed.rows)
         network = self._synchronized()
         theirs = of_scikit_learn(self.callbacks)
         ours = [one for one in self.callbacks if one not in theirs]
         listeners = Callbacks.of([*ours, *([] if self.max_time is None else [TimeLimit(self.max_time)])], verbose=False)
-        run = Run(network, data.rows, self.max_iter if epochs is None else epochs)
+        self.reading_ = feed.reading
+        run = Run(network, feed.rows, self.max_iter if epochs is None else epochs, reading=feed.reading)
         good = network._buffer.copy()
-        tasks = Tasks(self, theirs, run.epochs, train.x, train.y, data.weight)
+        tasks = Tasks(self, theirs, run.epochs, *given, feed.data.weight)
         listeners.on_train_begin(run)
         try:
-            self._epochs(data, held_out, batch_size, run, listeners, tasks, good, epochs)
+            self._epochs(feed, held_out, batch_size, run, listeners, tasks, good, epochs)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
@@ -528,7 +600,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _epochs(
         self,
-        data: Data,
+        feed: Feed,
         held_out: Samples | None,
         batch_size: int,
         run: Run,
@@ -538,32 +610,33 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         epochs: int | None,
     ) -> None:
         network, recipe = self._network, self._recipe()
-        steps = -(-data.rows // batch_size)
+        steps = -(-feed.rows // batch_size)
         state = self._optimizer_state
         kind = self.learning_rate if recipe.optimizer.name in ("sgd", "momentum", "nesterov") else "constant"
         rate = solvers.LearningRate(self.learning_rate_init, kind, self.power_t, state.get("rate", math.nan))
         schedule = SCHEDULES.find(self.learning_rate_schedule, "learning_rate_schedule")
-        constant, weight = self._constant_loss(data), network._weight(data)
+        in_memory = isinstance(feed, InMemory)
+        constant = self._constant_loss(feed.data) if in_memory else 0.0
         self.n_iter_ = 0
-        with network._trainer(data, batch_size, recipe) as trainer:
+        with feed, network._trainer(feed.data, batch_size, recipe) as trainer:
             if state.get("optimizer") == recipe.optimizer.name:
                 trainer.load_state(state["steps"], state["arrays"])
             try:
                 for _ in range(run.epochs):
                     run.epoch, run.rows_done = run.epoch + 1, 0
-                    order = Order(data.rows, self._generator) if self.shuffle and steps > 1 else None
                     rates = ScheduledRates(
                         rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps)
                     )
                     penalty = self._penalty()
                     tasks.epoch_begins()
-                    for done in trainer.epoch(order, rates, draw_key(recipe.dropout, self._generator)):
+                    for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=run.epoch == run.epochs):
                         network._check_progress(done, good, run, rate.now)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / done.weight_sum if done.weight_sum else math.nan
                         listeners.on_rows(run)
                     self.n_iter_ += 1
-                    self.t_ += data.rows
+                    self.t_ += feed.rows
+                    weight = network._weight(feed.data) if in_memory else done.weight_sum
                     # The penalty is that of a typical step, between the epoch's first and last.
                     penalty = (penalty + self._penalty()) / 2 * steps / weight
                     self.loss_ = recipe.loss_scale * done.loss_sum / done.weight_sum + constant + penalty

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import Loss
 
@@ -135,6 +136,20 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}.")
         return X, y
 
+    def _look_at_targets(self, source: Source) -> Any:
+        classes = source.classes
+        classes = np.sort(source.distinct_targets() if classes is None else classes)
+        if hasattr(self, "classes_") and self.warm_start and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"warm_start needs the classes of the last fit, {self.classes_}; the source has {classes}.")
+        self._label_binarizer = LabelBinarizer().fit(classes)
+        self.classes_ = self._label_binarizer.classes_
+        return classes
+
+    def _targets_of(self, source: Source, piece: Piece) -> Array:
+        if source.classes is not None:
+            return np.asarray(source.classes[piece.y])
+        return np.asarray(self.classes_[labels_of(np.asarray(piece.y), self.classes_, piece.where)])
+
     def _imagined(self, n_outputs: int) -> Array:
         if n_outputs < 2:
             raise ValueError(f"n_outputs must be at least 2 classes, got {n_outputs}.")
@@ -169,7 +184,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             return sample_weight
         if incremental and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight='balanced' needs all rows at once; for partial_fit, compute the weights with "
+                "class_weight='balanced' needs all rows at once; for partial_fit and for sources, compute the weights with "
                 "sklearn.utils.compute_class_weight('balanced', classes=classes, y=y) and give them as a dict."
             )
         by_class: Array = compute_sample_weight(self.class_weight, y)

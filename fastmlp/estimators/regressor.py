@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from fastmlp.data.sources import Source
 from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data
@@ -132,6 +133,13 @@ class MLPRegressor(RegressorMixin, MLPBase):
         if self._loss.name == "gamma" and np.min(y) < self._loss.targets[0]:
             raise ValueError(f"y must be above 0 for loss='gamma', got {np.min(y):g}.")
         return X, y
+
+    def _look_at_targets(self, source: Source) -> Any:
+        if source.classes is not None:
+            raise ValueError(f"The source has the classes {source.classes[:5].tolist()} as targets, but a regressor needs numbers.")
+        if self._loss.name in POSITIVE:
+            raise ValueError(f"loss={self.loss!r} needs all targets at once for what it reports; give arrays instead of a source.")
+        return np.asarray(next(source.pieces(0)).y)
 
     def _imagined(self, n_outputs: int) -> Array:
         return np.zeros((1, n_outputs))

@@ -1,0 +1,170 @@
+"""Rows from files beside rows in memory: the same training from .npy, Parquet and arrays, and scikit-learn's partial_fit.
+
+    python -m benchmarks.streaming [--rows 11000000] [--folder DIR]
+
+makes the files (a teacher's labels of random numbers), measures each way in a process of its own and prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FEATURES, BATCH_SIZE = 28, 256
+BLOCK_ROWS = 1 << 16
+ROWS = 11_000_000
+SKLEARN_ROWS = 1_000_000
+"""Of so many of the rows, scikit-learn's rate is known; all of them would take minutes."""
+
+WAYS = {
+    "memory": "arrays in memory",
+    "npy": "`.npy` through 256 MiB",
+    "parquet": "Parquet through 256 MiB",
+    "sklearn": "scikit-learn, `partial_fit` on blocks of the `.npy`",
+}
+
+
+def make_files(folder: Path, rows: int) -> None:
+    """x.npy, y.npy and rows.parquet, block by block."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    rng = np.random.default_rng(0)
+    hidden, output = rng.normal(size=(FEATURES, 16)).astype(np.float32), rng.normal(size=16).astype(np.float32)
+    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, FEATURES))
+    y = np.lib.format.open_memmap(folder / "y.npy", "w+", np.int64, (rows,))
+    names = [f"feature {number}" for number in range(FEATURES)]
+    schema = arrow.schema([*((name, arrow.float32()) for name in names), ("label", arrow.int64())])
+    with parquet.ParquetWriter(folder / "rows.parquet", schema) as writer:
+        for start in range(0, rows, BLOCK_ROWS * 8):
+            stop = min(start + BLOCK_ROWS * 8, rows)
+            block = rng.standard_normal((stop - start, FEATURES), dtype=np.float32)
+            labels = (np.tanh(block @ hidden) @ output > 0).astype(np.int64)
+            x[start:stop], y[start:stop] = block, labels
+            writer.write_table(arrow.table([*block.T, labels], schema=schema))
+    x.flush()
+    y.flush()
+
+
+def peak_bytes() -> int:
+    """Most resident memory that this process has had; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) << 10
+
+
+def measure(way: str, folder: Path) -> dict[str, Any]:
+    """Seconds of one epoch, once all is imported and compiled."""
+    if way == "sklearn":
+        return _measure_sklearn(folder)
+    from fastmlp import MLP
+    from fastmlp.data import from_files, from_npy
+
+    def network() -> MLP:
+        sizes, activations = (FEATURES, 64, 64, 2), ("relu", "relu", "softmax")
+        return MLP(sizes, activations, "cross_entropy", random_state=0)
+
+    options: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "optimizer": "adam"}
+    network().fit(np.zeros((1000, FEATURES), np.float32), np.zeros(1000, np.int64), **options)
+    data: tuple[Any, ...]
+    if way == "memory":
+        data = np.load(folder / "x.npy"), np.load(folder / "y.npy")
+    elif way == "npy":
+        data = (from_npy(folder / "x.npy", folder / "y.npy"),)
+    else:
+        data = (from_files(folder / "rows.parquet", target="label"),)
+    net = network()
+    began = time.perf_counter()
+    net.fit(*data, **options)
+    seconds = time.perf_counter() - began
+    rows = len(data[0]) if way == "memory" else data[0].rows
+    return {"seconds": seconds, "rows": rows, "peak": peak_bytes(), "loss": net.loss_curve_[0], "reading": str(net.reading_ or "")}
+
+
+def _measure_sklearn(folder: Path) -> dict[str, Any]:
+    from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
+
+    x, y = np.load(folder / "x.npy", mmap_mode="r"), np.load(folder / "y.npy", mmap_mode="r")
+    rows = min(SKLEARN_ROWS, len(x))
+    model = MLPClassifier((64, 64), batch_size=BATCH_SIZE, random_state=0)
+    began = time.perf_counter()
+    with threadpool_limits(1):  # matrices of 64 columns are too small for more
+        for start in range(0, rows, BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, rows)
+            model.partial_fit(np.array(x[start:stop]), np.array(y[start:stop]), classes=[0, 1])
+    seconds = (time.perf_counter() - began) * len(x) / rows
+    return {"seconds": seconds, "rows": len(x), "peak": peak_bytes(), "loss": float(model.loss_), "reading": ""}
+
+
+def in_own_process(way: str, folder: Path) -> dict[str, Any]:
+    """The same, in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.streaming", "--way", way, "--folder", str(folder)],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown, with the rate of memory as 100%."""
+    reference = results["memory"]["seconds"]
+    lines = ["| rows from | seconds | million rows/s | of the rate from memory | peak memory |", "|---|---|---|---|---|"]
+    for way, one in results.items():
+        share = f"{reference / one['seconds']:.0%}"
+        note = "" if way != "sklearn" or one["rows"] <= SKLEARN_ROWS else f" (from {SKLEARN_ROWS / 1e6:g} million rows)"
+        lines.append(
+            f"| {WAYS[way]} | {one['seconds']:.1f}{note} | {one['rows'] / one['seconds'] / 1e6:.2f} | {share} | "
+            f"{one['peak'] / 2**20:,.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
+def run(folder: Path, rows: int, rounds: int) -> None:
+    """Make the files, measure, print; of each way the best of some rounds, which take turns."""
+    make_files(folder, rows)
+    results: dict[str, dict[str, Any]] = {}
+    for round_ in range(rounds):
+        for way in WAYS:
+            if way == "sklearn" and round_:
+                continue
+            one = in_own_process(way, folder)
+            if way not in results or one["seconds"] < results[way]["seconds"]:
+                results[way] = one
+    print(table(results))
+    for way, one in results.items():
+        if one["reading"]:
+            print(f"{way}: {one['reading']}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="for the files, which stay; a temporary one unless given")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.way:
+        print(json.dumps(measure(options.way, options.folder)))
+    elif options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        run(options.folder, options.rows, options.rounds)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            run(Path(folder), options.rows, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,414 @@
+"""Where rows come from that need not fit into memory: ``.npy`` files and blocks that a person makes; see also ``tables``.
+
+A source has blocks, which may be read in any order, and each of them is read in pieces, one after the other. Who trains on it
+(:class:`fastmlp.data.stream.Stream`) decides on the order; a source draws no random numbers and keeps no rows.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmlp.data.files import TableError
+from fastmlp.frames import array_of_frame, is_frame
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BLOCK_BYTES = 1 << 19
+"""Of a file's rows, so many are read at a time: enough for a disk, and little enough to be in the cache when they are checked."""
+
+
+class Piece(NamedTuple):
+    """Rows that were read together.
+
+    Parameters
+    ----------
+    x : array_like (rows, features)
+    y : array_like (rows,) or (rows, outputs)
+        Targets; labels, as int64, where the source has classes.
+    weight : array_like (rows,) or None
+    where : str
+        For messages: the block and the file.
+    block, first : int
+        Number of the block, and of the first of these rows in it.
+    """
+
+    x: Any
+    y: Any
+    weight: Any
+    where: str
+    block: int
+    first: int
+
+
+class Source(ABC):
+    """Rows with targets, in blocks.
+
+    Attributes
+    ----------
+    n_blocks : int
+        They are read in a random order; a source that can only be read from its beginning has one.
+    mixed_blocks : int
+        So many of them are read in turn, piece by piece, so that neighbours in a file come apart where a block is large.
+    n_features : int
+    dtype : numpy.dtype
+        Of the features.
+    """
+
+    mixed_blocks = 8
+    n_blocks: int
+    n_features: int
+    dtype: np.dtype[Any]
+
+    def __init__(self, classes: Sequence[Any] | None = None) -> None:
+        self._given_classes = None if classes is None else _check_classes(classes)
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """In all; where no file says it, they are counted in one pass."""
+
+    @abstractmethod
+    def pieces(self, block: int) -> Iterator[Piece]:
+        """Read a block.
+
+        Raises
+        ------
+        TableError
+            For what is not as it has to be; the message names the file or the block.
+        """
+
+    @abstractmethod
+    def _raw_targets(self) -> Iterator[Array]:
+        """Targets as they are, all of them, block by block."""
+
+    @cached_property
+    def classes(self) -> Array | None:
+        """What the labels 0, 1, ... stand for: the given ones, or those that one pass finds; None where targets are numbers."""
+        if self._given_classes is not None:
+            return self._given_classes
+        first = next(self._raw_targets(), None)
+        return self.distinct_targets() if first is not None and first.dtype.kind in "bUSOT" else None
+
+    def distinct_targets(self) -> Array:
+        """All values of the target, in order; found in one pass."""
+        found: Array | None = None
+        for targets in self._raw_targets():
+            new = np.unique(_as_text(targets))
+            found = new if found is None else np.unique(np.concatenate([found, new]))
+        if found is None:
+            raise TableError(f"{self!r} has no rows.")
+        return found
+
+    def _labels(self, y: Array, where: str) -> Array:
+        """Targets as labels, where there are classes."""
+        return y if self.classes is None else labels_of(y, self.classes, where)
+
+
+def _check_classes(classes: Sequence[Any]) -> Array:
+    array = _as_text(np.asarray(classes))
+    if array.ndim != 1 or len(np.unique(array)) != len(array) or len(array) < 2:
+        raise ValueError(f"classes must be two or more different values, got {classes!r}.")
+    return array
+
+
+def _as_text(values: Array) -> Array:
+    """Objects are taken for strings."""
+    return values.astype(str) if values.dtype.kind in "OT" else values
+
+
+def labels_of(y: Array, classes: Array, where: str) -> Array:
+    """The place of each target among the classes, int64.
+
+    Raises
+    ------
+    TableError
+        For a target that is none of them.
+    """
+    y = _as_text(y)
+    if (y.dtype.kind in "US") != (classes.dtype.kind in "US"):
+        raise TableError(f"{where}: the targets are of dtype {y.dtype}, but the classes are {classes[:5].tolist()}.")
+    order = np.argsort(classes)
+    places = np.minimum(np.searchsorted(classes, y, sorter=order), len(classes) - 1)
+    labels = order[places].astype(np.int64)
+    unknown = classes[labels] != y
+    if unknown.any():
+        row = int(unknown.argmax())
+        raise TableError(f"{where}: the target is {y[row]!s} in row {row}, which is none of the {len(classes)} classes.")
+    return labels
+
+
+# --- .npy -------------------------------------------------------------------------------------------------------------------
+
+
+class NpyFile:
+    """The array in a ``.npy`` file, read range by range into memory of our own: mapped pages would count as the process's.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise TableError(f"There is no file {str(path)!r}.")
+        try:
+            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise TableError(f"{path} is not a usable .npy file: {error}.") from None
+        if not isinstance(mapped, np.memmap) or mapped.ndim == 0 or mapped.dtype.hasobject:
+            raise TableError(f"{path} is not a .npy file with an array of rows.")
+        if not mapped.flags.c_contiguous:
+            raise TableError(f"{path} is in Fortran order, column by column; write it with np.ascontiguousarray.")
+        self.shape, self.dtype, self._offset = mapped.shape, mapped.dtype, mapped.offset
+        self.row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows start .. stop."""
+        rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._offset + start * self.row_bytes)
+            if rows.nbytes and file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
+                raise TableError(f"{self.path} ends before row {stop}; it has become shorter.")
+        return rows
+
+
+class NpySource(Source):
+    """Rows of ``.npy`` files; made by :func:`from_npy`."""
+
+    def __init__(
+        self, x: NpyFile, y: NpyFile | None, weight: NpyFile | None, target: str | int | None, classes: Sequence[Any] | None
+    ) -> None:
+        super().__init__(classes)
+        self._x, self._y, self._weight = x, y, weight
+        for other in (y, weight):
+            if other is not None and other.shape[0] != x.shape[0]:
+                raise TableError(f"{other.path} has {other.shape[0]} rows, but {x.path} has {x.shape[0]}; each sample needs one.")
+        self._take = _columns_of(x, target)
+        self.n_features, self.dtype = self._take.n_features, self._take.dtype
+        self._block_rows = max(1, BLOCK_BYTES // max(x.row_bytes, 1))
+        self.n_blocks = -(-self.rows // self._block_rows)
+
+    def __repr__(self) -> str:
+        return f"from_npy({str(self._x.path)!r})"
+
+    @property
+    def rows(self) -> int:
+        """From the file's header."""
+        return int(self._x.shape[0])
+
+    def _range(self, block: int) -> tuple[int, int]:
+        return block * self._block_rows, min((block + 1) * self._block_rows, self.rows)
+
+    def pieces(self, block: int) -> Iterator[Piece]:
+        """A block is a range of rows, in one piece."""
+        start, stop = self._range(block)
+        where = f"{self._x.path}, rows {start} to {stop - 1}"
+        rows = self._x.read(start, stop)
+        y = self._take.target(rows) if self._y is None else self._y.read(start, stop)
+        weight = None if self._weight is None else self._weight.read(start, stop)
+        yield Piece(self._take.features(rows), self._labels(y, where), weight, where, block, 0)
+
+    def _raw_targets(self) -> Iterator[Array]:
+        for block in range(self.n_blocks):
+            start, stop = self._range(block)
+            yield self._take.target(self._x.read(start, stop)) if self._y is None else self._y.read(start, stop)
+
+
+class _Columns(NamedTuple):
+    """How the rows of an array become features and targets."""
+
+    n_features: int
+    dtype: np.dtype[Any]
+    features: Callable[[Array], Array]
+    target: Callable[[Array], Array]
+
+
+def _columns_of(x: NpyFile, target: str | int | None) -> _Columns:
+    names = x.dtype.names
+    if names is None:
+        if len(x.shape) != 2:
+            raise TableError(f"{x.path} must have the shape (n, features), got {x.shape}.")
+        if target is None:
+            return _Columns(x.shape[1], x.dtype, lambda rows: rows, lambda rows: rows)
+        place = _place(target, x.shape[1], x.path)
+        others = [column for column in range(x.shape[1]) if column != place]
+        return _Columns(len(others), x.dtype, lambda rows: rows[:, others], lambda rows: rows[:, place])
+    if len(x.shape) != 1:
+        raise TableError(f"{x.path} must have one dimension of records, got {x.shape}.")
+    chosen = None
+    if isinstance(target, str):
+        if target not in names:
+            from fastmlp.data.preparation import missing_column
+
+            raise TableError(f"{x.path}: {missing_column(target, names)}")
+        chosen = target
+    elif target is not None:
+        chosen = names[_place(target, len(names), x.path)]
+    kept = [name for name in names if name != chosen]
+    widths = [int(np.prod(x.dtype[name].shape, dtype=np.int64)) for name in kept]
+    dtype = np.result_type(*(x.dtype[name].base for name in kept)) if kept else np.dtype(np.float32)
+    if not kept or dtype.kind not in "biuf":
+        raise TableError(f"{x.path}: the fields {kept} must be of numbers, got {x.dtype}.")
+
+    def features(rows: Array) -> Array:
+        out, start = np.empty((len(rows), sum(widths)), dtype), 0
+        for name, width in zip(kept, widths, strict=True):
+            out[:, start : start + width] = rows[name].reshape(len(rows), width)
+            start += width
+        return out
+
+    return _Columns(sum(widths), dtype, features, lambda rows: rows[chosen])
+
+
+def _place(target: str | int, columns: int, path: Path) -> int:
+    if isinstance(target, str):
+        raise TableError(f"{path} has columns without names; give the position of the target, from 0 to {columns - 1}.")
+    if not -columns <= target < columns:
+        raise TableError(f"{path}: target must be a column from 0 to {columns - 1}, got {target}.")
+    return target % columns
+
+
+def from_npy(
+    x: str | os.PathLike[str],
+    y: str | os.PathLike[str] | None = None,
+    weight: str | os.PathLike[str] | None = None,
+    *,
+    target: str | int | None = None,
+    classes: Sequence[Any] | None = None,
+) -> Source:
+    """Rows of ``.npy`` files of any length.
+
+    Parameters
+    ----------
+    x : path-like
+        Samples, (n, features); or, with ``target``, also the targets: then of records (a structured dtype) or of columns.
+    y : path-like, optional
+        Targets, (n,) or (n, outputs).
+    weight : path-like, optional
+        Sample weights (n,).
+    target : str or int, optional
+        Name of the field, or position of the column or field, in the file of the samples; in the place of ``y``.
+    classes : sequence, optional
+        What the labels 0, 1, ... stand for. Found in one pass where targets are text or truth values.
+
+    Returns
+    -------
+    Source
+        For ``fit``, in the place of x.
+
+    Raises
+    ------
+    TableError
+        For a file that is not there or not usable, or files with different numbers of rows.
+    """
+    if (y is None) == (target is None):
+        raise ValueError(f"from_npy needs either y, a file of targets, or target, a column of x; got y={y!r}, target={target!r}.")
+    files = [None if path is None else NpyFile(path) for path in (x, y, weight)]
+    assert files[0] is not None
+    return NpySource(files[0], files[1], files[2], target, classes)
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------------
+
+
+class BlockSource(Source):
+    """Blocks that a person makes; made by :func:`from_blocks`."""
+
+    n_blocks = 1  # in a fixed order
+
+    def __init__(self, blocks: Any, rows: int | None, classes: Sequence[Any] | None) -> None:
+        super().__init__(classes)
+        if isinstance(blocks, Iterator) or not (callable(blocks) or isinstance(blocks, Iterable)):
+            raise TypeError(
+                f"Blocks are gone through several times, which a {type(blocks).__name__} does not allow; give a list of (X, y), an "
+                "object whose __iter__ begins anew, or a function that returns a new iterator."
+            )
+        self._blocks = blocks
+        self._rows = rows
+        first = next(self._checked(), None)
+        if first is None:
+            raise TableError("There are no blocks: the first pass over them ended at once.")
+        x = first[0]
+        self.n_features = int(x.shape[1]) if len(x.shape) == 2 else 0
+        self.dtype = np.dtype(getattr(x, "dtype", np.float64))
+
+    def __repr__(self) -> str:
+        return "from_blocks(...)"
+
+    def _checked(self) -> Iterator[tuple[Any, Any, Any]]:
+        """The blocks, each with three members."""
+        for number, block in enumerate(self._blocks() if callable(self._blocks) else self._blocks):
+            if not isinstance(block, tuple | list) or len(block) not in (2, 3):
+                raise TableError(f"block {number} must be (X, y) or (X, y, weight), got {_kind(block)}.")
+            x, y, weight = block if len(block) == 3 else (*block, None)
+            yield _dense(x), np.asarray(y), weight
+
+    @cached_property
+    def rows(self) -> int:
+        """Counted in one pass, unless it was given."""
+        return self._rows if self._rows is not None else sum(len(x) for x, _, _ in self._checked())
+
+    def pieces(self, block: int) -> Iterator[Piece]:
+        """All blocks in their order."""
+        first = 0
+        for number, (x, y, weight) in enumerate(self._checked()):
+            yield Piece(x, self._labels(y, f"block {number}"), weight, f"block {number}", 0, first)
+            first += len(x)
+
+    def _raw_targets(self) -> Iterator[Array]:
+        return (y for _, y, _ in self._checked())
+
+
+def _kind(block: Any) -> str:
+    return f"{len(block)} members" if isinstance(block, tuple | list) else type(block).__name__
+
+
+def _dense(x: Any) -> Any:
+    """An array of a block's samples, whatever they came as."""
+    if is_frame(x):
+        return array_of_frame(x, "x", np.dtype(np.float64))
+    return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+
+
+def from_blocks(
+    blocks: Iterable[Any] | Callable[[], Iterator[Any]], *, rows: int | None = None, classes: Sequence[Any] | None = None
+) -> Source:
+    """Blocks (X, y) or (X, y, weight) of any size, in a fixed order.
+
+    Parameters
+    ----------
+    blocks : iterable, or callable that returns an iterator
+        One that begins anew each time, with the same rows; ``fit`` takes it without this function, too. X is an array, a table or
+        a sparse matrix, which becomes an array.
+    rows : int, optional
+        In all blocks together; counted in one pass unless given.
+    classes : sequence, optional
+        As for :func:`from_npy`.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    TypeError
+        For an iterator, which can be gone through only once.
+    """
+    return BlockSource(blocks, rows, classes)
+
+
+def as_source(given: Any) -> Source | None:
+    """What ``fit`` was given in the place of samples and targets, if it is a source; None for an array or a table."""
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, np.ndarray) or is_frame(given) or hasattr(given, "toarray"):
+        return None
+    return from_blocks(given) if callable(given) or isinstance(given, Iterable) else None

@@ -1,0 +1,389 @@
+"""Sources of tables: Parquet, CSV and IDX files, folders and globs of them. Needs ``pip install 'fastmlp[cli]'``."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, read_table
+from fastmlp.data.preparation import Preparation, is_number, is_text, learn_from_batches, missing_column, texts
+from fastmlp.data.sources import Piece, Source, labels_of
+from fastmlp.dropout import row_key
+from fastmlp.frames import array_of_frame
+from fastmlp.io.extras import require
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PIECE_ROWS = 8192
+"""Rows of a row group that are read at a time: some hundred kilobytes."""
+_READ_BYTES = 1 << 16
+"""Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
+_COLUMN_BYTES, _OPEN_BYTES = 2 << 20, 256 << 20
+"""What Arrow needs for a column of a row group that it is reading, about: pages and a dictionary. So much goes to all of them."""
+_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+
+
+class Block(NamedTuple):
+    """A file, or a row group of a Parquet file."""
+
+    path: Path
+    group: int | None
+
+
+class Share(NamedTuple):
+    """Those rows whose hash, a number from 0 to 1 that depends on the seed and on where they stand, is in a range."""
+
+    low: float
+    high: float
+    seed: int
+
+    def mask(self, block: int, first: int, rows: int) -> Array:
+        """Which of some rows of a block are in it."""
+        positions = np.arange(first, first + rows, dtype=np.uint64)
+        keys = row_key.py_func(np.array([self.seed], np.uint64), np.array([block], np.uint64), positions)
+        hashes = (keys >> np.uint64(32)).astype(np.float64) / 2**32
+        return np.asarray((hashes >= self.low) & (hashes < self.high))
+
+
+class TableSource(Source):
+    """Rows of tables in files; made by :func:`from_files`.
+
+    Attributes
+    ----------
+    preparation : Preparation or None
+        From columns to numbers; None where all columns are numbers and taken as they are.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        target: str | int,
+        weight: str | None = None,
+        classes: Sequence[Any] | None = None,
+        preparation: Preparation | None = None,
+        categories: Sequence[str] = (),
+        csv: Csv = Csv(),  # noqa: B008  # it is frozen
+    ) -> None:
+        super().__init__(classes)
+        self._categories, self._csv = list(categories), csv
+        self._paths, self.preparation, self._share = list(paths), preparation, Share(0.0, 1.0, 0)
+        self._names = names_of(paths[0], csv)
+        self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
+        self._weight = weight
+        for path in paths:
+            there = names_of(path, csv)
+            for name in (self.target, weight, *categories, *self._names):
+                if name is not None and name not in there:
+                    raise TableError(f"{path}: {missing_column(str(name), there)}")
+        self.blocks = [block for path in paths for block in _blocks_of(path)]
+        self.n_blocks = len(self.blocks)
+        self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (_COLUMN_BYTES * len(self._names))))
+        self._schema = self._first_schema()
+        self._types = {
+            name: "number" if is_number(self._schema.field(name).type) else "category"
+            for name in self._names
+            if name != self.target and (is_number(self._schema.field(name).type) or is_string(self._schema.field(name).type))
+        }
+        self._features = [name for name in self._names if name not in (self.target, weight)]
+        if preparation is None:
+            self.n_features = len(self._features)
+            kinds = [self._schema.field(name).type for name in self._features]
+            narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
+            self.dtype = np.dtype(np.float32 if narrow else np.float64)
+        else:
+            self.n_features, self.dtype = preparation.width, np.dtype(np.float32)
+            self._given_classes = None if preparation.target.classes is None else np.array(preparation.target.classes)
+        self._n_rows: int | None = None
+
+    def __repr__(self) -> str:
+        more = f" and {len(self._paths) - 1} more" if len(self._paths) > 1 else ""
+        return f"from_files({str(self._paths[0])!r}{more})"
+
+    def _first_schema(self) -> Any:
+        for batch in self._batches_of(0):
+            return batch.schema
+        raise TableError(f"{self._paths[0]} has no rows.")
+
+    # --- the same rows otherwise ----------------------------------------------------------------------------------------------
+
+    def prepared(
+        self,
+        preparation: Preparation | None = None,
+        *,
+        rows: int | None = None,
+        task: str | None = None,
+        categories: str = "one_hot",
+        scale: bool = True,
+        shared_scale: bool = False,
+    ) -> TableSource:
+        """The same rows with their columns made into numbers: scaled, categories told apart, missing values imputed and flagged.
+
+        Parameters
+        ----------
+        preparation : Preparation, optional
+            One that was learned before; unless given, it is learned in one pass over the rows.
+        rows : int, optional
+            That have a target; counted unless given.
+        task : {"classification", "regression"}, optional
+            Guessed from the target unless given.
+        categories : {"one_hot", "ordinal"}, default "one_hot"
+        scale : bool, default True
+        shared_scale : bool, default False
+            See :func:`fastmlp.data.preparation.learn_from_batches`.
+
+        Returns
+        -------
+        TableSource
+            Whose ``preparation`` belongs into a :class:`fastmlp.data.model.TableModel` beside the network.
+        """
+        if categories not in ("one_hot", "ordinal"):
+            raise ValueError(f"categories must be 'one_hot' or 'ordinal', got {categories!r}.")
+        if preparation is None:
+            columns = [name for name in self._names if name != self._weight]
+            preparation, rows = learn_from_batches(
+                (batch.select(columns) for batch in self.batches()),
+                str(self.target),
+                task=task,
+                categories=categories,
+                scale=scale,
+                shared_scale=shared_scale,
+            )
+        made = TableSource(self._paths, self.target, self._weight, None, preparation, self._categories, self._csv)
+        made._share, made._n_rows = self._share, rows
+        return made
+
+    def share(self, low: float, high: float, seed: int) -> TableSource:
+        """A random share of the rows: those whose hash, from 0 to 1, is at least ``low`` and below ``high``.
+
+        Shares of ranges that do not overlap have no row in common, in whatever order they are read.
+        """
+        made = TableSource(self._paths, self.target, self._weight, None, self.preparation, self._categories, self._csv)
+        made._given_classes, made._share = self._given_classes, Share(low, high, seed)
+        return made
+
+    def split_batches(self, shares: Sequence[TableSource]) -> Iterator[list[Any]]:
+        """Each batch of these rows as the part of it that is in each of several shares: all of them in one pass."""
+        arrow = require("pyarrow", "cli")
+        for block in range(self.n_blocks):
+            for first, batch in self._shared_batches(block):
+                masks = (share._share.mask(block, first, batch.num_rows) for share in shares)
+                yield [batch.filter(arrow.array(mask)) for mask in masks]
+
+    # --- reading --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> int:
+        """From the files, where they say it and all rows are taken; else counted in one pass."""
+        if self._n_rows is None:
+            self._n_rows = self._count()
+        return self._n_rows
+
+    def _count(self) -> int:
+        parquet = require("pyarrow.parquet", "cli")
+        if self.preparation is not None:
+            return sum(len(y) for y in self._targets_there())
+        if self._share[:2] == (0.0, 1.0) and all(block.group is not None for block in self.blocks):
+            return sum(parquet.read_metadata(path).num_rows for path in self._paths)
+        return sum(batch.num_rows for batch in self.batches())
+
+    def _targets_there(self) -> Iterator[Array]:
+        assert self.preparation is not None
+        return (self.preparation.target.values(batch.column(self.target))[0] for batch in self.batches([str(self.target)]))
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[Any]:
+        """Record batches of these rows, in the order of the files."""
+        for block in range(self.n_blocks):
+            for _, batch in self._shared_batches(block, columns):
+                yield batch
+
+    def _shared_batches(self, block: int, columns: list[str] | None = None) -> Iterator[tuple[int, Any]]:
+        """Batches of a block, with the number of their first row in it."""
+        arrow = require("pyarrow", "cli")
+        first = 0
+        for batch in self._batches_of(block, columns):
+            rows = batch.num_rows
+            if self._share[:2] != (0.0, 1.0):
+                batch = batch.filter(arrow.array(self._share.mask(block, first, rows)))
+            yield first, batch
+            first += rows
+
+    def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
+        path, group = self.blocks[block]
+        if group is None:
+            types = getattr(self, "_types", None) or dict.fromkeys(self._categories, "category")
+            yield from read_batches(path, types, self._csv)
+            return
+        arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
+        try:
+            with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+                batches = file.iter_batches(PIECE_ROWS, row_groups=[group], columns=columns or self._names, use_threads=False)
+                yield from (with_texts(batch, self._categories) for batch in batches)
+        except (arrow.ArrowInvalid, OSError) as error:
+            raise parquet_error(path, error) from None
+
+    def pieces(self, block: int) -> Iterator[Piece]:
+        """Record batches as arrays."""
+        for first, batch in self._shared_batches(block):
+            path, group = self.blocks[block]
+            part = "" if group is None else f", row group {group}"
+            where = f"{path}{part}, rows {first} to {first + batch.num_rows - 1}"
+            weight = None if self._weight is None else np.asarray(batch.column(self._weight))
+            if self.preparation is None:
+                yield Piece(self._plain(batch, where), self._plain_target(batch, where), weight, where, block, first)
+                continue
+            y, there = self.preparation.target.values(batch.column(self.target))
+            x = self.preparation.rows(batch)
+            if not there.all():
+                x, weight = x[there], None if weight is None else weight[there]
+            yield Piece(x, y, weight, where, block, first)
+
+    def _plain(self, batch: Any, where: str) -> Array:
+        try:
+            return array_of_frame(batch.select(self._features), where, self.dtype)
+        except TypeError as error:
+            raise TableError(str(error)) from None
+
+    def _plain_target(self, batch: Any, where: str) -> Array:
+        column = batch.column(self.target)
+        if column.null_count:
+            row = int(np.array(column.is_null()).argmax())
+            raise TableError(f"{where}: row {row} has no target; remove such rows, or use .prepared(), which leaves them out.")
+        values = _array_of_target(column)
+        return values if self.classes is None else labels_of(values, self.classes, where)
+
+    def _raw_targets(self) -> Iterator[Array]:
+        for batch in self.batches([str(self.target)]):
+            column = batch.column(self.target)
+            yield _array_of_target(column.drop_null().unique() if is_text(column.type) else column)
+
+    @cached_property
+    def classes(self) -> Array | None:
+        """See :class:`~fastmlp.data.sources.Source`."""
+        if self.preparation is not None or self._given_classes is not None:
+            return self._given_classes
+        return self.distinct_targets() if is_text(self._schema.field(self.target).type) else None
+
+
+def is_string(kind: Any) -> bool:
+    """Whether a type of Arrow's is text."""
+    types = require("pyarrow", "cli").types
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _array_of_target(column: Any) -> Array:
+    """Numbers and truth values as they are; text without the white space around it."""
+    if str(column.type) == "bool" or not is_text(column.type):
+        return np.asarray(column)
+    return np.asarray(texts(column)).astype(str)
+
+
+def _blocks_of(path: Path) -> list[Block]:
+    if not is_parquet(path):
+        return [Block(path, None)]
+    parquet = require("pyarrow.parquet", "cli")
+    return [Block(path, group) for group in range(parquet.read_metadata(path).num_row_groups)]
+
+
+def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The files that a person means: one, all tables in a folder, those of a glob, or a list of any of these; sorted within each.
+
+    Raises
+    ------
+    TableError
+        Where there is none.
+    """
+    if not isinstance(given, str | os.PathLike):
+        return [path for one in given for path in find_files(one)]
+    path = Path(given)
+    if path.is_dir():
+        found = sorted(
+            file for file in path.rglob("*")
+            if file.name.lower().endswith(_SUFFIXES) and not any(part[0] in "._" for part in file.relative_to(path).parts)
+        )  # fmt: skip
+        if not found:
+            raise TableError(f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}.")
+        return found
+    if not path.exists() and glob.has_magic(str(given)):
+        matches = sorted(Path(name) for name in glob.glob(str(given), recursive=True) if os.path.isfile(name))
+        if not matches:
+            raise TableError(f"There is no file whose name matches {str(given)!r}.")
+        return matches
+    check_file(path)
+    return [path]
+
+
+def with_texts(table: Any, names: Iterable[str]) -> Any:
+    """A table or a record batch with some of its columns as text."""
+    for name in names:
+        place = table.schema.get_field_index(name)
+        if place >= 0:
+            table = table.set_column(place, name, table.column(place).cast("string"))
+    return table
+
+
+def read_tables(paths: Sequence[Path], csv: Csv = Csv()) -> Any:  # noqa: B008  # it is frozen
+    """All rows of some files as one table."""
+    tables = [read_table(path, given=csv) for path in paths]
+    if len(tables) == 1:
+        return tables[0]
+    for path, table in zip(paths, tables, strict=True):
+        for name in tables[0].schema.names:
+            if name not in table.schema.names:
+                raise TableError(f"{path}: {missing_column(name, table.schema.names)}")
+    arrow = require("pyarrow", "cli")
+    try:
+        return arrow.concat_tables([table.select(tables[0].schema.names) for table in tables], promote_options="permissive")
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        raise TableError(f"The columns of the files do not fit together: {error}.") from None
+
+
+def from_files(
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    target: str | int,
+    *,
+    weight: str | None = None,
+    classes: Sequence[Any] | None = None,
+    categories: Sequence[str] = (),
+    csv: Csv = Csv(),  # noqa: B008  # it is frozen
+) -> TableSource:
+    """Rows of Parquet and CSV files of any length.
+
+    Row groups of Parquet files are read in a random order, a few in turn. A CSV file can only be read from its beginning, so that
+    its rows are shuffled among those that the buffer holds.
+
+    Parameters
+    ----------
+    files : path-like, or several
+        A file, a folder, a glob, or a list of them.
+    target : str or int
+        Name or position of the column to predict.
+    weight : str, optional
+        A column of sample weights.
+    classes : sequence, optional
+        What the labels 0, 1, ... stand for. Found in one pass where the target is text or a truth value.
+    categories : sequence of str, optional
+        Columns whose numbers are only names.
+    csv : fastmlp.data.files.Csv, optional
+        How CSV files are written, as far as it is not to be guessed.
+
+    Returns
+    -------
+    TableSource
+        For ``fit``, in the place of x. All other columns have to be numbers, without missing values; ``prepared()`` makes numbers
+        of what is not.
+
+    Raises
+    ------
+    TableError
+        For a file that is not there or not usable, and columns that are not.
+    """
+    paths = find_files(files)
+    if not paths:
+        raise TableError("There are no files in the list.")
+    return TableSource(paths, target, weight, classes, categories=categories, csv=csv)

@@ -1,0 +1,85 @@
+"""Tables of pandas, polars and pyarrow as arrays of numbers, column by column; none of the three is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_LIBRARIES = ("pandas", "polars", "pyarrow")
+
+
+def library_of(given: Any) -> str | None:
+    """Which of the three something comes from."""
+    name = type(given).__module__.partition(".")[0]
+    return name if name in _LIBRARIES else None
+
+
+def is_frame(given: Any) -> bool:
+    """Whether this is a table with columns that have names."""
+    return library_of(given) is not None and hasattr(given, "columns") and len(getattr(given, "shape", ())) == 2
+
+
+def array_of_frame(frame: Any, argument: str, dtype: np.dtype[Any]) -> Array:
+    """All columns, (rows, columns) and C-contiguous; nan where there is no value.
+
+    Raises
+    ------
+    TypeError
+        For a column of anything but numbers and truth values.
+    """
+    out = np.empty(frame.shape, dtype)
+    with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+        for place, (name, column) in enumerate(_columns(frame)):
+            out[:, place] = numbers_of_column(column, f"{argument}: column {name!r}", dtype)
+    return out
+
+
+def numbers_of_column(column: Any, what: str, dtype: np.dtype[Any]) -> Array:
+    """Numbers (rows,) of a column of any of the three; nan where there is no value."""
+    values = {"pandas": _of_pandas, "polars": _of_polars, "pyarrow": _of_pyarrow}[library_of(column) or "pandas"](column, dtype)
+    if values is None:
+        kind = getattr(column, "dtype", None) or getattr(column, "type", None)
+        raise TypeError(
+            f"{what} must hold numbers, got {kind}; encode it first, or let fastmlp.data.from_files(...).prepared() do it."
+        )
+    return values
+
+
+def _columns(frame: Any) -> Iterator[tuple[str, Any]]:
+    if library_of(frame) == "pandas":
+        return ((str(name), frame.iloc[:, place]) for place, name in enumerate(frame.columns))
+    if library_of(frame) == "polars":
+        return zip(frame.columns, frame.get_columns(), strict=True)
+    return zip(frame.schema.names, frame.columns, strict=True)
+
+
+def _of_pandas(column: Any, dtype: np.dtype[Any]) -> Array | None:
+    if getattr(column.dtype, "kind", "O") not in "biuf":
+        return None
+    if isinstance(column.dtype, np.dtype):
+        return np.asarray(column)
+    return np.asarray(column.to_numpy(dtype=dtype, na_value=np.nan))
+
+
+def _of_polars(column: Any, dtype: np.dtype[Any]) -> Array | None:
+    if column.dtype.is_numeric() and not column.null_count():
+        return np.asarray(column)
+    if not (column.dtype.is_numeric() or str(column.dtype) == "Boolean"):
+        return None
+    return np.asarray(column.cast(float).to_numpy())
+
+
+def _of_pyarrow(column: Any, dtype: np.dtype[Any]) -> Array | None:
+    kind = str(column.type)
+    if kind == "bool":
+        column = column.cast("uint8")
+    elif not kind.startswith(("int", "uint", "float", "double", "halffloat", "decimal")):
+        return None
+    if kind.startswith("decimal"):
+        column = column.cast("float64")
+    values = column.to_numpy() if hasattr(column, "chunks") else column.to_numpy(zero_copy_only=False)
+    return np.asarray(values)

@@ -1,0 +1,495 @@
+"""Rows from anywhere: sources larger than memory, and the tables of other libraries."""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, MLPClassifier, MLPRegressor, ReferenceMLP
+from fastmlp.callbacks import Callback, Checkpoint
+from fastmlp.data import TableError, from_blocks, from_files, from_npy
+from fastmlp.data import sources as sources_module
+from fastmlp.data.stream import Stream, open_feed
+from fastmlp.network import Progress, Trainer
+from tests.test_invariants import run_python
+
+ROWS, FEATURES = 3001, 4
+BUFFER = 20_500
+"""Bytes, for 854 of the rows: two halves of 416, which are 13 minibatches of 32."""
+OPTIONS = {"epochs": 2, "batch_size": 32, "optimizer": "adam", "learning_rate": 0.01, "buffer_bytes": BUFFER}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(sources_module, "BLOCK_BYTES", 50 * 4 * FEATURES)
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == "fastmlp-reader"]
+
+
+@pytest.fixture
+def data(rng):
+    """The first feature is the number of the row, over their number."""
+    x = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    x[:, 0] = np.arange(ROWS) / ROWS
+    return x, (x[:, 1] * x[:, 2] > 0).astype(np.int64)
+
+
+@pytest.fixture
+def npy(data, tmp_path):
+    np.save(tmp_path / "x.npy", data[0])
+    np.save(tmp_path / "y.npy", data[1])
+    return from_npy(tmp_path / "x.npy", tmp_path / "y.npy")
+
+
+def network(kind=MLP, dtype="float32", outputs=2, features=FEATURES):
+    return kind((features, 8, outputs), ["tanh", "softmax"], "cross_entropy", dtype=dtype, random_state=3)
+
+
+class Recorder(Trainer):
+    """Trains nothing, and writes down which rows it is given, in minibatches."""
+
+    def __init__(self, feed, batch_size):
+        self.steps, self.batches, self._batch_size = 0, [], batch_size
+        self.take(feed.data)
+
+    def take(self, data):
+        self._data = data
+
+    def state(self):
+        return []
+
+    def load_state(self, steps, arrays):
+        pass
+
+    def epoch(self, order, rates, dropout_key=0):
+        data = self._data
+        rows = np.arange(data.rows) if order is None else order[0 : data.rows]
+        self.batches += [data.x[rows[at : at + self._batch_size], 0].copy() for at in range(0, data.rows, self._batch_size)]
+        yield Progress(data.rows, 0.0, float(data.rows))
+
+
+def batches_of_an_epoch(source, *, shuffle=True, epochs=1, batch_size=32, dtype="float32"):
+    """Numbers of the rows of each minibatch, as a network with the same seed has them."""
+    net = network(dtype=dtype)
+    feed = open_feed(source, net._check_piece, batch_size=batch_size, shuffle=shuffle, buffer_bytes=BUFFER)
+    assert isinstance(feed, Stream)
+    with feed:
+        recorder = Recorder(feed, batch_size)
+        for epoch in range(epochs):
+            for _ in feed.epoch(recorder, np.zeros(-(-source.rows // batch_size)), (), net._generator, last=epoch + 1 == epochs):
+                pass
+    return [np.rint(batch.astype(np.float64) * ROWS).astype(int) for batch in recorder.batches]
+
+
+class TestOrder:
+    @pytest.mark.parametrize("shuffle", [True, False])
+    def test_every_row_comes_once_in_each_epoch(self, npy, shuffle):
+        batches = batches_of_an_epoch(npy, shuffle=shuffle, epochs=3)
+        rows = np.concatenate(batches).reshape(3, ROWS)
+        for epoch in rows:
+            assert np.array_equal(np.sort(epoch), np.arange(ROWS))
+        assert np.array_equal(rows[0], rows[1]) is not shuffle
+        if not shuffle:
+            assert np.array_equal(rows[0], np.arange(ROWS))
+
+    def test_only_the_last_minibatch_is_smaller(self, npy):
+        sizes = [len(batch) for batch in batches_of_an_epoch(npy)]
+        assert set(sizes[:-1]) == {32}
+        assert sizes[-1] == ROWS % 32
+
+    def test_rows_from_everywhere_in_the_file_meet_in_a_minibatch(self, npy):
+        batches = batches_of_an_epoch(npy)
+        rows = np.concatenate(batches)
+        assert abs(np.corrcoef(rows, np.arange(ROWS))[0, 1]) < 0.2
+        inside = np.mean([batch.std() for batch in batches[:-1]]) / np.arange(ROWS).std()
+        assert inside > 0.8  # as large as that of all rows; a half's worth of the file in its order would have 0.13
+
+    def test_row_groups_that_fill_a_half_are_mixed(self, data, tmp_path, monkeypatch):
+        monkeypatch.setattr("fastmlp.data.tables.PIECE_ROWS", 20)
+        path = write_parquet(tmp_path / "t.parquet", *data, row_group_size=400)
+        batches = batches_of_an_epoch(from_files(path, target="y"))
+        assert max(np.ptp(batch) for batch in batches[:10]) > 1000
+        assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(ROWS))
+
+    @pytest.mark.parametrize(("kind", "tolerance"), [(MLP, 0), (ReferenceMLP, 1e-12)])
+    def test_training_is_that_from_memory_on_rows_in_the_same_order(self, data, npy, kind, tolerance):
+        x, y = data
+        order = np.concatenate(batches_of_an_epoch(npy, dtype="float64"))
+        options = OPTIONS | {"epochs": 1, "schedule": "cosine", "weight_decay": 0.1}
+        streamed = network(kind, "float64").fit(npy, **options)
+        expected = network(MLP, "float64").fit(x[order], y[order], shuffle=False, **options)
+        assert np.abs(streamed.theta - expected.theta).max() <= tolerance
+        assert streamed.loss_curve_ == pytest.approx(expected.loss_curve_, abs=1e-12)
+
+    def test_the_reference_agrees_over_epochs_with_dropout_and_weights(self, data):
+        x, y = data
+        weight = np.arange(ROWS) % 3
+        blocks = [(x[at : at + 300], y[at : at + 300], weight[at : at + 300]) for at in range(0, ROWS, 300)]
+        compiled, reference = (network(kind, "float64").fit(blocks, **OPTIONS, dropout=0.3) for kind in (MLP, ReferenceMLP))
+        assert np.abs(compiled.theta - reference.theta).max() < 1e-12
+        assert np.abs(compiled.theta - network(dtype="float64").fit(blocks, **OPTIONS).theta).max() > 1e-3
+
+    def test_rows_that_fit_are_trained_on_as_arrays_are(self, data, npy):
+        options = OPTIONS | {"buffer_bytes": 1 << 20}
+        net = network().fit(npy, **options)
+        assert np.array_equal(net.theta, network().fit(*data, **options).theta)
+        assert net.reading_ is None
+
+    @pytest.mark.parametrize("slow", ["reader", "training"])
+    def test_a_run_repeats_to_the_bit_whoever_is_slower(self, data, slow):
+        x, y = data
+
+        def blocks():
+            for at in range(0, ROWS, 100):
+                if slow == "reader":
+                    time.sleep(0.003)
+                yield x[at : at + 100], y[at : at + 100]
+
+        class Slow(Callback):
+            def on_rows(self, run):
+                time.sleep(0.01 if slow == "training" else 0)
+
+        fast = network().fit(lambda: iter([(x, y)]), **OPTIONS)
+        net = network().fit(blocks, **OPTIONS, callbacks=[Slow()])
+        assert np.array_equal(fast.theta, net.theta)
+        reading = net.reading_
+        waited = {"reader": reading.training_waited, "training": reading.reader_waited}
+        assert waited[slow] == max(waited.values())
+        assert reading.rows == 2 * ROWS
+        assert f"{'reading' if slow == 'reader' else 'training'} set the pace" in str(reading)
+
+    def test_another_seed_is_another_order(self, npy):
+        other = MLP((FEATURES, 8, 2), ["tanh", "softmax"], "cross_entropy", random_state=4)
+        other.theta = network().theta
+        assert not np.array_equal(other.fit(npy, **OPTIONS).theta, network().fit(npy, **OPTIONS).theta)
+
+    def test_a_resumed_training_ends_with_the_same_bits(self, npy, tmp_path):
+        whole = network().fit(npy, **OPTIONS | {"epochs": 4})
+
+        class Stop(Callback):
+            def on_epoch_end(self, run):
+                run.stop = run.epoch == 2
+
+        path = tmp_path / "c.safetensors"
+        network().fit(npy, **OPTIONS | {"epochs": 4}, callbacks=[Checkpoint(path), Stop()])
+        resumed = network().fit(npy, **OPTIONS | {"epochs": 4}, resume=path)
+        assert np.array_equal(whole.theta, resumed.theta)
+        assert whole.loss_curve_ == resumed.loss_curve_
+
+
+def write_parquet(path, x, y, **options):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({f"f{n}": column for n, column in enumerate(x.T)} | {"y": y}), path, **options)
+    return path
+
+
+def write_csv(path, x, y):
+    arrow, csv = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.csv")
+    csv.write_csv(arrow.table({f"f{n}": column for n, column in enumerate(x.T)} | {"y": y}), path)
+    return path
+
+
+def folder_of(tmp_path, x, y):
+    (tmp_path / "parts").mkdir()
+    for part in range(3):
+        write = write_csv if part == 1 else write_parquet
+        rows = slice(part * 1001, (part + 1) * 1001)
+        write(tmp_path / "parts" / f"{part}.{'csv' if part == 1 else 'parquet'}", x[rows], y[rows])
+    (tmp_path / "parts" / "_SUCCESS").touch()
+    return tmp_path / "parts"
+
+
+def structured(path, x, y):
+    records = np.zeros(len(x), [("a", "f4", 3), ("y", "i8"), ("b", "f4")])
+    records["a"], records["b"], records["y"] = x[:, :3], x[:, 3], y
+    np.save(path, records)
+    return path
+
+
+KINDS = {
+    "npy with the target as a column": lambda path, x, y: (
+        np.save(path / "xy.npy", np.column_stack([x, y])), from_npy(path / "xy.npy", target=-1, classes=[0, 1]))[1],
+    "structured npy": lambda path, x, y: from_npy(structured(path / "s.npy", x, y), target="y"),
+    "structured npy, target by position": lambda path, x, y: from_npy(structured(path / "s.npy", x, y), target=1),
+    "npy with text as targets": lambda path, x, y: (
+        np.save(path / "x.npy", x), np.save(path / "y.npy", np.array(["no", "yes"])[y]),
+        from_npy(path / "x.npy", path / "y.npy"))[2],
+    "parquet": lambda path, x, y: from_files(write_parquet(path / "t.parquet", x, y, row_group_size=100), target="y"),
+    "parquet with truth values as targets": lambda path, x, y: from_files(write_parquet(path / "t.parquet", x, y == 1), target=-1),
+    "parquet with text as targets": lambda path, x, y: from_files(
+        str(write_parquet(path / "t.parquet", x, np.array(["b", "a"])[y])), target="y", classes=["b", "a"]),
+    "csv": lambda path, x, y: from_files(write_csv(path / "t.csv", x, y), target="y"),
+    "folder": lambda path, x, y: from_files(folder_of(path, x, y), target="y"),
+    "list of a glob and a file": lambda path, x, y: from_files(
+        [str(folder_of(path, x, y) / "[01].*"), path / "parts" / "2.parquet"], target="y"),
+    "list of blocks": lambda path, x, y: from_blocks([(x[:900], y[:900]), (x[900:], y[900:])]),
+    "function": lambda path, x, y: from_blocks(lambda: ((x[at : at + 7], y[at : at + 7]) for at in range(0, len(x), 7))),
+    "blocks of frames": lambda path, x, y: from_blocks([(pytest.importorskip("pandas").DataFrame(x), list(y))]),
+    "blocks of sparse rows": lambda path, x, y: from_blocks([(pytest.importorskip("scipy.sparse").csr_array(x), y)]),
+}  # fmt: skip
+
+
+class TestKinds:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_all_hold_the_same_rows(self, data, tmp_path, kind):
+        source = KINDS[kind](tmp_path, *data)
+        assert (source.rows, source.n_features) == (ROWS, FEATURES)
+        options = OPTIONS | {"shuffle": False}
+        net, expected = network().fit(source, **options), network().fit(*data, **options)
+        assert net.reading_ is not None
+        assert np.allclose(net.theta, expected.theta, atol=1e-6)
+
+    def test_regression_with_several_outputs(self, data, tmp_path):
+        x, _ = data
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", x[:, :2] * 2)
+        np.save(tmp_path / "w.npy", np.arange(ROWS) % 2)
+        source = from_npy(*(tmp_path / f"{name}.npy" for name in "xyw"))
+        options = OPTIONS | {"shuffle": False}
+        net = MLP((4, 5, 2), ["tanh", "identity"], random_state=0).fit(source, **options)
+        expected = MLP((4, 5, 2), ["tanh", "identity"], random_state=0)
+        expected.fit(x, x[:, :2] * 2, sample_weight=np.arange(ROWS) % 2, **options)
+        assert np.array_equal(net.theta, expected.theta)
+
+    def test_estimators(self, data, npy, tmp_path):
+        x, y = data
+        options = {"hidden_layer_sizes": (8,), "batch_size": 32, "learning_rate_init": 0.01, "random_state": 0, "tol": 1e-3}
+        names = np.array(["left", "right"])[y]
+        blocks = [(x[:1500], names[:1500]), (x[1500:], names[1500:])]
+        in_memory = MLPClassifier(**options).fit(x, names)
+        assert np.array_equal(in_memory.coefs_[0], MLPClassifier(**options).fit(blocks).coefs_[0])
+        model = MLPClassifier(**options).fit(blocks, buffer_bytes=BUFFER)
+        assert model.reading_.rows == model.n_iter_ * ROWS
+        assert model.classes_.tolist() == ["left", "right"]
+        assert model.score(x, names) > 0.95
+        stopped = MLPClassifier(**options, early_stopping=True).fit(npy, X_val=x[:300], y_val=y[:300], buffer_bytes=BUFFER)
+        assert len(stopped.validation_scores_) == stopped.n_iter_
+        regressor = MLPRegressor(**options).fit([(x, x[:, 1])], buffer_bytes=BUFFER)
+        assert regressor.score(x, x[:, 1]) > 0.95
+
+
+class TestFrames:
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_tables_are_arrays(self, data, library):
+        x, y = data
+        columns = {"a": x[:, 0], "b": x[:, 1].astype(np.float64), "c": np.arange(ROWS) % 5, "d": x[:, 3] > 0}
+        module = pytest.importorskip(library)
+        table = module.table(columns | {"y": y}) if library == "pyarrow" else module.DataFrame(columns | {"y": y})
+        features, target = table.select(list("abcd")) if library != "pandas" else table[list("abcd")], table["y"]
+        plain = np.column_stack(list(columns.values())).astype(np.float32)
+        for kind in (MLP, ReferenceMLP):
+            assert np.array_equal(
+                network(kind).fit(features, target, **OPTIONS).theta, network(kind).fit(plain, y, **OPTIONS).theta
+            )
+        assert np.array_equal(network().predict(features), network().predict(plain))
+        options = {"max_iter": 3, "tol": 0, "hidden_layer_sizes": (4,), "random_state": 0}
+        with pytest.warns(UserWarning, match="Maximum iterations"):
+            model = MLPClassifier(**options).fit(features, target)
+        assert model.feature_names_in_.tolist() == list("abcd")
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_columns_that_are_no_numbers_are_named(self, library):
+        module = pytest.importorskip(library)
+        make = module.table if library == "pyarrow" else module.DataFrame
+        with pytest.raises(TypeError, match="column 'job' must hold numbers"):
+            network(features=2).fit(make({"a": [1.0, 2.0], "job": ["x", "y"]}), [0, 1], epochs=1, batch_size=1)
+        with pytest.raises(ValueError, match="got nan in row 1"):
+            network(features=1).fit(make({"a": [1, None]}), [0, 1], epochs=1, batch_size=1)
+
+
+class TestErrors:
+    def test_of_npy_files(self, data, tmp_path):
+        x, y = data
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", y[1:])
+        with pytest.raises(TableError, match=r"There is no file .*z\.npy"):
+            from_npy(tmp_path / "x.npy", tmp_path / "z.npy")
+        with pytest.raises(TableError, match=r"y\.npy has 3000 rows, but .*x\.npy has 3001"):
+            from_npy(tmp_path / "x.npy", tmp_path / "y.npy")
+        with pytest.raises(ValueError, match="either y, a file of targets, or target"):
+            from_npy(tmp_path / "x.npy")
+        with pytest.raises(TableError, match="target must be a column from 0 to 3, got 4"):
+            from_npy(tmp_path / "x.npy", target=4)
+        with pytest.raises(TableError, match=r"no column 'yy'.*Did you mean 'y'"):
+            from_npy(structured(tmp_path / "s.npy", x, y), target="yy")
+        (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-100])
+        with pytest.raises(TableError, match="not a usable"):
+            from_npy(tmp_path / "x.npy", target=0)
+        np.save(tmp_path / "f.npy", np.asfortranarray(x))
+        with pytest.raises(TableError, match="Fortran order"):
+            from_npy(tmp_path / "f.npy", target=0)
+
+    def test_of_tables(self, data, tmp_path):
+        path = write_parquet(tmp_path / "t.parquet", *data)
+        with pytest.raises(TableError, match="There is no file"):
+            from_files(tmp_path / "none.parquet", target="y")
+        with pytest.raises(TableError, match=r"no column 'yy'.*Did you mean 'y'"):
+            from_files(path, target="yy")
+        with pytest.raises(TableError, match="no file whose name matches"):
+            from_files(str(tmp_path / "*.csv"), target="y")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(TableError, match="has no tables"):
+            from_files(tmp_path / "empty", target="y")
+        other = write_csv(tmp_path / "other.csv", data[0][:, :2], data[1])
+        with pytest.raises(TableError, match=r"other\.csv: There is no column 'f2'"):
+            from_files([path, other], target="y")
+        with pytest.raises(TableError, match="none of the 2 classes"):
+            network().fit(from_files(path, target="y", classes=[1, 2]), **OPTIONS)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_numbers_that_are_not_finite_are_found_where_they_are(self, data, tmp_path, bad):
+        x, y = data
+        x[1234, 2] = bad
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", y)
+        before = (net := network()).theta
+        with pytest.raises(ValueError, match=r"x\.npy, rows 1200 to 1249: x must hold finite.* in row 34") as raised:
+            net.fit(from_npy(tmp_path / "x.npy", tmp_path / "y.npy"), **OPTIONS | {"shuffle": False})
+        assert str(bad) in str(raised.value)
+        assert np.isfinite(net.theta).all()
+        assert not np.array_equal(net.theta, before)  # the rows before were there
+
+    def test_of_blocks(self, data):
+        x, y = data
+        cases = [
+            ([(x, y), (x[:, :3], y)], "block 1: x has 3 features, but the network takes 4"),
+            ([(x, y), (x, y[1:])], "block 1: y has 3000 rows, but x has 3001"),
+            ([(x, y), (x, y, y + 1)], "Some blocks have weight"),
+            ([(x, y), (x,)], "block 1 must be .X, y. or .X, y, weight., got 1 members"),
+            ([(x, y), (x, y + 5)], "block 1: y has the class label"),
+            ([], "There are no blocks"),
+            (lambda: iter([]), "There are no blocks"),
+        ]
+        for blocks, message in cases:
+            with pytest.raises(ValueError, match=message):
+                network().fit(blocks, **OPTIONS)
+
+    def test_an_iterator_is_refused_at_once(self, data):
+        with pytest.raises(TypeError, match="gone through several times, which a generator does not allow; give a list"):
+            network().fit((block for block in [data]), **OPTIONS)
+
+    @pytest.mark.parametrize(("rows", "passes", "message"), [
+        (None, 3, "has 0 rows in all, but its first block had 3001"),
+        (None, 4, "has only 0 rows in this pass over it, but 3001 before"),
+        (ROWS, 3, "has only 0 rows in this pass over it, but 3001 before"),
+    ])  # fmt: skip
+    def test_blocks_that_do_not_begin_anew_are_noticed(self, data, rows, passes, message):
+        class Ends:
+            left = passes  # three looks at the first block, perhaps a pass to count, and then those of the training
+
+            def __iter__(self):
+                self.left -= 1
+                return iter([data] if self.left >= 0 else [])
+
+        with pytest.raises(TableError, match=message):
+            network().fit(from_blocks(Ends(), rows=rows), **OPTIONS)
+
+    def test_more_rows_than_announced(self, data):
+        with pytest.raises(TableError, match="more than 3002 rows"):
+            network().fit(from_blocks([data, data], rows=ROWS + 1), **OPTIONS)
+
+    def test_targets_beside_a_source_and_samples_without(self, data, npy):
+        with pytest.raises(ValueError, match="y must be None where x is a source"):
+            network().fit(npy, data[1], **OPTIONS)
+        with pytest.raises(ValueError, match="y is missing"):
+            network().fit(data[0], **OPTIONS)
+        with pytest.raises(ValueError, match="sample_weight must be None"):
+            network().fit(npy, sample_weight=data[1], **OPTIONS)
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            MLPClassifier().fit(data[0])
+
+    def test_what_estimators_cannot_do_with_a_source(self, npy):
+        for model, message in [
+            (MLPClassifier(solver="lbfgs"), "lbfgs"),
+            (MLPClassifier(early_stopping=True), "X_val"),
+            (MLPRegressor(loss="poisson"), "poisson"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                model.fit(npy)
+
+
+class TestEnds:
+    def test_an_error_in_the_iterator_is_raised_as_it_is(self, data):
+        x, y = data
+
+        def blocks():
+            yield x[:1500], y[:1500]
+            if threading.current_thread() is not threading.main_thread():
+                raise ZeroDivisionError("mine")
+            yield x[1500:], y[1500:]
+
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            network().fit(blocks, **OPTIONS)
+
+    def test_interrupt_while_training(self, npy):
+        class Interrupt(Callback):
+            def on_epoch_end(self, run):
+                raise KeyboardInterrupt
+
+        net = network()
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(npy, **OPTIONS | {"epochs": 1000}, callbacks=[Interrupt()])
+        assert len(net.loss_curve_) == 1
+
+    def test_interrupt_while_waiting_for_rows(self, data):
+        x, y = data
+        passes, stuck = [], threading.Event()
+
+        def blocks():
+            passes.append(1)
+            yield x[:1500], y[:1500]
+            if threading.current_thread() is not threading.main_thread():
+                threading.Timer(0.3, _thread.interrupt_main).start()
+                stuck.wait(2)
+            yield x[1500:], y[1500:]
+
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            network().fit(blocks, **OPTIONS)
+        stuck.set()
+        assert time.monotonic() - began < 10
+
+    def test_early_stop_leaves_nothing_running(self, npy):
+        class Stop(Callback):
+            def on_epoch_end(self, run):
+                assert run.reading.passes == run.epoch
+                run.stop = True
+
+        assert len(network().fit(npy, **OPTIONS | {"epochs": 50}, callbacks=[Stop()]).loss_curve_) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not say how much memory a process has had")
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """A file of 1 GiB, most of it a hole, and a buffer of 64 MiB."""
+    rows = (1 << 30) // (28 * 4)
+    for name, shape, dtype in [("x", (rows, 28), "<f4"), ("y", (rows,), "|i1")]:
+        with (tmp_path / f"{name}.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+            file.truncate(file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    printed = run_python(
+        f"""
+        import resource, sys
+        from pathlib import Path
+        from fastmlp import MLP
+        from fastmlp.data import from_npy
+
+        folder = Path({str(tmp_path)!r})
+        net = MLP((28, 4, 2), ["relu", "softmax"], "cross_entropy", random_state=0)
+        net.fit(from_npy(folder / "x.npy", folder / "y.npy"), epochs=1, batch_size=4096, buffer_bytes=64 << 20)
+        if sys.platform == "linux":  # what a process before it in this place has had does not count
+            (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+            most = int(line.split()[1]) << 10
+        else:
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(net.reading_.rows, most)
+        """
+    )
+    (tmp_path / "x.npy").unlink()
+    seen, most = map(int, printed.split())
+    assert seen == rows
+    assert most < 500 << 20

@@ -1,0 +1,213 @@
+"""Tables that are learned in one pass: the preparation, its shares, and the command line on files that are not read whole."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastmlp import MLP
+from fastmlp.data import TableError, from_files
+
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("typer")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from fastmlp.cli import app  # noqa: E402
+from fastmlp.data import model as models  # noqa: E402
+from fastmlp.data.model import TableModel  # noqa: E402
+from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches  # noqa: E402
+
+ROWS = 4000
+
+
+@pytest.fixture
+def table(rng):
+    age = rng.integers(20, 70, ROWS).astype(np.float64)
+    job = rng.choice(["nurse", "baker", "smith"], ROWS)
+    far = 1e9 + rng.normal(size=ROWS)
+    income = np.where((age > 40) ^ (job == "nurse"), "high", "low")
+    age[::7] = np.nan
+    return pyarrow.table({"age": pyarrow.array(age, from_pandas=True), "job": job, "far": far, "income": income})
+
+
+@pytest.fixture
+def folder(table, tmp_path):
+    """Two Parquet files of several row groups and a CSV file."""
+    from pyarrow import csv, parquet
+
+    (tmp_path / "people").mkdir()
+    parquet.write_table(table.slice(0, 1500), tmp_path / "people" / "a.parquet", row_group_size=400)
+    csv.write_csv(table.slice(1500, 1000), tmp_path / "people" / "b.csv")
+    parquet.write_table(table.slice(2500), tmp_path / "people" / "c.parquet", row_group_size=300)
+    return tmp_path / "people"
+
+
+class TestPreparation:
+    @pytest.mark.parametrize("rows", [1, 7, 1000])
+    def test_one_pass_over_batches_is_as_good_as_a_look_at_the_whole(self, table, rows):
+        whole, counted = learn_from_batches([table], "income")
+        merged, merged_rows = learn_from_batches(table.to_batches(max_chunksize=rows), "income")
+        assert counted == merged_rows == ROWS
+        assert [type(feature) for feature in merged.features] == [Number, Category, Number]
+        for one, other in zip(whole.features, merged.features, strict=True):
+            assert (one.name, one.flag, one.width) == (other.name, other.flag, other.width)
+            if isinstance(one, Number):
+                assert other.mean == pytest.approx(one.mean, rel=1e-12)
+                assert other.scale == pytest.approx(one.scale, rel=1e-6)
+        assert merged.features[1].categories == whole.features[1].categories
+        assert merged.target == whole.target
+
+    def test_a_large_mean_hides_no_small_variance(self, table):
+        merged, _ = learn_from_batches(table.to_batches(max_chunksize=10), "income")
+        far = np.asarray(table["far"])
+        assert merged.features[2].scale == pytest.approx(far.std(), rel=1e-6)
+
+    @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), min_size=1, max_size=6))
+    def test_moments_of_any_batches(self, batches):
+        every = np.concatenate(batches)
+        made = [pyarrow.record_batch({"x": np.array(batch), "y": np.arange(len(batch)) * 0.5}) for batch in batches]
+        (number,) = learn_from_batches(made, "y")[0].features
+        assert number.mean == pytest.approx(every.mean(), rel=1e-9, abs=1e-6)
+        if every.std() > 1e-3:
+            assert number.scale == pytest.approx(every.std(), rel=1e-6)
+
+    def test_what_is_in_no_batch_or_only_in_later_ones(self):
+        nothing = pyarrow.array([None, None], pyarrow.float64())
+        first = pyarrow.record_batch({"x": nothing, "z": nothing, "y": pyarrow.array([0, None])})
+        later = pyarrow.record_batch({"x": pyarrow.array([1.0, 3.0]), "z": nothing, "y": pyarrow.array([5, 1])})
+        preparation, rows = learn_from_batches([first, later], "y")
+        assert preparation.features == (Number("x", 2.0, 1.0, True),)
+        assert preparation.dropped == {"z": "it has no values"}
+        assert preparation.target.classes == ("0", "1", "5")
+        assert rows == 3
+        with pytest.raises(TableError, match="no rows to learn from"):
+            learn_from_batches([], "y")
+
+    def test_whole_numbers_become_regression_when_there_are_many(self):
+        batches = [pyarrow.record_batch({"x": np.arange(5.0), "y": np.arange(5) + at}) for at in range(0, 50, 5)]
+        target = learn_from_batches(batches, "y")[0].target
+        assert target.classes is None
+        assert (target.mean, target.scale) == (pytest.approx(24.5), pytest.approx(np.arange(50).std()))
+
+    def test_ordinal_categories(self, table):
+        preparation, _ = learn_from_batches([table], "income", categories="ordinal", scale=False)
+        assert preparation.width == 4  # age and its flag, job, far
+        assert preparation.features[1] == Ordinal("job", ("baker", "nurse", "smith"), False)
+        assert Preparation.from_dict(json.loads(json.dumps(preparation.as_dict()))) == preparation
+        new = pyarrow.table({"age": [30.0, None], "job": ["smith", "pilot"], "far": [1.0, 2.0]})
+        assert preparation.rows(new)[:, [1, 2]].tolist() == [[0.0, 1.0], [1.0, 0.5]]
+        assert preparation.rows(new)[0, 0] == 30
+
+
+class TestSource:
+    def test_prepared_rows_are_those_of_the_table(self, table, folder):
+        source = from_files(folder, target="income").prepared()
+        expected, _ = learn_from_batches([table], "income")
+        assert source.rows == ROWS
+        assert source.classes.tolist() == ["high", "low"]
+        pieces = [piece for block in range(source.n_blocks) for piece in source.pieces(block)]
+        assert np.allclose(np.concatenate([piece.x for piece in pieces]), expected.rows(table), atol=1e-4)
+        labels = np.concatenate([piece.y for piece in pieces])
+        assert np.array_equal(labels, np.asarray(table["income"]) == "low")
+
+    def test_a_network_learns_from_it_and_is_kept_with_its_preparation(self, table, folder, tmp_path):
+        source = from_files(folder, target="income").prepared()
+        net = MLP((source.n_features, 16, 2), ["relu", "softmax"], "cross_entropy", random_state=0)
+        net.fit(source, epochs=30, batch_size=32, optimizer="adam", learning_rate=0.01, buffer_bytes=20_000)
+        assert net.reading_.rows == 30 * ROWS
+        TableModel(net, source.preparation).save(tmp_path / "m.safetensors")
+        predicted = TableModel.load(tmp_path / "m.safetensors").predictions(table)
+        there = np.asarray(table["age"].is_valid())
+        assert (predicted == np.asarray(table["income"]))[there].mean() > 0.97
+
+    def test_rows_without_a_target_are_left_out(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("a,y\n" + "".join(f"{n},{'?' if n % 3 == 0 else n % 2}\n" for n in range(30)))
+        source = from_files(path, target="y").prepared()
+        assert source.rows == 20 == sum(len(piece.y) for piece in source.pieces(0))
+        with pytest.raises(TableError, match="row 0 has no target"):
+            list(from_files(path, target="y").pieces(0))
+
+    def test_weights_are_no_feature(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("a,w,y\n" + "".join(f"{n},{n + 1},{n % 2}\n" for n in range(30)))
+        source = from_files(path, target="y", weight="w").prepared()
+        (piece,) = source.pieces(0)
+        assert source.n_features == 1
+        assert piece.weight.tolist() == list(range(1, 31))
+
+    def test_text_without_a_preparation_is_an_error_that_says_what_to_do(self, folder):
+        with pytest.raises(TableError, match=r"column 'job' must hold numbers, got .*prepared\(\)"):
+            MLP((3, 2), "softmax", "cross_entropy").fit(from_files(folder, target="income"), epochs=1, batch_size=1)
+
+    def test_shares_are_disjoint_whole_and_the_same_each_time(self, folder):
+        source = from_files(folder, target="income")
+        bounds = [(0.0, 0.2), (0.2, 0.5), (0.5, 1.0)]
+        shares = [source.share(low, high, 7) for low, high in bounds]
+        rows = [[round(value, 4) for batch in share.batches() for value in batch["far"].to_pylist()] for share in shares]
+        for (low, high), share, part in zip(bounds, shares, rows, strict=True):
+            assert share.rows == len(part)
+            assert len(part) / ROWS == pytest.approx(high - low, abs=0.03)
+        assert sum(map(len, rows)) == ROWS
+        together = [[len(batch) for batch in batches] for batches in source.split_batches(shares)]
+        assert [sum(lengths) for lengths in zip(*together, strict=True)] == [len(part) for part in rows]
+        other = source.share(0.0, 0.2, 8)
+        assert [round(value, 4) for batch in other.batches() for value in batch["far"].to_pylist()] != rows[0]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+    @pytest.mark.parametrize("files", ["folder", "glob"])
+    def test_trains_on_folders_and_globs(self, folder, tmp_path, how, files):
+        given = folder if files == "folder" else folder / "*.*"
+        out = tmp_path / "m.safetensors"
+        done = run(
+            "train", given, "--target", "income", how, "--set", "buffer_bytes=20000", "--set", "learning_rate=0.01",
+            "--batch-size", 32, "--epochs", 15, "--out", out,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert ("in parts, while training" in done.output) == ("set the pace" in done.output) == (how == "--stream")
+        assert "3 files" in done.output
+        found = run("evaluate", out, folder / "a.parquet", "--json")
+        assert json.loads(found.output)["accuracy"] > 0.88
+
+    def test_regression(self, folder, tmp_path):
+        done = run("train", folder, "--target", "far", "--stream", "--set", "buffer_bytes=20000", "--epochs", 2, "--json",
+                   "--out", tmp_path / "m.safetensors")  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.output)["task"] == "regression"
+
+    def test_the_size_decides(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(models, "LARGE_SHARE", 0.0)
+        done = run("train", folder, "--target", "income", "--epochs", 1, "--out", tmp_path / "m.safetensors")
+        assert "in parts, while training" in done.output
+
+    def test_an_interrupted_training_goes_on(self, folder, tmp_path):
+        options = ["train", folder, "--target", "income", "--stream", "--set", "buffer_bytes=20000", "--batch-size", 32]
+        once = run(*options, "--epochs", 3, "--out", tmp_path / "once.safetensors", "--resume", tmp_path / "c.safetensors")
+        again = run(*options, "--epochs", 5, "--out", tmp_path / "again.safetensors", "--resume", tmp_path / "c.safetensors")
+        assert (once.exit_code, again.exit_code) == (0, 0)
+        assert "Trained for 5 epochs" in again.output
+        rows, read = (int(re.search(rf"([\d,]+) {words}", again.output)[1].replace(",", "")) for words in ("to train", "rows read"))
+        assert read == 2 * rows
+
+    def test_errors(self, folder, tmp_path):
+        for arguments, message in [
+            (["train", tmp_path / "none*.csv", "--target", "income"], "no file whose name matches"),
+            (["train", folder, "--target", "incme", "--stream"], "Did you mean 'income'"),
+            (["train", folder, "--target", "income", "--set", "buffer_bytes=0"], "buffer_bytes must be at least 1"),
+        ]:
+            done = run(*arguments, "--out", tmp_path / "m.safetensors")
+            assert done.exit_code in (1, 2)
+            assert message in done.output
+            assert "Traceback" not in done.output
