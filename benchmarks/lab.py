@@ -15,7 +15,7 @@ from fastmlp.engine import CompiledTrainer
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import forward_panel
 from fastmlp.kernels.gather import gather_inputs
-from fastmlp.kernels.gradient import gradient_block, transpose_weights, update_block
+from fastmlp.kernels.gradient import add_slots, gradient_block, transpose_weights, update_block
 from fastmlp.kernels.jit import FASTMATH, Kernel
 from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
 from fastmlp.kernels.output import output_panel
@@ -105,9 +105,13 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     d, d0, ld_d = scratch, np.int64(UNIT_SCRATCH), unit.columns
                     if parts & GRADIENT and unit.row == 0:
                         pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
+                chunk = start // job.chunk_rows
+                slot0 = chunk % job.slots * len(parameters) if job.slots > 0 else 0
                 if parts & GRADIENT:
-                    new, exact = start == 0 and job.plain == 0, several or job.plain == 1
-                    gradient_block(layers, unit, ZERO, rows, new, activations, d, d0, ld_d, constants, out, out0, ld, exact)
+                    new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
+                    gradient_block(layers, unit, ZERO, rows, new, activations, d, d0, ld_d, constants, out, out0 + slot0, ld, exact)
+                if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
+                    add_slots(gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), len(parameters))
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
                     update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, job.l2, coefficients, ZERO)
                 if parts & TRANSPOSE and start + rows == batch_rows and not job.layered:

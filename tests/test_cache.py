@@ -135,8 +135,8 @@ def test_a_full_disk_is_no_reason_to_fail(package, tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no device that is always full")
     (package / "sitecustomize.py").write_text(
-        "import os\nreal = os.fdopen\ndef fdopen(handle, *rest):\n"
-        "    os.dup2(os.open('/dev/full', os.O_WRONLY), handle)\n    return real(handle, *rest)\nos.fdopen = fdopen\n"
+        "import os, tempfile\nreal = tempfile.mkstemp\ndef mkstemp(**options):\n    handle, name = real(**options)\n"
+        "    os.unlink(name)\n    os.symlink('/dev/full', name)\n    return handle, name\ntempfile.mkstemp = mkstemp\n"
     )
     cache = tmp_path / "cache"
     assert run(package, cache)[:2] == (42, 0)

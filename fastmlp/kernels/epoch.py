@@ -6,6 +6,7 @@ from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
 from fastmlp.kernels.gradient import (
+    add_slots,
     clear_block,
     gradient_block,
     prefetch_to_update,
@@ -129,16 +130,6 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     prefetch_samples(job, x, y, labels, order, position + first + start, stop - start)
 
 
-@device
-def _add_slots(gradient, g0, ld, rows, columns, slots, length):
-    """gradient (rows, columns) at g0 += those of all slots after the first, which are ``length`` apart, in order."""
-    for slot in range(1, slots):
-        s0 = g0 + slot * length
-        for i in range(rows):
-            for j in range(columns):
-                gradient[index(g0 + i * ld + j)] += gradient[index(s0 + i * ld + j)]
-
-
 @part
 def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weights, order, position, rows, next_position, next_rows,
                 scale, parameters, transposed, constants, activations, deltas, scratch, p0, gradient, g0, is_first):  # fmt: skip
@@ -223,7 +214,7 @@ def _run_slots(thread, n_threads, sync, target, job, layers, units, bounds, x, i
                 unit = units[u]
                 layer = layers[unit.layer]
                 g0 = layer.weights + unit.row * layer.width + unit.column
-                _add_slots(gradient, g0, layer.width, unit.rows + unit.bias, unit.columns, slots, length)
+                add_slots(gradient, g0, layer.width, unit.rows + unit.bias, unit.columns, slots, length)
                 if job.max_norm > 0:
                     squared_norms(unit, gradient, g0, layer.width, norms)
         if job.mode == TRAINS:

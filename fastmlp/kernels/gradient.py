@@ -127,6 +127,16 @@ def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2
 
 
 @device
+def add_slots(gradient, g0, ld, rows, columns, slots, length):
+    """gradient (rows, columns) at g0 += those of all slots after the first, which are ``length`` apart, in order."""
+    for slot in range(1, slots):
+        s0 = g0 + slot * length
+        for i in range(rows):
+            for j in range(columns):
+                gradient[index(g0 + i * ld + j)] += gradient[index(s0 + i * ld + j)]
+
+
+@device
 def squared_norms(unit, gradient, g0, ld, norms):
     """Sum of squares of each row of a block of gradients, in float64."""
     for i in range(unit.rows + unit.bias):
