@@ -30,7 +30,7 @@ from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
-from fastmlp.kernels.team import Team
+from fastmlp.kernels.team import Team, signal_helpers
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
@@ -347,6 +347,7 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
     engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
     engine.outputs(buffer, zero)
     fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
+    signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))
 
 
 class _SpaceToPredict:

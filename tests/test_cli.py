@@ -126,10 +126,17 @@ def test_warmup_fills_the_cache(tmp_path):
     done = fastmlp("warmup", "--dtype", "float32", cwd=tmp_path, FASTMLP_CACHE_DIR=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     kept = {path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.kernel")}
-    assert kept >= {"run_chunks", "predict_rows", "fill_order"}
+    assert kept >= {"run_chunks", "predict_rows", "fill_order", "signal_helpers"}
     assert kept >= {f"activate_and_slope_loop_{name}" for name in ACTIVATIONS if name != "softmax"}
     assert kept >= {f"loss_and_slope_loop_{name}" for name in LOSSES} | {f"update_loop_{name}" for name in OPTIMIZERS}
     assert str(tmp_path / "cache") in done.stdout
+    code = (
+        "import numpy as np; from fastmlp import MLP\n"
+        "MLP((2, 3, 1), n_threads=2).fit(np.eye(64, 2), np.ones(64), epochs=1, batch_size=32)"
+    )
+    environment = os.environ | {"FASTMLP_CACHE_DIR": str(tmp_path / "cache")}
+    after = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (after.returncode, after.stderr) == (0, "")  # nothing is left to compile
     wrong = fastmlp("warmup", "--dtype", "float16", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "dtype must be 'float32' or 'float64', got 'float16'" in wrong.stderr
