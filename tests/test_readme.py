@@ -18,8 +18,8 @@ BLOCKS = blocks_of(README)
 def test_python_blocks_run_one_after_the_other(tmp_path):
     blocks = [block for block in BLOCKS if block.kind == "python"]
     assert len(blocks) >= 3
-    accuracy, reading = run_blocks(blocks, tmp_path)
-    assert float(accuracy) > 0.99  # of the first block
+    accuracy, reading = filter(None, run_blocks(blocks, tmp_path))
+    assert float(accuracy) > 0.99
     assert reading.startswith("5,391 rows read; training waited")
     assert (tmp_path / "digits.safetensors").exists()
 

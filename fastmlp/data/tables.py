@@ -52,7 +52,7 @@ class Share(NamedTuple):
 
 
 class TableSource(Source):
-    """Rows of tables in files; made by :func:`from_files`.
+    """Rows of tables in files; made by :func:`fastmlp.data.from_files`.
 
     Attributes
     ----------
