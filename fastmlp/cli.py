@@ -275,9 +275,9 @@ def _read(file: Path, target: str, csv: Csv, categories: list[str]) -> tuple[Any
     """A table, the name of its target, and whether it is made of pictures; labels may be in a file of their own."""
     from fastmlp.data.files import TableError, read_idx
     from fastmlp.data.preparation import missing_column
-    from fastmlp.data.tables import find_files, read_tables, with_texts
+    from fastmlp.data.tables import find_files, read_tables
 
-    table = read_tables(find_files(file), csv)
+    table = read_tables(find_files(file), csv, [name for name in categories if name != target])
     labels = Path(target)
     pictures = table.schema.names[0] == "pixel 0"
     if pictures and labels.is_file():
@@ -290,7 +290,7 @@ def _read(file: Path, target: str, csv: Csv, categories: list[str]) -> tuple[Any
     for name in (target, *categories):
         if name not in table.schema.names:
             raise TableError(f"{file}: {missing_column(name, table.schema.names)}")
-    return with_texts(table, [name for name in categories if name != target]), target, pictures
+    return table, target, pictures
 
 
 def _form(file: Path, csv: Csv) -> str:

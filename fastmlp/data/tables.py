@@ -52,7 +52,7 @@ class Share(NamedTuple):
 
 
 class TableSource(Source):
-    """Rows of tables in files; made by :func:`from_files`.
+    """Rows of tables in files; made by :func:`fastmlp.data.from_files`.
 
     Attributes
     ----------
@@ -327,9 +327,10 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
     return table
 
 
-def read_tables(paths: Sequence[Path], csv: Csv = Csv()) -> Any:  # noqa: B008  # it is frozen
-    """All rows of some files as one table."""
-    tables = [read_table(path, given=csv) for path in paths]
+def read_tables(paths: Sequence[Path], csv: Csv = Csv(), categories: Sequence[str] = ()) -> Any:  # noqa: B008  # it is frozen
+    """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067."""
+    types = dict.fromkeys(categories, "category")
+    tables = [with_texts(read_table(path, types, csv), categories) for path in paths]
     if len(tables) == 1:
         return tables[0]
     for path, table in zip(paths, tables, strict=True):
