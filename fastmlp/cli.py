@@ -418,22 +418,15 @@ def _say_guesses(file: Path, begun: _Begun, plan: Plan) -> None:
 
 def _nearly_numbers(preparation: Preparation) -> Iterator[tuple[str, str]]:
     """Columns that a few texts have made categories of, and one of these texts."""
+    from fastmlp.data.files import is_number_text
     from fastmlp.data.preparation import Category
 
     for feature in preparation.features:
         if isinstance(feature, Category) and len(feature.categories) > 10:
-            texts = [text for text in feature.categories if not _is_number(text)]
-            unlike = [text for text in texts if not _is_number(re.sub(r"[%€$£,\s]", "", text))]
+            texts = [text for text in feature.categories if not is_number_text(text)]
+            unlike = [text for text in texts if not is_number_text(re.sub(r"[%€$£,\s]", "", text))]
             if texts and len(unlike) < 0.2 * len(feature.categories):
                 yield feature.name, f"nearly all are numbers, but {(unlike or texts)[0]!r} is not"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _bytes(number: float) -> str:

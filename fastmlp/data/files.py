@@ -224,7 +224,7 @@ def form_of(path: Path, given: Csv = Csv()) -> Form:
     delimiter = given.separator or max(_DELIMITERS, key=lines[0].count)
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(lines) else ".")
     cells = next(csv.reader([lines[0]], delimiter=delimiter), [])
-    has_numbers = any(_is_number(cell.replace(decimal, ".")) for cell in cells)
+    has_numbers = any(is_number_text(cell.replace(decimal, ".")) for cell in cells)
     has_header = not has_numbers if given.header is None else given.header
     if not has_header:
         return Form(delimiter, [f"column {number}" for number in range(1, len(cells) + 1)], decimal)
@@ -256,7 +256,8 @@ def _has_decimal_commas(lines: list[str]) -> bool:
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number_text(text: str) -> bool:
+    """Whether a text is a number with a decimal point."""
     try:
         float(text)
     except ValueError:
