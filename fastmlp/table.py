@@ -93,12 +93,6 @@ class Table(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def code(self, entry: T) -> int:
-        """The place of an entry in the table; the one after the last for what was made of a person's own functions."""
-        if getattr(entry, "source", None) is not None:
-            return len(self)
-        return list(self._entries).index(entry.name)
-
     def find(self, given: Any, argument: str) -> T:
         """The entry of a name, or the entry itself.
 
@@ -112,8 +106,8 @@ class Table(Mapping[str, T], Generic[T]):
         if isinstance(given, self._base):
             if getattr(given, "source", None) is None and _compiled(given) != _compiled(self._entries.get(given.name)):
                 raise ValueError(
-                    f"{argument}={given.name!r} has other formulas than the table of {self.kind} entries has. Kernels know an "
-                    "entry by its place in the table, so a new one has to be added there."
+                    f"{argument}={given.name!r} has other formulas than the table of {self.kind} entries has. What is compiled "
+                    "is kept by the name of an entry, so a new one has to be added there."
                 )
             entry: T = given
             return entry
