@@ -86,20 +86,6 @@ def failing(task, threads):
     raise ValueError("no luck")
 
 
-def twice_as_slow(task, threads):
-    """The same work, and as much time again."""
-    training_ = PEERS["fastmlp"].prepare(task, threads)
-
-    def epoch():
-        began = time.perf_counter()
-        training_.epoch()
-        end = 2 * time.perf_counter() - began
-        while time.perf_counter() < end:
-            pass
-
-    return Training(epoch, training_.theta, training_.close)
-
-
 def planted(name, prepare, **options):
     return Peer(name, "planted", "", prepare, **options)
 
@@ -575,38 +561,34 @@ class TestLosses:
 
 
 class TestCompare:
-    @staticmethod
-    def document(prepare=PEERS["fastmlp"].prepare):
-        """At most a minute of one machine, turn by turn with nobody: rounds long enough to be told apart."""
-        peer = replace(PEERS["fastmlp"], prepare=prepare)
-        unit = training.measure_problem(
-            PROBLEMS["digits"], [Contestant(peer, 1)], 1797, Size(quick=True, rounds=7, round_seconds=0.05)
-        )
+    @pytest.fixture
+    def documents(self):
+        """A run, and what it would be if each epoch took twice the time: measuring both lets the machine decide, too."""
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
+        for one in unit["contestants"].values():
+            one["seconds"] = [one["seconds"][0] * (1 + 0.01 * turn) for turn in range(len(one["seconds"]))]
         tile = run.conditions()
-        return document_of(training__digits=unit) | {"units": {"training/digits": unit | {"conditions": [tile, tile]}}}
+        old = document_of(training__digits=unit | {"conditions": [tile, tile]})
+        new = copy.deepcopy(old)
+        for one in new["units"]["training/digits"]["contestants"].values():
+            one["seconds"] = [2 * seconds for seconds in one["seconds"]]
+        return old, new
 
-    def test_a_slower_kernel_is_found(self, monkeypatch, tmp_path, capsys):
-        run.conditions()  # compiles
+    def test_a_slower_kernel_is_found(self, documents, tmp_path, capsys):
         paths = [tmp_path / "old.json", tmp_path / "new.json"]
-        for path, prepare in zip(paths, (PEERS["fastmlp"].prepare, twice_as_slow), strict=True):
-            run.write(path, self.document(prepare))
+        for path, document in zip(paths, documents, strict=True):
+            run.write(path, document)
         assert main(["--report", str(paths[1]), "--compare", str(paths[0])]) == 1
         row = columns_of(capsys.readouterr().out.partition("Since then")[2])
         assert row["verdict"] == "slower"
-        assert 1.4 < float(row["cost after / before"]) < 3
+        assert float(row["cost after / before"]) == pytest.approx(2, rel=0.01)
         assert main(["--report", str(paths[0]), "--compare", str(paths[1])]) == 0
         assert columns_of(capsys.readouterr().out.partition("Since then")[2])["verdict"] == "faster"
         assert main(["--report", str(paths[0]), "--compare", str(paths[0])]) == 0
         assert columns_of(capsys.readouterr().out.partition("Since then")[2])["verdict"] == "no difference"
 
-    def test_a_slower_machine_is_no_change(self):
-        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
-        for one in unit["contestants"].values():  # what else runs on this machine decides on nothing here
-            one["seconds"] = [one["seconds"][0] * (1 + 0.01 * turn) for turn in range(len(one["seconds"]))]
-        old = document_of(training__digits=unit)
-        new = copy.deepcopy(old)
-        for one in new["units"]["training/digits"]["contestants"].values():
-            one["seconds"] = [2 * seconds for seconds in one["seconds"]]
+    def test_a_slower_machine_is_no_change(self, documents):
+        old, new = documents
         assert [change.verdict for change in compare.changes(old, new)] == ["slower"]
         for moment in new["units"]["training/digits"]["conditions"]:
             moment["tile"] = {dtype: rate / 2 for dtype, rate in moment["tile"].items()}
