@@ -69,7 +69,7 @@ SHARED_BYTES = 1 << 17
 
 CALL_SECONDS = 0.1
 """Work of one call of a kernel..."""
-CROWDED_SECONDS = 0.02
+CROWDED_SECONDS = 0.005
 """...while somebody else needs a processor, which may end at any time."""
 _FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""

@@ -31,11 +31,21 @@ def array_of_frame(frame: Any, argument: str, dtype: np.dtype[Any]) -> Array:
     TypeError
         For a column of anything but numbers and truth values.
     """
-    out = np.empty(frame.shape, dtype)
     with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+        if _is_of_one_float(frame):
+            return np.asarray(frame.to_tensor(null_to_nan=True).to_numpy(), dtype)
+        out = np.empty(frame.shape, dtype)
         for place, (name, column) in enumerate(_columns(frame)):
             out[:, place] = numbers_of_column(column, f"{argument}: column {name!r}", dtype)
     return out
+
+
+def _is_of_one_float(frame: Any) -> bool:
+    """Whether Arrow can make an array of it in one go, which takes half the time of column after column."""
+    if not hasattr(frame, "to_tensor"):
+        return False
+    kinds = set(frame.schema.types)
+    return len(kinds) == 1 and str(kinds.pop()) in ("float", "double")
 
 
 def numbers_of_column(column: Any, what: str, dtype: np.dtype[Any]) -> Array:

@@ -6,6 +6,7 @@ import _thread
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from fastmlp import MLP, MLPClassifier, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.data import TableError, from_blocks, from_files, from_npy
 from fastmlp.data import sources as sources_module
+from fastmlp.data.sources import NpyFile
 from fastmlp.data.stream import Stream, open_feed
+from fastmlp.frames import array_of_frame
 from fastmlp.network import Progress, Trainer
 from tests.test_invariants import run_python
 
@@ -54,11 +57,12 @@ class Recorder(Trainer):
     """Trains nothing, and writes down which rows it is given, in minibatches."""
 
     def __init__(self, feed, batch_size):
-        self.steps, self.batches, self._batch_size = 0, [], batch_size
+        self.steps, self.batches, self.parts, self._batch_size = 0, [], [], batch_size
         self.take(feed.data)
 
     def take(self, data):
         self._data = data
+        self.parts.append(data.rows)
 
     def state(self):
         return []
@@ -73,8 +77,8 @@ class Recorder(Trainer):
         yield Progress(data.rows, 0.0, float(data.rows))
 
 
-def batches_of_an_epoch(source, *, shuffle=True, epochs=1, batch_size=32, dtype="float32"):
-    """Numbers of the rows of each minibatch, as a network with the same seed has them."""
+def recorded(source, *, shuffle=True, epochs=1, batch_size=32, dtype="float32"):
+    """What a trainer is given by a network with the same seed."""
     net = network(dtype=dtype)
     feed = open_feed(source, net._check_piece, batch_size=batch_size, shuffle=shuffle, buffer_bytes=BUFFER)
     assert isinstance(feed, Stream)
@@ -83,7 +87,12 @@ def batches_of_an_epoch(source, *, shuffle=True, epochs=1, batch_size=32, dtype=
         for epoch in range(epochs):
             for _ in feed.epoch(recorder, np.zeros(-(-source.rows // batch_size)), (), net._generator, last=epoch + 1 == epochs):
                 pass
-    return [np.rint(batch.astype(np.float64) * ROWS).astype(int) for batch in recorder.batches]
+    return recorder
+
+
+def batches_of_an_epoch(source, **options):
+    """Numbers of the rows of each minibatch."""
+    return [np.rint(batch.astype(np.float64) * ROWS).astype(int) for batch in recorded(source, **options).batches]
 
 
 class TestOrder:
@@ -101,6 +110,10 @@ class TestOrder:
         sizes = [len(batch) for batch in batches_of_an_epoch(npy)]
         assert set(sizes[:-1]) == {32}
         assert sizes[-1] == ROWS % 32
+
+    def test_training_begins_long_before_a_half_is_full(self, npy):
+        _, *parts = recorded(npy, epochs=2).parts
+        assert parts == 2 * [32, 96, 192, 416, 416, 416, 416, 416, 416, 185]
 
     def test_rows_from_everywhere_in_the_file_meet_in_a_minibatch(self, npy):
         batches = batches_of_an_epoch(npy)
@@ -244,6 +257,19 @@ class TestKinds:
         assert net.reading_ is not None
         assert np.allclose(net.theta, expected.theta, atol=1e-6)
 
+    def test_a_file_is_read_by_several_threads_at_once(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.arange(300).reshape(100, 3))
+        file, both = NpyFile(tmp_path / "x.npy"), threading.Barrier(2)
+
+        def read(start):
+            rows = file.read(start, start + 50)
+            both.wait()
+            return rows.copy()
+
+        with ThreadPoolExecutor(2) as threads:
+            halves = list(threads.map(read, (0, 50)))
+        assert np.array_equal(np.concatenate(halves).ravel(), np.arange(300))
+
     def test_regression_with_several_outputs(self, data, tmp_path):
         x, _ = data
         np.save(tmp_path / "x.npy", x)
@@ -291,6 +317,18 @@ class TestFrames:
         with pytest.warns(UserWarning, match="Maximum iterations"):
             model = MLPClassifier(**options).fit(features, target)
         assert model.feature_names_in_.tolist() == list("abcd")
+
+    @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int32"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_batches_of_arrow_whose_columns_are_alike(self, kind, dtype):
+        arrow = pytest.importorskip("pyarrow")
+        columns = [arrow.array(np.array(column, kind), mask=np.array(mask)) for column, mask in (
+            ([1, 2, 3], [False, True, False]), ([4, 5, 6], [False, False, False])
+        )]  # fmt: skip
+        made = array_of_frame(arrow.record_batch(columns, names=["a", "b"]), "x", np.dtype(dtype))
+        np.testing.assert_array_equal(made, np.array([[1, 4], [np.nan, 5], [3, 6]], dtype))
+        assert made.dtype == dtype
+        assert made.flags.c_contiguous
 
     @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
     def test_columns_that_are_no_numbers_are_named(self, library):

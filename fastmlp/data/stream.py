@@ -1,9 +1,9 @@
 """Training on rows that do not fit into memory: two halves of a buffer, one read by a thread while the other is trained on.
 
 An epoch goes through the blocks of a source in an order that is a function of a seed, a few of them in turn, and through the rows
-of each half in an order that is, too. How fast the thread is decides on nothing. A half holds whole minibatches, so that only the
-last one of an epoch is smaller, as in memory. Pieces are checked and converted one by one on their way into the half: what is taken
-beside the buffer is some pieces.
+of each half in an order that is, too; the first parts of an epoch are smaller than a half, so that training can begin soon. How
+fast the thread is decides on nothing. A part is of whole minibatches, so that only the last one of an epoch is smaller, as in
+memory. Pieces are checked and converted one by one on their way into the half: what is taken beside the buffer is some pieces.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _LOOK_SECONDS = 0.2
 """A wait is cut into these, for Ctrl-C on every system."""
 _LEAVE_SECONDS = 5.0
 """A thread that waits for somebody else's iterator is left to itself after this."""
+
+_FIRST_SHARES = (1 / 8, 1 / 4, 1 / 2)
+"""Of a half: the first parts of a pass, each of which can be read while the one before it is trained on."""
 
 _BLOCKS, _ROWS = 0, 1  # what random numbers of an epoch are for
 
@@ -100,7 +103,7 @@ def _read_whole(source: Source, convert: Convert, like: Data) -> Data:
     """All rows, in their own order."""
     room, filled = _Room(source.rows, like), 0
     for data in _converted(source, convert, np.arange(source.n_blocks), mixed=1):
-        if room.put(filled, data, 0) < data.rows:
+        if room.put(filled, room.rows, data, 0) < data.rows:
             raise _other_rows(source, filled + data.rows)
         filled += data.rows
     if filled < source.rows:
@@ -133,9 +136,9 @@ class _Room:
             for array in (like.x, like.y, like.labels, like.weight)
         ]
 
-    def put(self, place: int, data: Data, first: int) -> int:
-        """Copy rows ``first`` and on to ``place`` and on, as many as there is room for; their number."""
-        count = min(self.rows - place, data.rows - first)
+    def put(self, place: int, stop: int, data: Data, first: int) -> int:
+        """Copy rows ``first`` and on to ``place`` and on, as many as there is room for before ``stop``; their number."""
+        count = min(stop - place, data.rows - first)
         for room, array, name in zip(self._arrays, (data.x, data.y, data.labels, data.weight), Data.__annotations__, strict=True):
             if (room is None) != (array is None):
                 raise TableError(f"Some blocks have {name} and others have not; all must have the same.")
@@ -168,13 +171,16 @@ class _Reader(threading.Thread):
     source, convert
         See :func:`open_feed`.
     rooms : list of _Room
+        All of one size, in rows a multiple of ``batch_size``.
+    batch_size : int
     shuffle : bool
         Whether blocks are read in a random order.
     """
 
-    def __init__(self, source: Source, convert: Convert, rooms: list[_Room], shuffle: bool) -> None:
+    def __init__(self, source: Source, convert: Convert, rooms: list[_Room], batch_size: int, shuffle: bool) -> None:
         super().__init__(name="fastmlp-reader", daemon=True)
         self._source, self._convert, self._shuffle = source, convert, shuffle
+        self._room_rows, self._batch_size = rooms[0].rows, batch_size
         self._seeds: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[_Room | None] = queue.SimpleQueue()
         self._parts: queue.SimpleQueue[_Part | BaseException | None] = queue.SimpleQueue()
@@ -230,16 +236,18 @@ class _Reader(threading.Thread):
         blocks = np.arange(source.n_blocks)
         if self._shuffle:
             np.random.default_rng([seed, _BLOCKS]).shuffle(blocks)
-        room, filled, total = None, 0, 0
+        sizes = self._sizes()
+        room, size, filled, total = None, 0, 0, 0
         for data in _converted(source, self._convert, blocks, source.mixed_blocks if self._shuffle else 1):
             total, first = total + data.rows, 0
             if total > source.rows:
                 raise _other_rows(source, total)
             while first < data.rows:
-                room = room or self._next_room()
-                count = room.put(filled, data, first)
+                if room is None:
+                    room, size = self._next_room(), next(sizes)
+                count = room.put(filled, size, data, first)
                 filled, first = filled + count, first + count
-                if filled == room.rows:
+                if filled == size:
                     self._parts.put(_Part(room, filled))
                     room, filled = None, 0
             if self._leaves.is_set():
@@ -250,6 +258,14 @@ class _Reader(threading.Thread):
             self._parts.put(_Part(room, filled))
         self._parts.put(None)
         self._works = False
+
+    def _sizes(self) -> Iterator[int]:
+        """Rows of the parts of a pass: the first are smaller, so that a training need not wait for a whole half of the buffer."""
+        most = self._room_rows
+        for share in _FIRST_SHARES:
+            yield max(1, int(most * share) // self._batch_size) * self._batch_size
+        while True:
+            yield most
 
     def _next_room(self) -> _Room:
         began = time.perf_counter()
@@ -305,7 +321,7 @@ class Stream(Feed):
         rooms = [_Room(part_rows, like) for _ in range(2)]
         self.data = rooms[0].part(part_rows)
         self._batch_size, self._shuffle = batch_size, shuffle
-        self._reader = _Reader(source, convert, rooms, shuffle)
+        self._reader = _Reader(source, convert, rooms, batch_size, shuffle)
         self._asked_for: int | None = None
 
     def __enter__(self) -> Self:
