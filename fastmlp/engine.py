@@ -37,7 +37,7 @@ from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, pack, padded, unpack
 from fastmlp.partition import n_norms, share_units
 from fastmlp.shuffle import ROUNDS, Order
-from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
+from fastmlp.threads import FLOP_OF_TWO, Pace, Succession, available_threads, choose_threads, thread_candidates
 from fastmlp.validation import Data, compressed, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -79,6 +79,7 @@ MOST_SESSIONS = 8
 """Kinds of calls (by shape of the data) that a network is prepared for at the same time."""
 
 _FLOAT64, _INT64, _INT32 = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int32)
+_PREDICTIONS = Succession()
 _NO_COEFFICIENTS = np.zeros((1, plan.STEP_COLUMNS))
 
 
@@ -238,7 +239,7 @@ class Engine:
         return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
     def threads_for(self, rows: int, calls: int = 1, flop_per_row: float | None = None, shares: int | None = None) -> int:
-        """Threads for so many rows between two barriers, ``calls`` times in one call; ``shares`` to cut them into, else panels."""
+        """Threads for so many rows between two barriers, so often by the same threads; ``shares`` to cut into, else panels."""
         if numba.config.DISABLE_JIT:  # the twins of the kernels' intrinsics know no barrier
             return 1
         return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, shares or -(-rows // PANEL_ROWS), self.n_threads)
@@ -287,9 +288,16 @@ class Engine:
     def outputs(self, buffer: Array, x: Array) -> tuple[Array, bool]:
         """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite."""
         rows = x.shape[0]
+        if rows * self.flop_per_row / 3 < FLOP_OF_TWO:
+            return self._outputs(buffer, x, 1)
+        try:
+            return self._outputs(buffer, x, self.threads_for(rows, _PREDICTIONS.begin(), self.flop_per_row / 3))
+        finally:
+            _PREDICTIONS.end()
+
+    def _outputs(self, buffer: Array, x: Array, n_threads: int) -> tuple[Array, bool]:
+        rows = x.shape[0]
         out = np.empty((rows, self.sizes[-1]), self.dtype)
-        flop_per_row = self.flop_per_row / 3
-        n_threads = self.threads_for(rows, flop_per_row=flop_per_row)
         samples = _samples(x, self.dtype)
         sparse = samples[1] is not _NOTHING[_INT32]
         spaces = self._spaces_to_predict.setdefault(n_threads, [])
@@ -297,7 +305,7 @@ class Engine:
             space = spaces.pop()
         except IndexError:
             space = _SpaceToPredict(self, n_threads)
-        step = max(PANEL_ROWS, int(CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / flop_per_row))
+        step = max(PANEL_ROWS, int(3 * CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / self.flop_per_row))
         finite = True
         for start in range(0, rows, step):
             finite = space.run(sparse, samples, buffer, out.reshape(-1), start, min(start + step, rows)) and finite

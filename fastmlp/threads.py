@@ -6,7 +6,10 @@ import contextlib
 import math
 import os
 import statistics
+import threading
+import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 _CGROUP_LIMITS = (
@@ -18,9 +21,10 @@ _FLOP_PER_THREAD = 1.0e6
 """Least work between two barriers that is worth another thread: some ten microseconds, ten times what a barrier costs."""
 
 
-def _cgroup_limit() -> float:
-    """Processors' worth of time that the container may use."""
-    for quota_file, period_file in _CGROUP_LIMITS:
+@lru_cache(maxsize=1)
+def _cgroup_limit(files: Sequence[tuple[Path, Path | None]], second: int) -> float:
+    """Processors' worth of time that the container may use. Reading it takes longer than many a prediction: once a second."""
+    for quota_file, period_file in files:
         with contextlib.suppress(OSError, ValueError):
             words = quota_file.read_text().split()
             period = float(period_file.read_text()) if period_file else float(words[1])
@@ -33,7 +37,7 @@ def _cgroup_limit() -> float:
 def available_threads() -> int:
     """Threads that may run at once: the processors this process may use, within its container's share and ``NUMBA_NUM_THREADS``."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = _cgroup_limit()
+    limit = _cgroup_limit(_CGROUP_LIMITS, int(time.monotonic()))
     if limit < count:
         count = math.ceil(limit)
     with contextlib.suppress(KeyError, ValueError):  # joblib sets it for its workers, so that they share the machine
@@ -41,6 +45,8 @@ def available_threads() -> int:
     return max(count, 1)
 
 
+FLOP_OF_TWO = 2 * _FLOP_PER_THREAD
+"""Work of which less is never shared."""
 _FLOP_PER_TEAM = 3e7
 """Least work in all that may be worth starting threads for: 150 microseconds at least; starting one takes about 100, and more if
 its processor is asleep."""
@@ -101,6 +107,38 @@ class Pace:
         self.n_threads = self._to_try[0] if self._to_try else best
 
 
+_TOGETHER_SECONDS = 1e-4
+"""Helpers stay for longer than this between two calls."""
+_ALONE_SECONDS = 0.1
+"""Whoever has called at the same time as somebody else will do so again, for so long."""
+
+
+class Succession:
+    """Counts calls that follow each other so closely that helpers need not be started anew for each.
+
+    Calls that overlap do not count: whoever calls from several threads needs no more of them.
+    """
+
+    def __init__(self) -> None:
+        self._callers: set[int] = set()
+        self._calls, self._ended, self._overlapped = 0, -math.inf, -math.inf
+
+    def begin(self) -> int:
+        """How many there have been without a break, with the one that begins."""
+        now = time.perf_counter()
+        self._callers.add(threading.get_ident())
+        if len(self._callers) > 1:
+            self._overlapped = now
+        closely = now - self._ended < _TOGETHER_SECONDS and now - self._overlapped > _ALONE_SECONDS
+        self._calls = self._calls + 1 if closely else 1
+        return self._calls
+
+    def end(self) -> None:
+        """The call of this thread has ended."""
+        self._callers.discard(threading.get_ident())
+        self._ended = time.perf_counter()
+
+
 def thread_candidates(n_threads: int, wish: int | None) -> list[int]:
     """Numbers of threads that are worth trying, if a model of the costs has chosen ``n_threads``: it, and the halves of it."""
     if wish is not None:
@@ -127,6 +165,7 @@ def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> i
     """
     if wish is not None:
         return max(1, min(wish, shares))
-    if flop * rounds < _FLOP_PER_TEAM:
+    worth = min(shares, int(flop // _FLOP_PER_THREAD))
+    if worth < 2 or flop * rounds < _FLOP_PER_TEAM:
         return 1
-    return int(max(1, min(available_threads(), shares, flop // _FLOP_PER_THREAD)))
+    return min(available_threads(), worth)

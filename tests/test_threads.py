@@ -23,7 +23,7 @@ from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITI
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.parameters import aligned_zeros
-from fastmlp.threads import Pace, available_threads, choose_threads, thread_candidates
+from fastmlp.threads import Pace, Succession, available_threads, choose_threads, thread_candidates
 
 CASES = {
     "few rows": ((6, 5, 3), 15, "sgd", {}),
@@ -249,6 +249,44 @@ class TestChoice:
         monkeypatch.setattr(threads, "_FLOP_PER_THREAD", 1)
         for ours, theirs in zip(trained("clipped", None, "float32"), trained("clipped", 1, "float32"), strict=True):
             assert np.array_equal(ours, theirs)
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        """A clock that stands still until it is set."""
+        clock = {"now": 100.0}
+        monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock["now"])
+        return clock
+
+    def test_calls_that_follow_each_other_are_counted(self, clock):
+        succession = Succession()
+        for pause, count in ((0.0, 1), (5e-5, 2), (5e-5, 3), (1.0, 1), (5e-5, 2)):
+            clock["now"] += pause
+            assert succession.begin() == count
+            clock["now"] += 3.0  # how long the call takes does not matter
+            succession.end()
+
+    def test_calls_that_overlap_do_not_count(self, clock):
+        succession = Succession()
+        with concurrent.futures.ThreadPoolExecutor(1) as other:
+            succession.begin()
+            assert other.submit(succession.begin).result() == 1
+            succession.end()
+            other.submit(succession.end).result()
+            assert [succession.begin(), succession.end(), succession.begin(), succession.end()] == [1, None, 1, None]
+            clock["now"] += 1.0
+            assert [succession.begin(), succession.end(), succession.begin()] == [1, None, 2]
+
+    def test_predictions_in_succession_share_their_work(self, rng, monkeypatch):
+        monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
+        monkeypatch.setattr(threads_module, "_TOGETHER_SECONDS", 100)
+        monkeypatch.setattr(engine_module, "_PREDICTIONS", Succession())
+        net, x = MLP((64, 15, 10), ["relu", "softmax"], "cross_entropy", random_state=0), rng.normal(size=(4096, 64))
+        used, expected = [], net.predict(x)
+        for _ in range(6):
+            assert np.array_equal(net.predict(x), expected)
+            used.append(set(net.engine._spaces_to_predict))
+        assert used[0] == {1}
+        assert used[-1] == {1, 2}
 
     def test_the_caller_decides(self):
         assert choose_threads(1.0, 1, 9, 7) == 7
