@@ -581,8 +581,8 @@ class TestErrors:
         ("content", "message"),
         [
             ("age,colour\n1,red\n", "There is no column 'size'."),
-            ("age,colour,size\n1,red,big\n", "column 'size' has the text 'big' where there were numbers"),
-            ("age,colour,size\n1,red\n", "line 2: 2 values where the other lines have 3"),
+            ("age,colour,size,bought\n1,red,big,no\n", "column 'size' has the text 'big' where there were numbers"),
+            ("age,colour,size,bought\n1,red\n", "line 2: 2 values where the other lines have 4"),
         ],
     )
     def test_a_table_of_another_shape(self, shop, content, message):
