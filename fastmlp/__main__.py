@@ -14,7 +14,7 @@ def main() -> None:
     try:
         from fastmlp.cli import app
 
-        app()
+        app(windows_expand_args=False)  # a glob is one argument, as in quotes elsewhere
     except KeyboardInterrupt:  # while modules were being imported
         sys.exit(130)
 

@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -120,6 +120,7 @@ def _csv(separator: str | None, header: bool | None, decimal: str | None) -> Csv
 
 SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed", "buffer_bytes")
 PICTURES = (".png", ".svg", ".pdf")
+_WHICH_LABELS = "which file has the labels of {}?"
 
 
 def _set(plan: Plan, settings: list[str]) -> Plan:
@@ -161,6 +162,7 @@ def train(
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
     test: Annotated[float | None, typer.Option(help="Share of the rows that is held out for the report (default: 0.2).")] = None,
     validate: Annotated[Path | None, typer.Option(help="Another table for the report, instead of a share.")] = None,
+    validate_target: Annotated[Path | None, typer.Option(help="Of IDX: the file with the labels of --validate.")] = None,
     hidden: Annotated[
         str | None, typer.Option(help="Widths of the hidden layers, such as 64,64, or none; guessed from the inputs.")
     ] = None,
@@ -194,42 +196,51 @@ def train(
         _demo(out or Path("fastmlp-digits"), quiet)
         return
     from fastmlp.data.model import Plan
+    from fastmlp.data.tables import find_files
     from fastmlp.io.extras import require
 
     csv = _csv(separator, header, decimal)
     if target is None:
         with _sentences():
-            raise _end(f"--target is missing: which column is to be predicted?{_columns_of(file, csv)}", WRONG_USE)
+            raise _end(f"--target is missing: {_which_target(file, csv)}", WRONG_USE)
     if task not in (None, "classification", "regression"):
         raise _end(f"--task must be classification or regression, got {task!r}.", WRONG_USE)
     if test is not None and not 0 < test < 1:
         raise _end(f"--test must be a share between 0 and 1, got {test:g}.", WRONG_USE)
     if test is not None and validate is not None:
         raise _end("--test and --validate both say on what to report; give one of them.", WRONG_USE)
+    if validate_target is not None and validate is None:
+        raise _end("--validate-target is the labels of --validate, which is missing.", WRONG_USE)
     plan = Plan(target, task, _widths(hidden), epochs, batch_size=batch_size, max_seconds=_seconds(max_time))
     plan = _set(plan, setting or [])
     out = out or Path(re.sub(r"\.(csv|tsv|txt|parquet|gz)$", "", file.name) + ".safetensors")
-    read = (file, validate, resume, Path(target))
+    with _sentences():
+        tables = [*find_files(file), *(find_files(validate) if validate else [])]
+    read = (*tables, resume, Path(target), validate_target)
     _free(out, force, "--out", read)
     _free(plot, force, "--plot", (*read, out))
     _ending(plot, "--plot", PICTURES)
-    if resume is not None and resume.resolve() in {file.resolve(), validate and validate.resolve()}:
+    if resume is not None and resume.resolve() in {path.resolve() for path in tables}:
         raise _end(f"--resume is {resume}, which is a table; give a name for the checkpoint.", WRONG_USE)
     with _sentences():
         if plot is not None:
             require("matplotlib", "cli")  # rather than after the training
         began = time.perf_counter()
-        begun, plan = _begin(file, plan, 0.2 if test is None else test, validate, csv, (categories or "").split(","), stream)
+        named = [name for name in map(str.strip, (categories or "").split(",")) if name]
+        begun, plan = _begin(file, plan, 0.2 if test is None else test, validate, validate_target, csv, named, stream)
         _train_on_table(file, begun, plan, out, plot, resume, began=began, quiet=quiet or json, json=json)
 
 
-def _columns_of(file: Path, csv: Csv) -> str:
-    """For the person who has forgotten to say which."""
-    from fastmlp.data.files import names_of
+def _which_target(file: Path, csv: Csv) -> str:
+    """For the person who has forgotten to say."""
+    from fastmlp.data.files import is_idx, names_of
     from fastmlp.data.tables import find_files
 
-    names = names_of(find_files(file)[0], csv)
-    return f" {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+    first = find_files(file)[0]
+    if is_idx(first):
+        return _WHICH_LABELS.format(file)
+    names = names_of(first, csv)
+    return f"which column is to be predicted? {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,50 +258,69 @@ class _Begun:
 
 
 def _begin(
-    file: Path, plan: Plan, share: float, validate: Path | None, csv: Csv, categories: list[str], stream: bool | None
+    file: Path,
+    plan: Plan,
+    share: float,
+    validate: Path | None,
+    validate_labels: Path | None,
+    csv: Csv,
+    categories: list[str],
+    stream: bool | None,
 ) -> tuple[_Begun, Plan]:
     """Read the table, whole or for the first time, and learn its preparation; also the plan, with the target by its name."""
     from fastmlp.data import model as models
+    from fastmlp.data.files import is_idx
     from fastmlp.data.tables import find_files, from_files
 
     paths = find_files(file)
-    named = [name for name in map(str.strip, categories) if name]
+    labels = Path(plan.target) if is_idx(paths[0]) else None
+    if labels is not None and stream:
+        raise _end(f"--stream is for tables, and {file} is IDX, which is read whole; leave it out.", WRONG_USE)
     rows: Split | TableSource
-    if models.is_large(paths) if stream is None else stream:
-        source = from_files(paths, plan.target, categories=named, csv=csv)
+    if labels is None and (models.is_large(paths) if stream is None else stream):
+        source = from_files(paths, plan.target, categories=categories, csv=csv)
         model, rows, held_out, tested, batch_size = models.begin_streamed(source, 0 if validate else share, plan)
     else:
-        whole, target, pictures = _read(file, plan.target, csv, named)
-        plan = dataclasses.replace(plan, target=target)
+        plan = plan if labels is None else dataclasses.replace(plan, target="label")
+        whole = _read(file, plan.target, labels, "--target", csv, categories)
         table, tested = (whole, None) if validate else models.split_table(whole, share, plan.seed)
-        model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=pictures, whole=whole)
+        model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=labels is not None, whole=whole)
     if validate is not None:
-        tested = _read(validate, plan.target, csv, named)[0]
+        tested = _read(validate, plan.target, validate_labels, "--validate-target", csv, categories)
     name = str(validate or "the rows to test on")
     models.check_table(model, tested, name)
     return _Begun(model, rows, held_out, tested, name, batch_size, paths, _form(paths[0], csv)), plan
 
 
-def _read(file: Path, target: str, csv: Csv, categories: list[str]) -> tuple[Any, str, bool]:
-    """A table, the name of its target, and whether it is made of pictures; labels may be in a file of their own."""
-    from fastmlp.data.files import TableError, read_idx
+def _read(file: Path, target: str, labels: Path | None, option: str, csv: Csv, categories: Sequence[str] = ()) -> Any:
+    """A whole table with its target; that of IDX files is in the file of labels, which an option names."""
+    from fastmlp.data.files import TableError, with_labels
     from fastmlp.data.preparation import missing_column
     from fastmlp.data.tables import find_files, read_tables
 
-    table = read_tables(find_files(file), csv, [name for name in categories if name != target])
-    labels = Path(target)
-    pictures = table.schema.names[0] == "pixel 0"
-    if pictures and labels.is_file():
-        values = read_idx(labels).reshape(-1)
-        if len(values) != table.num_rows:
-            raise TableError(f"{labels} has {len(values)} labels, but {file} has {table.num_rows} rows.")
-        import pyarrow
-
-        return table.append_column("label", pyarrow.array(values.astype("int64"))), "label", True
+    paths = find_files(file)
+    _check_labels(paths, target, labels, option)
+    table = read_tables(paths, csv, [name for name in categories if name != target])
+    if labels is not None:
+        table = with_labels(table, str(file), labels, target)
     for name in (target, *categories):
         if name not in table.schema.names:
             raise TableError(f"{file}: {missing_column(name, table.schema.names)}")
-    return table, target, pictures
+    return table
+
+
+def _check_labels(paths: Iterable[Path], target: str, labels: Path | None, option: str) -> None:
+    """IDX files, and no others, have their labels in a file of their own."""
+    from fastmlp.data.files import is_idx
+
+    for path in paths:
+        if is_idx(path) and labels is None:
+            raise _end(f"{option} is missing: {_WHICH_LABELS.format(path)}", WRONG_USE)
+        if labels is not None and not is_idx(path):
+            raise _end(
+                f"{option} is the labels of IDX files, but {path} is a table, where they are the column {target!r}; leave it out.",
+                WRONG_USE,
+            )
 
 
 def _form(file: Path, csv: Csv) -> str:
@@ -336,7 +366,7 @@ def _train_on_table(
     except ValueError as error:  # of a checkpoint that is another training's
         raise _end(str(error), FAILED) from None
     model.save(out)
-    result = evaluate(model, begun.tested)
+    result = evaluate(model, begun.tested_name, [(begun.tested_name, begun.tested)])
     if plot is not None:
         draw(model, result, plot)
     seconds = time.perf_counter() - began
@@ -454,7 +484,9 @@ def _demo(output: Path, quiet: bool) -> None:
 @app.command()
 def predict(
     model: ModelFile,
-    file: Annotated[Path, typer.Argument(help="A table with the columns that the model was trained on.")],
+    file: Annotated[
+        Path, typer.Argument(help="A table with the columns that the model was trained on; a folder or a glob of them.")
+    ],
     proba: Annotated[bool, typer.Option("--proba", help="Also the probability of each class.")] = False,
     out: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file (default: the terminal, as CSV).")] = None,
     separator: Separator = None,
@@ -465,19 +497,20 @@ def predict(
     force: Force = False,
 ) -> None:
     """Predict the rows of a table, in constant memory whatever their number."""
-    from fastmlp.data.files import read_batches
     from fastmlp.data.model import TableModel
+    from fastmlp.data.tables import check_columns, find_files
 
-    _free(out, force, "--out", (model, file))
+    with _sentences():
+        paths = find_files(file)
+    _free(out, force, "--out", (model, *paths))
     _ending(out, "--out", (".csv", ".jsonl", ".parquet"))
     csv = _csv(separator, header, decimal)
     with _sentences():
         loaded = TableModel.load(model)
         if proba and loaded.classes is None:
             raise _end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
-        _check_columns(loaded, file, csv)
-        batches = read_batches(file, loaded.preparation.types, csv)
-        parts = (_predicted(loaded, batch, proba) for batch in batches if batch.num_rows)
+        check_columns(paths, loaded.preparation.types, csv)
+        parts = (_predicted(loaded, source, batch, proba) for source, batch in _batches(loaded, paths, csv))
         names = list(_predicted_names(loaded, proba))
         if out is None:
             (_write_json_lines if json else _write_csv)(names, parts, sys.stdout)
@@ -487,16 +520,12 @@ def predict(
         typer.echo(f"Written: {out}, {rows:,} rows", err=True)
 
 
-def _check_columns(model: TableModel, file: Path, csv: Csv) -> None:
-    """Before Arrow is told the types of columns that may not be there."""
-    from fastmlp.data.files import TableError, form_of, header_of, is_csv
-    from fastmlp.data.preparation import missing_column
+def _batches(model: TableModel, paths: Iterable[Path], csv: Csv) -> Iterator[tuple[Path, Any]]:
+    """The rows of some files, one batch after the other, each with the file that it is from."""
+    from fastmlp.data.files import read_batches
 
-    if is_csv(file):
-        names = header_of(file, csv) or form_of(file, csv).names or []
-        for name in model.preparation.types:
-            if name not in names:
-                raise TableError(f"{file}: {missing_column(name, names)}")
+    for path in paths:
+        yield from ((path, batch) for batch in read_batches(path, model.preparation.types, csv) if batch.num_rows)
 
 
 def _predicted_names(model: TableModel, proba: bool) -> Iterator[str]:
@@ -505,9 +534,12 @@ def _predicted_names(model: TableModel, proba: bool) -> Iterator[str]:
         yield from (f"probability of {name}" for name in model.classes)
 
 
-def _predicted(model: TableModel, batch: Any, proba: bool) -> list[list[Any]]:
+def _predicted(model: TableModel, source: Path, batch: Any, proba: bool) -> list[list[Any]]:
     """Columns."""
-    outputs = model.outputs(batch)
+    from fastmlp.data.files import naming
+
+    with naming(source):
+        outputs = model.outputs(batch)
     if model.classes is None:
         return [outputs.tolist()]
     names = [model.classes[place] for place in outputs.argmax(axis=1)]
@@ -571,7 +603,11 @@ def _write_parquet(names: list[str], parts: Iterable[list[list[Any]]], path: str
 @app.command("evaluate")
 def evaluate_(
     model: ModelFile,
-    file: Annotated[Path, typer.Argument(help="A table with the columns that the model was trained on, and the target.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A table with the columns that the model was trained on, and the target; a folder or a glob of them."),
+    ],
+    target: Annotated[Path | None, typer.Option(help="Of IDX: the file with the labels.")] = None,
     separator: Separator = None,
     header: Header = None,
     decimal: Decimal = None,
@@ -580,14 +616,12 @@ def evaluate_(
 ) -> None:
     """Say how good a model is on a table."""
     from fastmlp.data.evaluation import evaluate, figures
-    from fastmlp.data.files import read_table
     from fastmlp.data.model import TableModel
 
     csv = _csv(separator, header, decimal)
     with _sentences():
         loaded = TableModel.load(model)
-        _check_columns(loaded, file, csv)
-        result = evaluate(loaded, read_table(file, loaded.preparation.types, csv))
+        result = evaluate(loaded, file, _with_target(loaded, file, target, csv))
     if json:
         typer.echo(json_format.dumps(result))
         return
@@ -601,6 +635,18 @@ def evaluate_(
         for name, row in zip(loaded.classes, result["confusion"], strict=True):
             table.add_row(escape(name), *map(str, row))
         Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -> Iterable[tuple[Path, Any]]:
+    """Rows to evaluate a model on, each part with the file that it is from."""
+    from fastmlp.data.files import is_idx
+    from fastmlp.data.tables import check_columns, find_files
+
+    paths, target = find_files(file), model.preparation.target.name
+    if labels is not None or is_idx(paths[0]):
+        return [(file, _read(file, target, labels, "--target", csv))]
+    check_columns(paths, [*model.preparation.types, target], csv)
+    return _batches(model, paths, csv)
 
 
 @app.command()

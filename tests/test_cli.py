@@ -283,17 +283,109 @@ class TestTrainOnATable:
         assert "Written: c.safetensors" in out
         assert load(tables / "c.safetensors").sizes == (6, 64, 64, 2)
 
-    def test_pictures(self, tmp_path):
-        from sklearn.datasets import load_digits
 
-        pixels, labels = load_digits(return_X_y=True)
-        images = pixels.reshape(-1, 8, 8).astype(np.uint8)
-        with gzip.open(tmp_path / "images.gz", "wb") as file:
-            file.write(struct.pack(">HBB3I", 0, 8, 3, *images.shape) + images.tobytes())
-        (tmp_path / "labels").write_bytes(struct.pack(">HBBI", 0, 8, 1, len(labels)) + labels.astype(np.uint8).tobytes())
-        done = fastmlp("train", "images.gz", "--target", "labels", "--json", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["test"]["accuracy"] > 0.93
+def write_idx(path, array):
+    """An IDX file; of floats in float32, of anything else in bytes."""
+    kind, dtype = (0x0D, ">f4") if array.dtype.kind == "f" else (0x08, "u1")
+    content = struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.astype(dtype).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture
+def pictures(command, tmp_path):
+    """Digits as MNIST comes: 1,297 to train on, 500 others in one file and in two, and a table."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = pixels.reshape(-1, 8, 8).astype(int)
+    write_idx(tmp_path / "images.gz", images[500:])
+    write_idx(tmp_path / "labels", labels[500:])
+    write_idx(tmp_path / "new.gz", images[:500])
+    write_idx(tmp_path / "new-1", images[:200])
+    write_idx(tmp_path / "new-2.gz", images[200:500])
+    write_idx(tmp_path / "new-labels.gz", labels[:500])
+    (tmp_path / "table.csv").write_text("age,label\n" + "1,2\n3,4\n" * 50)
+    return tmp_path
+
+
+TRAIN_ON_PICTURES = ["train", "images.gz", "--target", "labels", "--epochs", "10", "--json"]
+
+
+class TestPictures:
+    def test_share_of_them_for_the_report(self, command, pictures):
+        code, out, _ = command(*TRAIN_ON_PICTURES)
+        assert code == 0
+        result = json.loads(out)
+        assert (result["test"]["rows"], result["target"]) == (259, "label")
+        assert result["test"]["accuracy"] > 0.93
+
+    def test_others_with_their_labels(self, command, pictures):
+        code, out, _ = command(*TRAIN_ON_PICTURES, "--validate", "new.gz", "--validate-target", "new-labels.gz")
+        assert code == 0
+        reported = json.loads(out)["test"]
+        assert reported["rows"] == 500
+        assert reported["accuracy"] > 0.9
+        for files in ("new.gz", "new-[12]*"):
+            code, out, errors = command("evaluate", "images.safetensors", files, "--target", "new-labels.gz", "--json")
+            assert (code, errors) == (0, "")
+            assert json.loads(out) == reported
+
+    def test_labels_that_are_no_whole_numbers(self, command, pictures):
+        write_idx(pictures / "shares", np.arange(1297) / 1297)
+        code, out, _ = command("train", "images.gz", "--target", "shares", "--epochs", "1", "--json")
+        assert code == 0
+        assert json.loads(out)["task"] == "regression"
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["train", "new.gz"], 2, "--target is missing: which file has the labels of new.gz?"),
+            (["train", "new.gz", "--target", "label"], 1, "There is no file 'label'."),
+            (["train", "new.gz", "--target", "labels"], 1, "labels has 1297 labels, but new.gz has 500 rows."),
+            (
+                ["train", "new.gz", "--target", "new-labels.gz", "--stream"], 2,
+                "--stream is for tables, and new.gz is IDX, which is read whole; leave it out.",
+            ),
+            (
+                [*TRAIN_ON_PICTURES, "--validate", "new.gz"], 2,
+                "--validate-target is missing: which file has the labels of new.gz?",
+            ),
+            (
+                [*TRAIN_ON_PICTURES, "--validate-target", "new-labels.gz"], 2,
+                "--validate-target is the labels of --validate, which is missing.",
+            ),
+            (
+                ["train", "table.csv", "--target", "age", "--validate", "table.csv", "--validate-target", "labels"], 2,
+                "--validate-target is the labels of IDX files, but table.csv is a table, where they are the column 'age'; "
+                "leave it out.",
+            ),
+            (["evaluate", "new.gz"], 2, "--target is missing: which file has the labels of new.gz?"),
+            (
+                ["evaluate", "table.csv", "--target", "label"], 2,
+                "--target is the labels of IDX files, but table.csv is a table, where they are the column 'label'; leave it out.",
+            ),
+            (["evaluate", "new.gz", "--target", "labels"], 1, "labels has 1297 labels, but new.gz has 500 rows."),
+            (["evaluate", "new.gz", "--target", "none"], 1, "There is no file 'none'."),
+            (
+                ["evaluate", "new.gz", "--target", "table.csv"], 1,
+                "table.csv is not an IDX file, the format that MNIST comes in.",
+            ),
+            (["evaluate", "new.gz", "--target", "new.gz"], 1, "new.gz has no labels: its rows are of 64 numbers each."),
+            (
+                ["evaluate", "labels", "--target", "labels"], 1,
+                "labels has a column 'label' itself, beside which there is no place for labels.",
+            ),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )  # fmt: skip
+    def test_labels_that_do_not_fit(self, command, pictures, arguments, code, message):
+        if arguments[0] == "evaluate":
+            assert command(*TRAIN_ON_PICTURES[:-3], "--epochs", "1")[0] == 0
+            arguments = ["evaluate", "images.safetensors", *arguments[1:]]
+        else:
+            arguments = [*arguments, "--out", "x.safetensors"]
+        assert command(*arguments) == (code, "", f"{message}\n")
+        assert not (pictures / "x.safetensors").exists()
 
 
 class TestUseAModel:
@@ -348,6 +440,101 @@ class TestUseAModel:
         assert fastmlp("export", "shop.safetensors", "model.pkl", cwd=folder).returncode == 2
 
 
+@pytest.fixture
+def parts(tmp_path, shop):
+    """The rows of the first table in three files of two kinds, whose columns are in other orders; and its model."""
+    import pandas as pd
+
+    _, folder = shop
+    (tmp_path / "parts" / "more").mkdir(parents=True)
+    (tmp_path / "shop.safetensors").write_bytes((folder / "shop.safetensors").read_bytes())
+    frame = pd.read_csv(folder / "shop.csv", na_values="?")
+    frame[:400].to_csv(tmp_path / "parts" / "2.csv", index=False)
+    frame[400:900].iloc[:, ::-1].to_parquet(tmp_path / "parts" / "1.parquet")
+    frame[900:].to_csv(tmp_path / "parts" / "more" / "3.csv", index=False, sep=";")
+    (tmp_path / "parts" / "4.csv").write_text("age,colour,size,bought\n")  # no rows are no fault
+    return tmp_path / "parts"
+
+
+class TestSeveralFiles:
+    @pytest.mark.parametrize("given", ["parts", "parts/**/*.*"])
+    def test_predictions_are_in_the_order_of_the_files(self, command, parts, given):
+        alone = [
+            command("predict", "shop.safetensors", f"parts/{name}", "--json")[1] for name in ("1.parquet", "2.csv", "more/3.csv")
+        ]
+        assert command("predict", "shop.safetensors", given, "--json") == (0, "".join(alone), "")
+        assert "".join(alone).count("\n") == 1500
+        assert command("predict", "shop.safetensors", given, "--out", "p.parquet") == (0, "", "Written: p.parquet, 1,500 rows\n")
+
+    @pytest.mark.parametrize("given", ["parts", "parts/**/*.*"])
+    def test_evaluates_all_rows(self, command, parts, shop, given):
+        _, folder = shop
+        whole = json.loads(command("evaluate", "shop.safetensors", folder / "shop.csv", "--json")[1])
+        code, found, errors = command("evaluate", "shop.safetensors", given, "--json")
+        assert (code, errors) == (0, "")
+        assert json.loads(found)["confusion"] == whole["confusion"]
+        assert json.loads(found)["log_loss"] == pytest.approx(whole["log_loss"])
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("age,colour,bought\n1,red,no\n", "There is no column 'size'."),
+            ("age,colour,size,bought\n1,red,big,no\n", "column 'size' has the text 'big' where there were numbers."),
+            ({"age": [1], "colour": ["red"], "size": ["big"], "bought": ["no"]}, "Column 'size' has something else"),
+            ({"colour": ["red"], "bought": ["no"]}, "There is no column 'age'."),
+            ("", "is empty."),
+        ],
+    )
+    def test_the_file_at_fault_is_named(self, command, parts, content, message):
+        import pyarrow
+        import pyarrow.parquet
+
+        wrong = parts / "more" / "wrong.parquet"  # kinds are told by what is in a file
+        if isinstance(content, dict):
+            pyarrow.parquet.write_table(pyarrow.table(content), wrong)
+        else:
+            wrong.write_text(content)
+        name = str(wrong.relative_to(parts.parent))
+        for arguments in (["predict", "--out", "p.csv"], ["evaluate"]):
+            code, _, errors = command(arguments[0], "shop.safetensors", "parts", *arguments[1:])
+            assert (code, errors.count("\n"), errors.count(name)) == (1, 1, 1)
+            assert errors.startswith(name)
+            assert message in errors
+            assert not (parts.parent / "p.csv").exists()
+
+    def test_a_class_that_one_of_them_has(self, command, parts):
+        (parts / "more" / "wrong.csv").write_text("age,colour,size,bought\n1,red,1e6,maybe\n")
+        code, _, errors = command("evaluate", "shop.safetensors", "parts")
+        name = Path("parts", "more", "wrong.csv")
+        assert (code, errors) == (1, f"{name}: Column 'bought' has the class 'maybe', which the model does not know.\n")
+
+    def test_files_are_read_one_after_the_other(self, command, parts):
+        """What comes before a file that cannot be read has been predicted already."""
+        (parts / "more" / "wrong.csv").write_text("age,colour,size\n1,red,big\n")
+        code, out, _ = command("predict", "shop.safetensors", "parts")
+        assert (code, out.count("\n")) == (1, 1501)
+
+    def test_a_column_is_missed_before_anything_is_predicted(self, command, parts):
+        (parts / "more" / "wrong.csv").write_text("age,colour\n1,red\n")
+        assert command("predict", "shop.safetensors", "parts")[:2] == (1, "")
+
+    @pytest.mark.parametrize("action", ["predict", "train"])
+    def test_none_of_them_is_replaced(self, command, parts, action):
+        before = (parts / "2.csv").read_bytes()
+        arguments = ["predict", "shop.safetensors", "parts"] if action == "predict" else ["train", "parts", "--target", "bought"]
+        code, _, errors = command(*arguments, "--out", "parts/2.csv", "--force")
+        assert (code, errors) == (2, f"--out is {Path('parts/2.csv')}, which this command needs itself; give another name.\n")
+        assert (parts / "2.csv").read_bytes() == before
+
+    @pytest.mark.parametrize("action", ["predict", "evaluate"])
+    def test_none_at_all(self, command, parts, action):
+        assert command(action, "shop.safetensors", "*.csv") == (1, "", "There is no file whose name matches '*.csv'.\n")
+
+    def test_no_rows_at_all(self, command, parts):
+        code, _, errors = command("evaluate", "shop.safetensors", "parts/4.*")
+        assert (code, errors) == (1, "parts/4.*: No row has a value of the target 'bought'.\n".replace("/", os.sep))
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("content", "options", "code", "message"),
@@ -394,8 +581,8 @@ class TestErrors:
         ("content", "message"),
         [
             ("age,colour\n1,red\n", "There is no column 'size'."),
-            ("age,colour,size\n1,red,big\n", "column 'size' has the text 'big' where there were numbers"),
-            ("age,colour,size\n1,red\n", "line 2: 2 values where the other lines have 3"),
+            ("age,colour,size,bought\n1,red,big,no\n", "column 'size' has the text 'big' where there were numbers"),
+            ("age,colour,size,bought\n1,red\n", "line 2: 2 values where the other lines have 4"),
         ],
     )
     def test_a_table_of_another_shape(self, shop, content, message):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastmlp import MLP
-from fastmlp.data.files import TableError, read_batches, read_idx, read_table
+from fastmlp.data.files import TableError, names_of, read_batches, read_idx, read_table
 from fastmlp.data.model import Plan, TableModel, begin, guess_batch_size, learn, split_table
 from fastmlp.data.preparation import Category, Number, Preparation, learn_preparation
 from fastmlp.io import load, save
@@ -144,6 +144,21 @@ class TestFiles:
         path.write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2**31) + b"x")
         with pytest.raises(TableError, match="is damaged"):
             read_idx(path)
+
+    @pytest.mark.parametrize("shape", [(0,), (0, 3, 2), (2, 0), (0, 2**32 - 1, 2**32 - 1)])
+    @pytest.mark.parametrize("read", [read_table, names_of])
+    def test_an_idx_file_without_numbers(self, tmp_path, shape, read):
+        path = tmp_path / "t"
+        path.write_bytes(struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape))
+        with pytest.raises(TableError, match=r"t holds no numbers\.$"):
+            read(path)
+
+    @pytest.mark.parametrize("dimensions", [0, 33, 255])
+    def test_an_idx_file_of_dimensions_that_no_array_has(self, tmp_path, dimensions):
+        path = tmp_path / "t"
+        path.write_bytes(bytes([0, 0, 8, dimensions]) + b"\0\0\0\1" * dimensions + b"\5")
+        with pytest.raises(TableError, match=f"t is not a usable IDX file: it has {dimensions} dimensions"):
+            read_table(path)
 
     @given(st.binary(max_size=200))
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastmlp.data.files import TableError
+from fastmlp.data.files import TableError, naming
 from fastmlp.data.model import TableModel
-from fastmlp.data.preparation import missing_column
+from fastmlp.data.preparation import Target, missing_column
 from fastmlp.io.extras import require
 from fastmlp.io.files import replace_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def evaluate(model: TableModel, table: Any) -> dict[str, Any]:
-    """Figures of a table that has the target.
+def evaluate(model: TableModel, name: object, parts: Iterable[tuple[object, Any]]) -> dict[str, Any]:
+    """Figures of rows that have the target.
+
+    Parameters
+    ----------
+    model : TableModel
+    name : object
+        Of all the rows, for errors.
+    parts : iterable of (object, pyarrow.Table or pyarrow.RecordBatch)
+        The rows, and what they were read from. Only their targets and predictions are kept, not the rows.
 
     Returns
     -------
@@ -27,16 +36,37 @@ def evaluate(model: TableModel, table: Any) -> dict[str, Any]:
         ``rows``; of classes: ``accuracy``, ``log_loss``, ``roc_auc`` (of several classes the mean of one against the rest; None
         where a class does not occur) and ``confusion``, rows by true class, columns by predicted; of numbers: ``r2``, ``mae``,
         ``rmse``.
+
+    Raises
+    ------
+    TableError
+        Where columns are missing or of another kind, a class is not the model's, or no row has a target.
     """
+    truths: list[Array] = []
+    outputs: list[Array] = []
+    for source, rows in parts:
+        with naming(source):
+            truth, output = _truth_and_outputs(model, rows)
+        truths.append(truth)
+        outputs.append(output)
+    target = model.preparation.target
+    if sum(map(len, truths)) == 0:
+        raise TableError(f"{name}: No row has a value of the target {target.name!r}.")
+    return _measures(target, np.concatenate(truths), np.concatenate(outputs))
+
+
+def _truth_and_outputs(model: TableModel, rows: Any) -> tuple[Array, Array]:
+    """Of those rows that have a target."""
+    target = model.preparation.target
+    if target.name not in rows.schema.names:
+        raise TableError(missing_column(target.name, rows.schema.names))
+    truth, there = target.values(rows.column(target.name))
+    return truth, model.outputs(rows)[there]
+
+
+def _measures(target: Target, truth: Array, outputs: Array) -> dict[str, Any]:
     from sklearn import metrics
 
-    target = model.preparation.target
-    if target.name not in table.schema.names:
-        raise TableError(missing_column(target.name, table.schema.names))
-    truth, there = target.values(table.column(target.name))
-    outputs = model.outputs(table)[there]
-    if len(truth) == 0:
-        raise TableError(f"No row has a value of the target {target.name!r}.")
     if target.classes is None:
         numbers = truth[:, 0] * target.scale + target.mean
         return {

@@ -6,9 +6,11 @@ import codecs
 import csv
 import gzip
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +25,21 @@ MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-
 _DELIMITERS = ",;\t|"
 _LOOK_BYTES = 1 << 16
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMENSIONS = 32
+"""Of an array, for NumPy before 2.0."""
 
 
 class TableError(ValueError):
     """A file or a table is not what it has to be; the message is a sentence for the person who gave it."""
+
+
+@contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Errors about rows, with what they were read from before them."""
+    try:
+        yield
+    except TableError as error:
+        raise TableError(f"{source}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ def names_of(path: Path, given: Csv = Csv()) -> list[str]:
             raise parquet_error(path, error) from None
     if is_csv(path):
         return header_of(path, given) or form_of(path, given).names or []
-    return list(next(read_batches(path, given=given)).schema.names)
+    return _idx_names(read_idx(path).shape)
 
 
 def _first_line(error: Exception) -> str:
@@ -212,8 +225,13 @@ def _head(path: Path) -> bytes:
 
 def is_csv(path: Path) -> bool:
     """Whether a file is read as CSV: it is none of the others."""
+    return not is_parquet(path) and not is_idx(path)
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file is IDX, gzip or not, by its first bytes."""
     head = _head(path)
-    return head[:4] != b"PAR1" and not (len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES)
+    return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES
 
 
 def form_of(path: Path, given: Csv = Csv()) -> Form:
@@ -278,18 +296,21 @@ def _first_row(path: Path, form: Form) -> list[str]:
 
 def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """An array from an IDX file, gzip or not. The format: http://yann.lecun.com/exdb/mnist, at its end."""
-    check_file(path)
+    if not is_idx(path):
+        raise TableError(f"{path} is not an IDX file, the format that MNIST comes in.")
     try:
         with _opened(path) as file:
-            zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
+            _, kind, dimensions = struct.unpack(">HBB", file.read(4))
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             content = file.read()
     except (OSError, EOFError, struct.error) as error:
         raise TableError(f"{path} is not a usable IDX file: {error}.") from None
-    if zero != 0 or kind not in _IDX_TYPES:
-        raise TableError(f"{path} is not an IDX file.")
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise TableError(f"{path} is not a usable IDX file: it has {dimensions} dimensions.")
+    if 0 in shape:
+        raise TableError(f"{path} holds no numbers.")
     dtype = np.dtype(_IDX_TYPES[kind])
-    expected = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    expected = math.prod(shape) * dtype.itemsize
     if len(content) != expected:
         raise TableError(f"{path} is damaged: it announces {expected} bytes of numbers and holds {len(content)}.")
     return np.frombuffer(content, dtype).reshape(shape)
@@ -298,6 +319,41 @@ def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
 def _idx_table(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
     """A column for each number of a sample; of labels, one column."""
     arrow = require("pyarrow", "cli")
-    flat = np.ascontiguousarray(array.reshape(len(array), -1).T).astype(array.dtype.newbyteorder("="))
-    names = ["label"] if array.ndim == 1 else [f"pixel {number}" for number in range(len(flat))]
+    names = _idx_names(array.shape)
+    flat = np.ascontiguousarray(array.reshape(len(array), len(names)).T).astype(array.dtype.newbyteorder("="))
     return arrow.table(dict(zip(names, flat, strict=True)))
+
+
+def _idx_names(shape: tuple[int, ...]) -> list[str]:
+    return ["label"] if len(shape) == 1 else [f"pixel {number}" for number in range(math.prod(shape[1:]))]
+
+
+def with_labels(samples: Any, name: str, labels: Path, target: str) -> Any:
+    """Samples with their labels, which IDX has in a file of their own, as one more column.
+
+    Parameters
+    ----------
+    samples : pyarrow.Table
+    name : str
+        Of what they were read from, for errors.
+    labels : Path
+    target : str
+        Name of the new column.
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    TableError
+        Where the file is not IDX, has no labels, or not one for each sample.
+    """
+    values = read_idx(labels)
+    if values.size != len(values):
+        raise TableError(f"{labels} has no labels: its rows are of {values.size // len(values)} numbers each.")
+    if len(values) != samples.num_rows:
+        raise TableError(f"{labels} has {len(values)} labels, but {name} has {samples.num_rows} rows.")
+    if target in samples.schema.names:
+        raise TableError(f"{name} has a column {target!r} itself, beside which there is no place for {labels}.")
+    return samples.append_column(target, _idx_table(values.reshape(-1)).column(0))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
-from fastmlp.data.files import TableError
+from fastmlp.data.files import TableError, naming
 from fastmlp.data.preparation import Preparation, Target, learn_from_batches, learn_preparation, learn_target, missing_column
 from fastmlp.data.tables import TableSource
 from fastmlp.feed import BUFFER_BYTES
@@ -374,15 +374,13 @@ def _check_targets(y: Array, target: Target) -> None:
 def check_table(model: TableModel, table: Any, name: str) -> None:
     """Refuse a table that a model cannot be evaluated on, before it is trained."""
     preparation = model.preparation
-    try:
+    with naming(name):
         for column in (*preparation.types, preparation.target.name):
             if column not in table.schema.names:
                 raise TableError(missing_column(column, table.schema.names))
         y, _ = preparation.target.values(table.column(preparation.target.name))
-    except TableError as error:
-        raise TableError(f"{name}: {error}") from None
-    if len(y) == 0:
-        raise TableError(f"{name}: no row has a value of the target {preparation.target.name!r}.")
+        if len(y) == 0:
+            raise TableError(f"No row has a value of the target {preparation.target.name!r}.")
 
 
 def learn(

@@ -76,11 +76,8 @@ class TableSource(Source):
         self._names = names_of(paths[0], csv)
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
         self._weight = weight
-        for path in paths:
-            there = names_of(path, csv)
-            for name in (self.target, weight, *categories, *self._names):
-                if name is not None and name not in there:
-                    raise TableError(f"{path}: {missing_column(str(name), there)}")
+        wanted = (self.target, weight, *categories, *self._names)
+        check_columns(paths, [name for name in wanted if name is not None], csv)
         self.blocks = [block for path in paths for block in _blocks_of(path)]
         self.n_blocks = len(self.blocks)
         self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (_COLUMN_BYTES * len(self._names))))
@@ -316,6 +313,16 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         return matches
     check_file(path)
     return [path]
+
+
+def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv = Csv()) -> None:  # noqa: B008  # it is frozen
+    """Refuse files without some columns, before their rows are read; what is no name is no column."""
+    wanted = list(wanted)
+    for path in paths:
+        there = names_of(path, csv)
+        for name in wanted:
+            if name not in there:
+                raise TableError(f"{path}: {missing_column(str(name), there)}")
 
 
 def with_texts(table: Any, names: Iterable[str]) -> Any:
