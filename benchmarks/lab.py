@@ -109,7 +109,10 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                 slot0 = chunk % job.slots * len(parameters) if job.slots > 0 else 0
                 if parts & GRADIENT:
                     new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
-                    gradient_block(layers, unit, ZERO, rows, new, activations, d, d0, ld_d, constants, out, out0 + slot0, ld, exact)
+                    gradient_block(
+                        layers, unit, ZERO, rows, new, activations, d, d0, ld_d, constants, out, out0 + slot0, ld,
+                        exact, scratch, ZERO,
+                    )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
                     add_slots(gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), len(parameters))
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.plan import STRIP_ROWS, UNIT, UNIT_ELEMENTS
+from fastmlp.kernels.plan import FEW_OUTPUTS, STRIP_ROWS, UNIT, UNIT_ELEMENTS
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+_FEW_COLUMNS = 4
+"""What the gradient of few outputs takes, in columns of a gradient that is computed row by row."""
 
 
 def _strips(sizes: Sequence[int], widths: Sequence[int], most_columns: int, sparse: bool) -> Iterator[tuple[int, ...]]:
@@ -54,7 +58,9 @@ def share_units(
         The units of thread t are bounds[t] .. bounds[t + 1].
     """
     strips = np.array(list(_strips(sizes, widths, most_columns, sparse)), UNIT)
-    work = np.cumsum((strips["rows"] + strips["bias"]) * strips["columns"], dtype=np.float64)
+    outputs = np.array(sizes)[strips["layer"] + 1]
+    columns = np.where(outputs <= FEW_OUTPUTS, _FEW_COLUMNS, strips["columns"])
+    work = np.cumsum((strips["rows"] + strips["bias"]) * columns, dtype=np.float64)
     # A strip belongs to the thread in whose share its middle lies.
     middle = work - np.diff(work, prepend=0) / 2
     owners = np.minimum((middle * n_threads / work[-1]).astype(int), n_threads - 1)

@@ -32,6 +32,7 @@ CASES = {
     "weighted": ((28, 130, 5), 64, "nadam", {"sample_weight": np.arange(600.0) % 7}),
     "wide": ((28, 700, 6), 600, "rmsprop", {}),
     "layered": ((28, 600, 310, 6), 250, "adam", {"max_grad_norm": 0.1}),
+    "few outputs": ((9, 100, 2), 150, "adam", {}),
 }
 
 

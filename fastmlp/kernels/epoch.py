@@ -156,7 +156,7 @@ def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weigh
             w0 = layer.weights + unit.row * layer.width + unit.column
             gradient_block(
                 layers, unit, base, rows, is_first, activations, deltas, d0, layer.width, constants,
-                gradient, g0 + w0, layer.width, YES,
+                gradient, g0 + w0, layer.width, YES, scratch, p0,
             )  # fmt: skip
     return loss
 
@@ -396,7 +396,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                         if not gradient_is_there:
                             gradient_block(
                                 layers, unit, ZERO, rows, number == 0 and not job.plain, activations, d, d0, ld_d, constants,
-                                out, out0, ld, keep_gradient or job.plain == 1,
+                                out, out0, ld, keep_gradient or job.plain == 1, scratch, p0,
                             )  # fmt: skip
                         if clips:
                             squared_norms(unit, out, out0, ld, norms)

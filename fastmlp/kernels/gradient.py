@@ -4,26 +4,54 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
-from fastmlp.kernels.plan import NO, ONE, SHRINK, ZERO
+from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, ONE, SHRINK, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, column_sums, index, prefetch, prefetch_to_write, transpose_block
 
 
+@device
+def spread_columns(source, s0, ld_source, count, rows, columns, out, o0, ld):
+    """out (rows, columns) at o0 = the transpose of source (count, rows) at s0, and zeros beyond its columns."""
+    zero = type(out[index(o0)])(0)
+    for i in range(rows):
+        for j in range(columns):
+            out[index(o0 + i * ld + j)] = zero
+        for j in range(count):
+            out[index(o0 + i * ld + j)] = source[index(s0 + j * ld_source + i)]
+
+
 @part
-def gradient_block(layers, unit, first, rows, first_chunk, activations, d, d0, ld_d, constants, out, out0, ld, exact):
+def _few_outputs_block(layer, unit, i0, rows, activations, d, d0, ld_d, constants, out, out0, ld, scratch, s0):
+    """The same sums as a product of the transposes: out^T = d^T a, with vectors along the inputs, which are many."""
+    line = LINE_BYTES // d.itemsize
+    width = (unit.rows + line - 1) // line * line
+    product(
+        layer.fan_out, width, rows, d, d0, ONE, ld_d, activations, i0, layer.input_width, constants, ZERO, ZERO,
+        scratch, s0, width, YES, NO,
+    )  # fmt: skip
+    spread_columns(scratch, s0, width, layer.fan_out, unit.rows, unit.columns, out, out0, ld)
+
+
+@part
+def gradient_block(layers, unit, first, rows, first_chunk, activations, d, d0, ld_d, constants, out, out0, ld, exact, scratch, p0):
     """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows first .. first + rows of the workspace.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
     always 1. d (rows, unit.columns) at d0: the deltas, or a packed copy. With ``exact``, nothing beyond the block is written.
+    p0: where this thread's scratch memory begins.
     """
     layer = layers[unit.layer]
     initial, i0, ld_i = out, out0, ld
     if first_chunk:
         initial, i0, ld_i = constants, ZERO, ZERO
-    product(
-        unit.rows, unit.columns, rows, activations, layer.inputs + first * layer.input_width + unit.row, ONE, layer.input_width,
-        d, d0, ld_d, initial, i0, ld_i, out, out0, ld, exact, NO,
-    )  # fmt: skip
+    inputs = layer.inputs + first * layer.input_width + unit.row
+    if first_chunk and layer.fan_out <= FEW_OUTPUTS and unit.rows > 0:
+        _few_outputs_block(layer, unit, inputs, rows, activations, d, d0, ld_d, constants, out, out0, ld, scratch, p0 + FEW_SCRATCH)
+    else:
+        product(
+            unit.rows, unit.columns, rows, activations, inputs, ONE, layer.input_width, d, d0, ld_d,
+            initial, i0, ld_i, out, out0, ld, exact, NO,
+        )  # fmt: skip
     if unit.bias:
         column_sums(unit.columns, d, d0, ld_d, rows, initial, i0 + unit.rows * ld_i, out, out0 + unit.rows * ld)
 
