@@ -72,7 +72,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     inputs = bottom.inputs + first * bottom.input_width
                     gather_inputs(job, x, order, start + first, n, activations, inputs, bottom.input_width)
                 if job.layered == 0 and parts & FORWARD:
-                    forward_panel(job, layers, ZERO, ZERO, first, n, parameters, activations, deltas)
+                    forward_panel(job, layers, ZERO, ZERO, first, n, parameters, transposed, activations, deltas)
                 if job.layered == 0 and parts & OUTPUT:
                     sums[LOSS_SUM] += output_panel(
                         job, layers, y, labels, weights, order, start + first, first, n, scale, activations, deltas, scratch, ZERO

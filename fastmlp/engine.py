@@ -363,7 +363,7 @@ class _SpaceToPredict:
 
     def __init__(self, engine: Engine, n_threads: int) -> None:
         dtype = engine.dtype
-        stride = padded(2 * PANEL_ROWS * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
+        stride = padded((2 * PANEL_ROWS + plan.FEW_OUTPUTS) * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
         job = engine.job.copy()
         job["scratch_stride"] = stride
         self._finite = aligned_zeros(8 * n_threads, dtype)

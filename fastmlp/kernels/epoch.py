@@ -76,7 +76,7 @@ def _panel(job, layers, x, indices, starts, y, labels, weights, order, position,
             activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
     else:
         _gather(job, layers, x, order, position, first, rows, activations)
-    forward_panel(job, layers, first_layer, position, first, rows, parameters, activations, deltas)
+    forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas)
     loss = output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, p0)
     if job.mode != LOSS_ONLY:
         delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas)

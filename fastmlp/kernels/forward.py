@@ -7,9 +7,9 @@ import numpy as np
 from fastmlp.dropout import row_key, unit_hash
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate, activate_and_slope
-from fastmlp.kernels.plan import NO, ONE, RUN, ZERO
+from fastmlp.kernels.plan import FEW_OUTPUTS, NO, ONE, RUN, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import index
+from fastmlp.kernels.simd import dot_products, index
 
 
 @device
@@ -29,7 +29,16 @@ def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outp
 
 
 @part
-def forward_panel(job, layers, first_layer, position, first, rows, parameters, activations, deltas):
+def few_outputs(layer, rows, inputs, i0, transposed, t0, parameters, outputs, o0):
+    """The same for a layer of few outputs: sums along the inputs; transposed (fan_out, input_width) at t0: its weights."""
+    dot_products(
+        layer.fan_out, rows, layer.input_width, inputs, i0, layer.input_width, transposed, t0, layer.input_width,
+        parameters, layer.bias, outputs, o0, layer.width,
+    )  # fmt: skip
+
+
+@part
+def forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas):
     """Layers from ``first_layer`` for rows first .. first + rows of the workspace; that one's inputs are there.
 
     ``position`` is that of the first of them in the epoch.
@@ -37,10 +46,11 @@ def forward_panel(job, layers, first_layer, position, first, rows, parameters, a
     """
     for number in range(first_layer, job.n_layers):
         layer = layers[number]
-        affine(
-            layers, number, rows, activations, layer.inputs + first * layer.input_width, layer.input_width,
-            parameters, activations, layer.outputs + first * layer.width,
-        )  # fmt: skip
+        i0, o0 = layer.inputs + first * layer.input_width, layer.outputs + first * layer.width
+        if number > 0 and layer.fan_out <= FEW_OUTPUTS:
+            few_outputs(layer, rows, activations, i0, transposed, layer.transposed, parameters, activations, o0)
+        else:
+            affine(layers, number, rows, activations, i0, layer.input_width, parameters, activations, o0)
         if number < job.n_layers - 1:
             activate_panel(job, layers, number, position, first, rows, activations, deltas)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.forward import affine, hidden_layer, rounded
+from fastmlp.kernels.forward import affine, few_outputs, hidden_layer, rounded
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.loops import activate
 from fastmlp.kernels.output import block_elements, softmax, transpose_panel
 from fastmlp.kernels.plan import (
+    FEW_OUTPUTS,
     FIRST_ROW,
     INDICES_ADDRESS,
     LAST_ROW,
@@ -52,6 +53,16 @@ def compact_rows(source, s0, ld, rows, columns, out, o0):
         copy(source, s0 + i * ld, out, o0 + i * columns, count if count >= lanes(source) else columns)
 
 
+@device
+def transpose_few(layer, parameters, out, o0):
+    """out (fan_out, input_width) at o0 = the weights of a layer, transposed; zeros beyond them."""
+    zero = type(out[index(o0)])(0)
+    for j in range(layer.fan_out):
+        row = o0 + j * layer.input_width
+        for i in range(layer.input_width):
+            out[index(row + i)] = parameters[index(layer.weights + i * layer.width + j)] if i < layer.fan_in else zero
+
+
 @part
 def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
     """One thread's share of :func:`predict_rows`: its own panels of rows through all layers, between two buffers in its scratch."""
@@ -61,7 +72,12 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
     z0 = thread * job.scratch_stride
     s0 = z0 + 3 * block
     p0 = s0 + 2 * RUN
-    half = (job.scratch_stride - 3 * block - 2 * RUN) // 2
+    last = layers[job.n_layers - 1]
+    has_few = job.n_layers > 1 and last.fan_out <= FEW_OUTPUTS
+    t0 = z0 + job.scratch_stride - FEW_OUTPUTS * last.input_width
+    half = (t0 - p0) // 2
+    if has_few:
+        transpose_few(last, parameters, scratch, t0)
     seen = type(x[0])(0)
     samples = as_type_of(x, scratch)
     n_panels = (last_row - first_row + PANEL_ROWS - 1) // PANEL_ROWS
@@ -69,7 +85,6 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
         start = first_row + panel * PANEL_ROWS
         rows = min(PANEL_ROWS, last_row - start)
         inputs, outputs = p0, p0 + half
-        last = layers[job.n_layers - 1]
         first_layer = 0
         if job.sparse:
             first_layer = 1
@@ -91,7 +106,9 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
         for number in range(first_layer, job.n_layers - 1):
             hidden_layer(layers, number, rows, scratch, inputs, layers[number].input_width, parameters, scratch, outputs)
             inputs, outputs = outputs, inputs
-        if first_layer < job.n_layers:
+        if has_few:
+            few_outputs(last, rows, scratch, inputs, scratch, t0, parameters, scratch, outputs)
+        elif first_layer < job.n_layers:
             affine(layers, job.n_layers - 1, rows, scratch, inputs, last.input_width, parameters, scratch, outputs)
         if last.by_row:
             transpose_panel(scratch, outputs, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)

@@ -451,6 +451,64 @@ def _column_sums_python(columns, block, b0, ld_b, rows, initial, i0, out, o0):
     out[o0 : o0 + columns] = total
 
 
+@intrinsic
+def _dot_products(typingctx, count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias, b0, c, c0, ld_c):
+    integer = types.intp
+    signature = types.void(integer, integer, integer, a, integer, integer, w, integer, integer, bias, integer, c, integer, integer)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias, b0, c, c0, ld_c = args
+        element = context.get_data_type(signature.args[3].dtype)
+        align = 4 if element == ir.FloatType() else 8
+        lanes = MACHINE.vector_bytes // align
+        vector = ir.VectorType(element, lanes)
+        a, w, bias, c = (
+            data_pointer(context, builder, signature.args[n], array) for n, array in ((3, a), (6, w), (9, bias), (11, c))
+        )
+        name = f"v{lanes}f{8 * align}"
+        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.{name}")
+        add_up = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(element, [element, vector]), f"llvm.vector.reduce.fadd.{name}"
+        )
+
+        def const(value: int) -> Any:
+            return ir.Constant(_I64, value)
+
+        def load(array: Any, offset: Any) -> Any:
+            value = builder.load(_vector_at(builder, array, offset, vector))
+            value.align = align
+            return value
+
+        zeros = ir.Constant(vector, [0.0] * lanes)
+        with cgutils.for_range_slice(builder, const(0), rows, const(1), _I64) as (row, _):
+            a_row = builder.add(a0, builder.mul(row, ld_a))
+            c_row = builder.add(c0, builder.mul(row, ld_c))
+            for part in range(0, LINE_BYTES // align, lanes):
+                builder.store(zeros, _vector_at(builder, c, builder.add(c_row, const(part)), vector)).align = align
+            with cgutils.for_range_slice(builder, const(0), count, const(1), _I64) as (output, _):
+                w_row = builder.add(w0, builder.mul(output, ld_w))
+                total = cgutils.alloca_once(builder, vector)
+                builder.store(zeros, total)
+                with cgutils.for_range_slice(builder, const(0), depth, const(lanes), _I64) as (k, _):
+                    x, y = load(a, builder.add(a_row, k)), load(w, builder.add(w_row, k))
+                    before = builder.load(total)
+                    new = builder.call(fma, [x, y, before]) if MACHINE.fma else builder.fadd(builder.fmul(x, y), before)
+                    builder.store(new, total)
+                start = builder.load(builder.gep(bias, [builder.add(b0, output)]))
+                result = builder.call(add_up, [start, builder.load(total)], fastmath=("reassoc",))
+                builder.store(result, builder.gep(c, [builder.add(c_row, output)]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _dot_products_python(count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias, b0, c, c0, ld_c):
+    for i in range(rows):
+        c[c0 + i * ld_c : c0 + i * ld_c + LINE_BYTES // c.itemsize] = 0
+        for j in range(count):
+            c[c0 + i * ld_c + j] = bias[b0 + j] + a[a0 + i * ld_a :][:depth] @ w[w0 + j * ld_w :][:depth]
+
+
 # --- single rows --------------------------------------------------------------------------------------------------------------
 
 
@@ -754,6 +812,7 @@ transpose_block: Any = _transpose_block_python if _PLAIN else _transpose_block
 copy: Any = _copy_python if _PLAIN else _copy
 sparse_product: Any = _sparse_product_python if _PLAIN else _sparse_product
 sparse_outer: Any = _sparse_outer_python if _PLAIN else _sparse_outer
+dot_products: Any = _dot_products_python if _PLAIN else _dot_products
 row_product: Any = _row_product_python if _PLAIN else _row_product
 outer: Any = _outer_python if _PLAIN else _outer
 column_sums: Any = _column_sums_python if _PLAIN else _column_sums
