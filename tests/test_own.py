@@ -218,3 +218,22 @@ def test_without_a_compiler():
         NUMBA_DISABLE_JIT="1",
     )
     assert printed.strip() == "True"
+
+
+@pytest.mark.parametrize("hidden", [5, 16, 100])
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_an_activation_without_a_value_at_zero(rng, hidden, outputs):
+    """Which is what rows are padded with where a layer is no whole number of vectors."""
+
+    def entropy(z):
+        return z * math.log(z * z)
+
+    x = rng.normal(size=(40, 3))
+    ours, theirs = (
+        kind((3, hidden, outputs), [make_activation(entropy), "identity"], dtype="float64", random_state=0).fit(
+            x, x[:, :outputs], epochs=2, batch_size=20, optimizer="adam", shuffle=False
+        )
+        for kind in (MLP, ReferenceMLP)
+    )
+    np.testing.assert_allclose(ours.theta, theirs.theta, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-6, atol=1e-9)

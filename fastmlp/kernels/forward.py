@@ -32,7 +32,7 @@ def affine(layers, layer_number, rows, inputs, i0, input_width, parameters, outp
 def few_outputs(layer, rows, inputs, i0, transposed, t0, parameters, outputs, o0):
     """The same for a layer of few outputs: sums along the inputs; transposed (fan_out, input_width) at t0: its weights."""
     dot_products(
-        layer.fan_out, rows, layer.input_width, inputs, i0, layer.input_width, transposed, t0, layer.input_width,
+        layer.fan_out, rows, layer.fan_in, inputs, i0, layer.input_width, transposed, t0, layer.input_width,
         parameters, layer.bias, outputs, o0, layer.width,
     )  # fmt: skip
 

@@ -107,9 +107,9 @@ UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
 """Room for its gradient."""
 
 FEW_OUTPUTS = 2
-"""The gradient of so many outputs or fewer is computed transposed: a vector of their padded row would be mostly padding..."""
+"""So many outputs or fewer are computed by vectors along their inputs: one of their own row would be mostly padding..."""
 FEW_SCRATCH = UNIT_ELEMENTS + UNIT_COLUMNS
-"""...and its place is where the gradient of a unit as narrow as a cache line has ended."""
+"""...and the place for their transposed gradient is where that of a unit as narrow as a cache line has ended."""
 
 # Numbers and truths for calls from one kernel to another: numba would compile the callee once more for every literal.
 ZERO, ONE = np.int64(0), np.int64(1)

@@ -451,6 +451,8 @@ def _column_sums_python(columns, block, b0, ld_b, rows, initial, i0, out, o0):
     out[o0 : o0 + columns] = total
 
 
+# C (rows, count) = bias + A @ W^T, each element a sum along rows of A (rows, depth) and W (count, depth); the rest of the cache line
+# in which a row of C begins becomes zero.
 @intrinsic
 def _dot_products(typingctx, count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias, b0, c, c0, ld_c):
     integer = types.intp
@@ -480,6 +482,13 @@ def _dot_products(typingctx, count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias,
             return value
 
         zeros = ir.Constant(vector, [0.0] * lanes)
+        whole = builder.and_(depth, const(-lanes))
+        numbers = ir.VectorType(_I64, lanes)
+        left = builder.insert_element(ir.Constant(numbers, ir.Undefined), builder.sub(depth, whole), ir.Constant(_I32, 0))
+        left = builder.shuffle_vector(
+            left, ir.Constant(numbers, ir.Undefined), ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+        )
+        is_input = builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), left)
         with cgutils.for_range_slice(builder, const(0), rows, const(1), _I64) as (row, _):
             a_row = builder.add(a0, builder.mul(row, ld_a))
             c_row = builder.add(c0, builder.mul(row, ld_c))
@@ -489,11 +498,17 @@ def _dot_products(typingctx, count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias,
                 w_row = builder.add(w0, builder.mul(output, ld_w))
                 total = cgutils.alloca_once(builder, vector)
                 builder.store(zeros, total)
-                with cgutils.for_range_slice(builder, const(0), depth, const(lanes), _I64) as (k, _):
-                    x, y = load(a, builder.add(a_row, k)), load(w, builder.add(w_row, k))
-                    before = builder.load(total)
+
+                def add_products(x: Any, k: Any, w_row: Any = w_row, total: Any = total) -> None:
+                    y, before = load(w, builder.add(w_row, k)), builder.load(total)
                     new = builder.call(fma, [x, y, before]) if MACHINE.fma else builder.fadd(builder.fmul(x, y), before)
                     builder.store(new, total)
+
+                with cgutils.for_range_slice(builder, const(0), whole, const(lanes), _I64) as (k, _):
+                    add_products(load(a, builder.add(a_row, k)), k)
+                with builder.if_then(builder.icmp_signed("<", whole, depth)):
+                    # What pads a row of a need not be finite: an activation of a person's own may not be, at 0.
+                    add_products(builder.select(is_input, load(a, builder.add(a_row, whole)), zeros), whole)
                 start = builder.load(builder.gep(bias, [builder.add(b0, output)]))
                 result = builder.call(add_up, [start, builder.load(total)], fastmath=("reassoc",))
                 builder.store(result, builder.gep(c, [builder.add(c_row, output)]))
