@@ -451,8 +451,8 @@ def _column_sums_python(columns, block, b0, ld_b, rows, initial, i0, out, o0):
     out[o0 : o0 + columns] = total
 
 
-# C (rows, count) = bias + A @ W^T, each element a sum along rows of A (rows, depth) and W (count, depth); the rest of the cache line
-# in which a row of C begins becomes zero.
+# C (rows, count) = bias + A @ W^T, each element a sum along rows of A (rows, depth) and W (count, depth); the rest of the cache
+# line in which a row of C begins becomes zero.
 @intrinsic
 def _dot_products(typingctx, count, rows, depth, a, a0, ld_a, w, w0, ld_w, bias, b0, c, c0, ld_c):
     integer = types.intp
