@@ -7,6 +7,7 @@ get their turn.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -80,19 +81,19 @@ MOST_SESSIONS = 8
 
 _FLOAT64, _INT64, _INT32 = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int32)
 _PREDICTIONS = Succession()
-_NO_COEFFICIENTS = np.zeros((1, plan.STEP_COLUMNS))
 
 
 def _read_only(array: Array | None, dtype: np.dtype[Any]) -> Array:
     """A flat view that kernels cannot write to; always, so that there is one signature for all callers' arrays."""
     if array is None:
         return _NOTHING[dtype]
-    view = array.reshape(-1)
-    view.flags.writeable = False  # a new view, even of a flat array: not the caller's own flag
+    view = array.ravel()  # of a contiguous array a new view, even if it is flat: not the caller's own flag
+    view.setflags(write=False)
     return view
 
 
 _NOTHING = {dtype: _read_only(np.empty(0, dtype), dtype) for dtype in (np.dtype(np.float32), _FLOAT64, _INT64, _INT32)}
+_NO_INDICES, _NO_STARTS = _NOTHING[_INT32], _NOTHING[_INT64]
 
 
 def _samples(x: Any, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
@@ -100,7 +101,7 @@ def _samples(x: Any, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
     if is_sparse(x):
         values, indices, starts = compressed(x)
         return _read_only(values, dtype), _read_only(indices, _INT32), _read_only(starts, _INT64)
-    return _read_only(x, dtype), _NOTHING[_INT32], _NOTHING[_INT64]
+    return _read_only(x, dtype), _NO_INDICES, _NO_STARTS
 
 
 def _records(records: Array) -> Array:
@@ -141,7 +142,7 @@ class Engine:
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
-        self._spaces_to_predict: dict[int, list[_SpaceToPredict]] = {}
+        self._spaces_to_predict = defaultdict[int, list[_SpaceToPredict]](list)
 
     @property
     def n_layers(self) -> int:
@@ -281,7 +282,7 @@ class Engine:
         with self.session(data, data.rows, mode, mean=False).on(buffer, data) as session:
             if data.sparse:
                 session.gradient[:] = 0  # the first layer's is added to what is there
-            for _ in session.run(None, lambda first, last: _NO_COEFFICIENTS):
+            for _ in session.run(None, None):
                 pass
             return session.sums.item(plan.LOSS_SUM), session.gradient.copy() if gradient else None
 
@@ -296,19 +297,13 @@ class Engine:
             _PREDICTIONS.end()
 
     def _outputs(self, buffer: Array, x: Array, n_threads: int) -> tuple[Array, bool]:
-        rows = x.shape[0]
-        out = np.empty((rows, self.sizes[-1]), self.dtype)
-        samples = _samples(x, self.dtype)
-        sparse = samples[1] is not _NOTHING[_INT32]
-        spaces = self._spaces_to_predict.setdefault(n_threads, [])
+        spaces = self._spaces_to_predict[n_threads]
         try:  # popping is atomic: two threads that predict at once have a space each
             space = spaces.pop()
         except IndexError:
             space = _SpaceToPredict(self, n_threads)
-        step = max(PANEL_ROWS, int(3 * CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / self.flop_per_row))
-        finite = True
-        for start in range(0, rows, step):
-            finite = space.run(sparse, samples, buffer, out.reshape(-1), start, min(start + step, rows)) and finite
+        out = np.empty((x.shape[0], self.sizes[-1]), self.dtype)
+        finite = space.run(buffer, x, out)
         spaces.append(space)
         return out, finite
 
@@ -366,26 +361,38 @@ class _SpaceToPredict:
         stride = padded((2 * PANEL_ROWS + plan.FEW_OUTPUTS) * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
         job = engine.job.copy()
         job["scratch_stride"] = stride
+        self._kernel = predict_rows.dispatcher
         self._finite = aligned_zeros(8 * n_threads, dtype)
-        self._job, self._sparse = job, False
+        self._job, self._sparse, self._dtype = job, False, dtype
         self._before = _records(job), _records(engine.make_layers(PANEL_ROWS, slopes=False)[0])
         self._scratch = aligned_zeros(n_threads * stride, dtype)
         self._calls = np.zeros(6, np.int64)
         self._buffer: Array | None = None
         self._team = Team(n_threads)
+        self._step_rows = max(PANEL_ROWS, int(3 * CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / engine.flop_per_row))
 
-    def run(self, sparse: bool, samples: tuple[Array, Array, Array], buffer: Array, out: Array, start: int, stop: int) -> bool:
-        """Rows start .. stop of the samples and of out, which is flat; returns whether all numbers read are finite."""
+    def run(self, buffer: Array, x: Any, out: Array) -> bool:
+        """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""
+        samples = _samples(x, self._dtype)
+        sparse = samples[1] is not _NO_INDICES
         if sparse != self._sparse:
             self._job["sparse"] = self._sparse = sparse
         if buffer is not self._buffer:
             self._team.dismiss()
             self._buffer = buffer
-        self._calls[plan.FIRST_ROW], self._calls[plan.LAST_ROW] = start, stop
-        if self._team.n_threads > 1:
-            self._calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
-        self._team.run(predict_rows, self._calls, *self._before, *samples, buffer, self._scratch, out, self._finite)
-        return all(self._finite.item(8 * thread) == 0 for thread in range(self._team.n_threads))
+        rows, flat = x.shape[0], out.ravel()
+        if rows <= self._step_rows:
+            return self._call(samples, flat, 0, rows)
+        starts = range(0, rows, self._step_rows)
+        return all(self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in starts)
+
+    def _call(self, samples: tuple[Array, Array, Array], out: Array, start: int, stop: int) -> bool:
+        calls, team = self._calls, self._team
+        calls[plan.FIRST_ROW], calls[plan.LAST_ROW] = start, stop
+        if team.n_threads > 1:
+            calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
+        seen = team.run(self._kernel, calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
+        return bool(seen == 0)
 
 
 class _Workspace:
@@ -435,6 +442,13 @@ class _Workspace:
 
 def _nobody_works() -> bool:
     return False
+
+
+Coefficients = Callable[[int, int], Array]
+"""(first, last) -> coefficients of the steps of batches first .. last: (steps, STEP_COLUMNS), or one row for all of them."""
+
+_CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride", "layered")
+"""Of a job, from one call of the kernel to the next."""
 
 
 class Session:
@@ -492,11 +506,13 @@ class Session:
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
-        self._job = job
-        self._dropout = dropout
+        self._job, self._slots = job, slots
+        self._changes: tuple[int, ...] = ()  # numbers of the job that may change from call to call
+        self._dropout, self._dropout_key = dropout, 0
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
-        self._order = _NOTHING[_INT64]
+        self._order = self._order_to_read = _NOTHING[_INT64]
         self._teams: dict[int, Team] = {}
+        self._kernel = run_chunks.dispatcher
         self._calls = np.zeros(4, np.int64)
         self._steps = np.empty(0)
         self.somebody_works: Callable[[], bool] = _nobody_works
@@ -519,9 +535,8 @@ class Session:
         self.on(self._buffer, data)
 
     def __enter__(self) -> Self:
-        rows = self._chunk_rows * (self._most_threads if self._job["slots"] else 1)
+        rows = self._chunk_rows * (self._most_threads if self._slots else 1)
         space = self._space = self._engine.take_workspace(rows, self._most_threads, self._sparse)
-        self._job["scratch_stride"], self._job["layered"] = space.scratch_stride, space.layered
         space.leave_out(self._dropout)
         return self
 
@@ -551,6 +566,7 @@ class Session:
         if len(self._order) < last - first:
             self._dismiss()
             self._order = np.empty(last - first, np.int64)
+            self._order_to_read = _read_only(self._order, _INT64)
         rows = self._order[: last - first]
         if order.array is not None:
             rows[:] = order.array[first:last]
@@ -568,15 +584,12 @@ class Session:
         batch, part = divmod(chunk, self._chunks_per_batch)
         return min(self._rows, batch * self._batch_size + part * self._chunk_rows)
 
-    def run(self, order: Order | None, coefficients: Callable[[int, int], Array], dropout_key: int = 0) -> Iterator[int]:
-        """Go through all rows once; yields the rows done, several times a second.
-
-        ``coefficients(first, last)``: those of the steps of batches first .. last, (steps, STEP_COLUMNS), or one row for all.
-        """
+    def run(self, order: Order | None, coefficients: Coefficients | None, dropout_key: int = 0) -> Iterator[int]:
+        """Go through all rows once; yields the rows done, several times a second. No coefficients where there are no steps."""
         n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
         refresh = True  # the caller, or a callback, may have changed the weights
         self.sums[:] = 0
-        self._job["dropout_key"] = dropout_key
+        self._dropout_key = dropout_key
         start = 0
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
@@ -584,7 +597,7 @@ class Session:
             stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             began = time.perf_counter()
-            self._team(n_threads).run(run_chunks, *arguments)
+            self._team(n_threads).run(self._kernel, *arguments)
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-7)
             if not crowded:
@@ -603,7 +616,7 @@ class Session:
         return n_threads, False
 
     def arguments(
-        self, order: Order | None, coefficients: Callable[[int, int], Array], start: int, stop: int, n_threads: int, refresh: bool
+        self, order: Order | None, coefficients: Coefficients | None, start: int, stop: int, n_threads: int, refresh: bool
     ) -> tuple[Any, ...]:
         """What :func:`~fastmlp.kernels.epoch.run_chunks` is called with for chunks start .. stop, after what the team adds."""
         space, job = self._space, self._job
@@ -612,14 +625,27 @@ class Session:
         first_batch, last_batch = start // self._chunks_per_batch, -(-stop // self._chunks_per_batch)
         if order is not None:
             self._put_order(order, first_batch, last_batch)
-        steps = coefficients(first_batch, last_batch)
-        job["shuffled"], job["order_start"] = order is not None, first_batch * self._batch_size
-        job["step_columns"] = plan.STEP_COLUMNS if len(steps) > 1 else 0
-        self._put_steps(steps)
+        step_columns = 0
+        if coefficients is not None:
+            steps = coefficients(first_batch, last_batch)
+            step_columns = plan.STEP_COLUMNS if len(steps) > 1 else 0
+            self._put_steps(steps)
+        changes = (
+            order is not None,
+            first_batch * self._batch_size,
+            step_columns,
+            self._dropout_key,
+            space.scratch_stride,
+            space.layered,
+        )
+        if changes != self._changes:
+            self._changes = changes
+            for name, value in zip(_CHANGING, changes, strict=True):
+                job[name] = value
         self._calls[:] = refresh, first_batch, start, stop
         return (
             self._calls, _records(job), _records(space.layers), _records(units), bounds, *self._data,
-            _read_only(self._order, _INT64), self._buffer, space.transposed, *self.states, self._gradients, space.constants,
+            self._order_to_read, self._buffer, space.transposed, *self.states, self._gradients, space.constants,
             space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
         )  # fmt: skip
 
@@ -670,7 +696,7 @@ class CompiledTrainer(Trainer):
     def _used_states(self) -> list[Array]:
         return self.session.states[: self._recipe.optimizer.n_states]
 
-    def coefficients(self, rates: Rates) -> Callable[[int, int], Array]:
+    def coefficients(self, rates: Rates) -> Coefficients:
         """Coefficients of the next steps, as a :class:`Session` takes them."""
 
         def table(first: int, last: int) -> Array:

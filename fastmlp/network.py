@@ -9,7 +9,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -161,21 +160,6 @@ class Trainer(ABC):
         """
 
 
-class _Probe:
-    """Parameters to evaluate a network at, other than its own."""
-
-    def __init__(self, layout: params.Layout, dtype: np.dtype[Any]) -> None:
-        self.buffer = params.aligned_zeros(layout.length, dtype)
-        self._targets = [array for pair in zip(*layout.views(self.buffer), strict=True) for array in pair]
-        lengths = [array.size for array in self._targets]
-        self._places = [slice(stop - length, stop) for length, stop in zip(lengths, accumulate(lengths), strict=True)]
-
-    def put(self, theta: Array) -> None:
-        """Take over a flat vector without padding."""
-        for target, place in zip(self._targets, self._places, strict=True):
-            target[...] = theta[place].reshape(target.shape)
-
-
 class Network(ABC):
     """Base of the networks; see :class:`fastmlp.MLP` for the parameters."""
 
@@ -230,7 +214,7 @@ class Network(ABC):
         """Make a buffer for the parameters, and the arrays that people see, from a flat vector without padding."""
         layout = self._layout()
         self._buffer = params.aligned_zeros(layout.length, self.dtype)
-        self._probes: list[_Probe] = []
+        self._probes: list[Array] = []  # buffers for parameters to evaluate the network at, other than its own
         weights, biases = layout.views(self._buffer)
         self._w = params.ParameterList("w", weights)
         self._b = params.ParameterList("b", biases)
@@ -420,12 +404,13 @@ class Network(ABC):
         try:  # popping is atomic: two threads that ask at once have a set of parameters each
             probe = self._probes.pop()
         except IndexError:
-            probe = _Probe(self._layout(), self.dtype)
-        probe.put(given)
-        total, gradient = self._sums(probe.buffer, data, gradient=True)
+            probe = params.aligned_zeros(self._layout().length, self.dtype)
+        places = self._layout().places
+        probe[places] = given
+        total, gradient = self._sums(probe, data, gradient=True)
         self._probes.append(probe)
         assert gradient is not None
-        return total, params.pack(*self._layout().views(gradient), out=out), self._weight(data)
+        return total, gradient.take(places, out=out, mode="clip"), self._weight(data)  # "raise" would take a copy of out
 
     def train_step(self, x: Any, y: Any, learning_rate: float, sample_weight: Any = None) -> float:
         """One step of gradient descent from one batch or one row.

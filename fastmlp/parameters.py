@@ -98,6 +98,11 @@ class Layout:
         """Elements of the buffer."""
         return self._offsets[-1]
 
+    @cached_property
+    def places(self) -> Array:
+        """Where in the buffer each element of a flat vector without padding stands; sooner used than views of each layer."""
+        return pack(*self.views(np.arange(self.length)))
+
     def views(self, buffer: Array) -> tuple[list[Array], list[Array]]:
         """Weights (fan_in, fan_out) and biases (1, fan_out) of each layer, as views of the buffer."""
         weights, biases = [], []
@@ -110,10 +115,9 @@ class Layout:
         return weights, biases
 
 
-def pack(weights: Iterable[Array], biases: Iterable[Array], out: Array | None = None) -> Array:
+def pack(weights: Iterable[Array], biases: Iterable[Array]) -> Array:
     """One flat vector without padding: each layer's weights row by row, then its bias."""
-    parts = [part.reshape(-1) for pair in zip(weights, biases, strict=True) for part in pair]
-    return np.concatenate(parts, out=out)
+    return np.concatenate([part.reshape(-1) for pair in zip(weights, biases, strict=True) for part in pair])
 
 
 def unpack(theta: Array, layout: Layout, buffer: Array) -> None:

@@ -180,11 +180,8 @@ _FEW = 10_000
 def check_finite(array: Array, argument: str) -> None:
     """No nan and no infinity."""
     flat = array.reshape(-1)
-    if flat.size <= _FEW:  # sooner found out
-        with np.errstate(over="ignore"):
-            squares = np.dot(flat, flat)
-        if math.isfinite(squares):
-            return
+    if flat.size <= _FEW and math.isfinite(np.vdot(flat, flat)):  # sooner found out; unlike dot, vdot does not warn of an overflow
+        return
     for start in range(0, flat.size, _BLOCK):
         finite = np.isfinite(flat[start : start + _BLOCK])
         if not finite.all():
@@ -198,6 +195,8 @@ def check_finite(array: Array, argument: str) -> None:
 
 def is_sparse(x: Any) -> bool:
     """Whether this is a matrix of scipy.sparse; does not import it for those who have none."""
+    if type(x) is np.ndarray:
+        return False
     scipy_sparse = sys.modules.get("scipy.sparse")
     return scipy_sparse is not None and bool(scipy_sparse.issparse(x))
 

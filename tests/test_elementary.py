@@ -96,6 +96,21 @@ def test_float64_within_1e_13(name):
     assert error.max() <= 1e-13, f"{error.max()} at {x[nonzero][error.argmax()]}"
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("limit", "beyond"), [("max", np.inf), ("tiny", 0)])
+def test_exp_next_to_its_limits(limit, beyond, dtype):
+    edge = np.log(WIDE(getattr(np.finfo(dtype), limit))).astype(dtype)
+    integer = f"i{edge.itemsize}"
+    steps = np.arange(-3000, 3001, dtype=integer)
+    x = (edge.view(integer) + steps).view(dtype)
+    y = evaluate("exp", x)
+    inside, outside = steps < -3, steps > 3
+    exact = np.exp(x[inside].astype(WIDE))
+    assert (np.abs(y[inside] - exact) <= 4 * np.spacing(exact.astype(dtype))).all()
+    assert (y[outside] == beyond).all()
+    assert not np.isnan(y).any()
+
+
 EDGES = {
     "exp": {np.inf: np.inf, -np.inf: 0, 0.0: 1, 1e-310: 1, 1000: np.inf, -1000: 0},
     "log": {np.inf: np.inf, 0.0: -np.inf, 1.0: 0, -1.0: np.nan},

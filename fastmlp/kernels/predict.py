@@ -65,7 +65,10 @@ def transpose_few(layer, parameters, out, o0):
 
 @part
 def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
-    """One thread's share of :func:`predict_rows`: its own panels of rows through all layers, between two buffers in its scratch."""
+    """One thread's share of :func:`predict_rows`: its own panels of rows through all layers, between two buffers in its scratch.
+
+    Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, else nan.
+    """
     mode = flush_denormals()
     job = jobs[0]
     block = block_elements(job.outputs)
@@ -126,13 +129,13 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
     """out (rows, outputs) = outputs of the network for some rows of x (rows, features).
 
     calls: the first row and the one after the last; and the addresses of x, indices, starts and out, at which threads find them
-    that have stayed in the kernel from a call with other ones. finite (n_threads * 8,): element 8 * thread becomes nan if a number
-    that the thread has read is not finite, else 0.
+    that have stayed in the kernel from a call with other ones. finite: room of (n_threads * 8,). Returns 0 in thread 0 if all
+    numbers that were read are finite, else nan.
     """
     if n_threads == 1:
         first, last = calls[FIRST_ROW], calls[LAST_ROW]
         _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first, last, finite)
-        return
+        return finite[ZERO]
     while True:
         take_place(sync, thread, n_threads)
         _predict(
@@ -142,6 +145,6 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
         )  # fmt: skip
         if thread == 0:
             wait_while(sync, n_threads, WORKING)
-            return
+            return finite[::8].sum()
         if not next_call(sync, thread):
-            return
+            return finite[ZERO]

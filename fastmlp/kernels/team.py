@@ -114,15 +114,16 @@ class Team:
         self._reached = np.zeros(n_threads, np.bool_)
         self._process = os.getpid()
 
-    def run(self, kernel: Callable[..., Any], *arguments: Any) -> None:
+    def run(self, kernel: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``kernel(thread, n_threads, sync, *arguments)`` in this thread and, where no helper waits, in new ones.
+
+        Returns what it returns in this thread.
 
         An error in one thread, or an interrupt of this one, makes the others give up at their next barrier, and is raised when they
         have.
         """
         if self.n_threads == 1:
-            kernel(0, 1, self._sync, *arguments)
-            return
+            return kernel(0, 1, self._sync, *arguments)
         sync = self._sync
         if self._process != os.getpid():  # a fork leaves the helpers behind
             self._process = os.getpid()
@@ -152,7 +153,7 @@ class Team:
                 except BaseException:
                     sync[STATES + LINE * thread] = ABSENT
                     raise
-            kernel(0, self.n_threads, sync, *arguments)
+            result = kernel(0, self.n_threads, sync, *arguments)
         except BaseException:
             sync[ABORT] = 1
             while (sync[STATES::LINE] == WORKING).any():
@@ -160,6 +161,7 @@ class Team:
             raise
         if errors:
             raise errors[0]
+        return result
 
     def dismiss(self) -> None:
         """Have helpers leave the kernel, and wait until they have."""
