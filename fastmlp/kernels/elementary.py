@@ -183,8 +183,8 @@ def _exp_64(x):
 
 @elementary
 def _tanh_32(x):
-    # tanh x = 2 tau / (1 + tau^2) = n d / (d^2 + n^2 / 4) with tau = tanh(x / 2) = n / 2 d: where tau comes near 1, and n and d have
-    # the largest errors, tanh x hardly depends on them. A third less time than by exp.
+    # tanh x = 2 tau / (1 + tau^2) = n d / (d^2 + n^2 / 4) with tau = tanh(x / 2) = n / 2 d: where tau comes near 1, and n and d
+    # have the largest errors, tanh x hardly depends on them. A third less time than by exp.
     x = _TANH_HIGHEST_32 if x > _TANH_HIGHEST_32 else x
     x = -_TANH_HIGHEST_32 if x < -_TANH_HIGHEST_32 else x
     t = x * x

@@ -28,6 +28,8 @@ def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, 
             n_rows = TILE_ROWS
             while n_rows > most:
                 n_rows //= 2
+            if TILE_ROWS == 8 and (rows - i == 5 or rows - i == 9 or rows - i == 10):
+                n_rows = 5  # one or two would wait for their own last multiply-add, and eight compute three rows in vain
             tile(
                 n_rows, n_vectors, a, a0 + i * a_row, a_row, a_column, b, b0 + j, ld_b,
                 initial, i0 + i * ld_i + j, ld_i, c, c0 + i * ld_c + j, ld_c, depth, scaled,

@@ -145,7 +145,7 @@ def _tile_loop(builder: Any, element: Any, rows: int, vectors: int, operands: tu
                     builder.store(accumulators[i][j], places[i][j]).align = align
 
 
-TILE_ROW_CHOICES = tuple(rows for rows in (8, 4, 2, 1) if rows <= TILE_ROWS)
+TILE_ROW_CHOICES = tuple(rows for rows in (8, 5, 4, 2, 1) if rows <= TILE_ROWS)
 
 SINGLE_ROW_VECTORS = 8
 """Vectors of accumulators for one row alone: enough of them that none waits for its last multiply-add."""
