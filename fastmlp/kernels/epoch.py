@@ -119,7 +119,8 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
 def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share, n_shares):
     """Ask for one of ``n_shares`` parts of the samples that this thread will gather next, when a chunk begins at ``position``.
 
-    Spread over the gradient's units, so that they are on their way while there is something else to do.
+    Spread over panels and units, so that they are on their way while there is something else to do: a processor can wait for
+    a few dozen cache lines at once, and asking for more keeps it waiting.
     """
     rows = min(job.chunk_rows, job.rows - position)
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
@@ -316,6 +317,10 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                 if u < bounds[thread] or u >= bounds[thread + 1]:
                     prefetch_weights(layers, units[u], parameters, transposed)
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
+        first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
+        first_unit, last_unit = bounds[thread], bounds[thread + 1]
+        shares_before = 0 if job.layered else last_panel - first_panel  # of the samples that are asked for
+        n_shares = shares_before + last_unit - first_unit
         position = batch_start + chunk_start
         if job.layered:
             target = _layered_chunk(
@@ -325,7 +330,11 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             if target < 0:
                 break
         else:
-            for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
+            for panel in range(first_panel, last_panel):
+                if job.prefetches:
+                    _prefetch_share(
+                        job, x, y, labels, order, position + rows, thread, n_threads, panel - first_panel, n_shares
+                    )  # fmt: skip
                 first = panel * PANEL_ROWS
                 n = min(PANEL_ROWS, rows - first)
                 panel_losses[index(panel)] = _panel(
@@ -369,14 +378,13 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                     if target < 0:
                         break
                     clip = _clip_factor(norms, job.max_norm)
-                first_unit, last_unit = bounds[thread], bounds[thread + 1]
                 for u in range(first_unit, last_unit):
                     unit = units[u]
                     layer = layers[unit.layer]
                     if turn == 0 and job.prefetches:
                         _prefetch_share(
                             job, x, y, labels, order, position + rows, thread, n_threads,
-                            u - first_unit, last_unit - first_unit,
+                            shares_before + u - first_unit, n_shares,
                         )  # fmt: skip
                     gradient_is_there = job.sparse and unit.layer == 0 and not unit.bias
                     if gradient_is_there and touched_only:
