@@ -75,8 +75,9 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     forward_panel(job, layers, ZERO, ZERO, first, n, parameters, transposed, activations, deltas)
                 if job.layered == 0 and parts & OUTPUT:
                     sums[LOSS_SUM] += output_panel(
-                        job, layers, y, labels, weights, order, start + first, first, n, scale, activations, deltas, scratch, ZERO
-                    )
+                        job, layers, y, labels, weights, order, start + first, first, n, scale,
+                        constants, activations, deltas, scratch, ZERO,
+                    )  # fmt: skip
                 if job.layered == 0 and parts & DELTA:
                     delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
             if job.layered:
@@ -88,7 +89,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     if parts & OUTPUT:
                         sums[LOSS_SUM] += output_panel(
                             job, layers, y, labels, weights, order, start + first, first, n, scale,
-                            activations, deltas, scratch, ZERO,
+                            constants, activations, deltas, scratch, ZERO,
                         )  # fmt: skip
                 for number in range(job.n_layers - 1, 0, -1):
                     if parts & DELTA:

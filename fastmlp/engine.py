@@ -30,7 +30,7 @@ from fastmlp.kernels.loops import (
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
-from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE
+from fastmlp.kernels.simd import TILE_VECTORS
 from fastmlp.kernels.team import Team, signal_helpers
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
@@ -154,6 +154,7 @@ class Engine:
         job = np.zeros(1, plan.JOB)
         canonical = loss.canonical == self._activations[-1].name
         job["n_layers"] = self.n_layers
+        job["is_output"] = max(self.widths)
         job["shares_weights"] = self.layout.length * self.dtype.itemsize <= SHARED_BYTES
         job["features"], job["outputs"] = self.sizes[0], self.sizes[-1]
         job["mean"] = mean
@@ -215,8 +216,8 @@ class Engine:
         return sum(fan_out * width for fan_out, width in zip(self.sizes[2:], self.widths[1:], strict=False))
 
     def output_scratch(self, blocks: int) -> int:
-        """Elements of so many transposed panels of the outputs, and of two rows beside them."""
-        return blocks * -(-self.sizes[-1] // TRANSPOSE) * TRANSPOSE * PANEL_ROWS + 2 * plan.RUN
+        """Elements of so many panels of the outputs, transposed or not, and of two rows beside them."""
+        return blocks * self.widths[-1] * PANEL_ROWS + 2 * plan.RUN
 
     def chunk_rows(self, batch_size: int, sparse: bool = False) -> int:
         """Rows of a batch that are worked on at once; a function of the sizes only, because the bits of a gradient depend on it."""
@@ -416,8 +417,9 @@ class _Workspace:
         self.activations = aligned_zeros(activations, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
-        self.constants = aligned_zeros(padded(max(engine.widths), dtype) + 1, dtype)
-        self.constants[-1] = 1
+        zeros, width = max(engine.widths), engine.widths[-1]
+        self.constants = aligned_zeros(zeros + PANEL_ROWS * width, dtype)
+        self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : engine.sizes[-1]] = 1
         self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, MOST_SLOTS), _FLOAT64)
         self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths, self._most_columns), _FLOAT64)
         self.transposed = aligned_zeros(1 if self.layered else max(engine.transposed_length, 1), dtype)

@@ -221,16 +221,18 @@ def test_without_a_compiler():
 
 
 @pytest.mark.parametrize("hidden", [5, 16, 100])
-@pytest.mark.parametrize("outputs", [1, 2, 3])
-def test_an_activation_without_a_value_at_zero(rng, hidden, outputs):
+@pytest.mark.parametrize("outputs", [1, 2, 3, 6, 11])
+@pytest.mark.parametrize("of_outputs", [False, True])
+def test_an_activation_without_a_value_at_zero(rng, hidden, outputs, of_outputs):
     """Which is what rows are padded with where a layer is no whole number of vectors."""
 
     def entropy(z):
         return z * math.log(z * z)
 
-    x = rng.normal(size=(40, 3))
+    own = make_activation(entropy)
+    x = rng.normal(size=(40, 12))
     ours, theirs = (
-        kind((3, hidden, outputs), [make_activation(entropy), "identity"], dtype="float64", random_state=0).fit(
+        kind((12, hidden, outputs), [own, own if of_outputs else "identity"], dtype="float64", random_state=0).fit(
             x, x[:, :outputs], epochs=2, batch_size=20, optimizer="adam", shuffle=False
         )
         for kind in (MLP, ReferenceMLP)

@@ -77,7 +77,9 @@ def _panel(job, layers, x, indices, starts, y, labels, weights, order, position,
     else:
         _gather(job, layers, x, order, position, first, rows, activations)
     forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas)
-    loss = output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, p0)
+    loss = output_panel(
+        job, layers, y, labels, weights, order, position, first, rows, scale, constants, activations, deltas, scratch, p0
+    )
     if job.mode != LOSS_ONLY:
         delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas)
     return loss
@@ -104,7 +106,7 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
         first = panel * PANEL_ROWS
         panel_losses[index(panel)] = output_panel(
             job, layers, y, labels, weights, order, position + first, first, min(PANEL_ROWS, rows - first), scale,
-            activations, deltas, scratch, p0,
+            constants, activations, deltas, scratch, p0,
         )  # fmt: skip
     if job.mode != LOSS_ONLY:
         for number in range(job.n_layers - 1, 0, -1):
@@ -262,9 +264,9 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read
     only; those that the job does not use have any length. Where job.sparse, x, indices and starts are compressed rows (see
     :mod:`fastmlp.kernels.sparse`), and the gradient of the first layer is zero before and after. parameters, state1,
-    state2, gradient: laid out as ``layers``
-    says. constants: a row of zeros, then a one. coefficients (steps, STEP_COLUMNS): of batch first_batch and those
-    after it, or of any batch if there is one row. sums: the weighted loss and the weight are added to it.
+    state2, gradient: laid out as ``layers`` says. constants: a row of zeros, then a panel of outputs (see JOB). coefficients
+    (steps, STEP_COLUMNS): of batch first_batch and those after it, or of any batch if there is one row. sums: the weighted loss
+    and the weight are added to it.
     """
     mode = flush_denormals()
     job = jobs[0]

@@ -57,6 +57,23 @@ def gather_target(job, y, labels, row, out, o0):
 
 
 @device
+def gather_target_rows(job, y, labels, order, position, rows, out, o0, ld):
+    """out (rows, ld) at o0 = targets of the samples at positions ``position`` ..., for more than one output.
+
+    What stands beyond them, in a padded row, stays there.
+    """
+    outputs = job.outputs
+    if not job.labelled:
+        for i in range(rows):
+            copy(y, sample(job, order, position + i) * outputs, out, o0 + i * ld, outputs)
+    else:
+        for q in range(rows * ld):
+            out[index(o0 + q)] = 0
+        for i in range(rows):
+            out[index(o0 + i * ld + labels[index(sample(job, order, position + i))])] = 1
+
+
+@device
 def gather_weights(job, weights, order, position, rows, out, o0):
     """out (PANEL_ROWS,) at o0 = weights of the samples at positions ``position`` ...."""
     for i in range(rows):

@@ -65,7 +65,7 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
         if top.by_row:
             _affine_row(top, parameters, activations, activations, top.outputs)
             loss = output_panel(
-                job, layers, y, labels, weights, order, position, ZERO, ONE, scale, activations, deltas, scratch, ZERO
+                job, layers, y, labels, weights, order, position, ZERO, ONE, scale, constants, activations, deltas, scratch, ZERO
             )  # fmt: skip
         else:
             _affine_row(top, parameters, activations, scratch, ZERO)

@@ -1,6 +1,6 @@
 """The last layer: its activation, the loss and d_L = dLoss/da_L * f'_L(z_L).
 
-Outputs are often few, so everything here works on transposed panels, called blocks: (fan_out, PANEL_ROWS), one sample
+Outputs are often few, so nearly everything here works on transposed panels, called blocks: (fan_out, PANEL_ROWS), one sample
 per column. Loops run over a whole block, rounded up to whole runs of vectors, whether there is one output or a thousand.
 What belongs to a column (a maximum, a sum, a weight) is a row of PANEL_ROWS, repeated in a block where a loop needs it.
 All blocks and rows are in ``scratch``, at the offsets that the arguments say: z0 (logits, then outputs), y0 (targets), d0
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from fastmlp.kernels.elementary import exp, log
 from fastmlp.kernels.forward import rounded
-from fastmlp.kernels.gather import gather_targets, gather_weights
+from fastmlp.kernels.gather import gather_target_rows, gather_targets, gather_weights
 from fastmlp.kernels.jit import device, formula, part
 from fastmlp.kernels.loops import activate_and_slope, logit_terms, loss_and_slope
 from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN
-from fastmlp.kernels.simd import TRANSPOSE, fold_max, fold_sum, index, repeat_row, transpose_block
+from fastmlp.kernels.simd import TRANSPOSE, copy, fold_max, fold_sum, index, repeat_row, transpose_block
 
 
 @formula
@@ -162,14 +162,50 @@ def scatter_deltas(scratch, d0, outputs, rows, deltas, o0, width):
     transpose_panel(scratch, d0, PANEL_ROWS, padded // PANEL_ROWS, rows, deltas, o0, width)
 
 
+@device
+def weigh_rows(count, rounded_count, scale, constants, c0, scratch, d0, t0, deltas, o0):
+    """deltas = delta * scale where there is an output, else 0; returns the sum of the terms there, in float64.
+
+    All of rows of the layer's width, ``count`` elements and more: where constants at c0 are 0, a row is padded.
+    """
+    factor = type(scratch[index(d0)])(scale)
+    zero = type(factor)(0)
+    total = 0.0
+    for q in range(rounded_count):
+        is_output = constants[index(c0 + q)] != zero
+        deltas[index(o0 + q)] = scratch[index(d0 + q)] * factor if is_output else zero
+        total += scratch[index(t0 + q)] if is_output & (q < count) else zero
+    return total
+
+
 @part
-def output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, activations, deltas, scratch, z0):
+def _output_rows(job, layer, y, labels, order, position, rows, scale, constants, activations, z0, deltas, o0, scratch, p0):
+    """The same for outputs that do not depend on each other, of samples without weights: as the rows that they are.
+
+    Logits and deltas, (rows, layer.width), at z0 and o0; four blocks of PANEL_ROWS such rows in ``scratch`` at p0.
+    """
+    block = PANEL_ROWS * layer.width
+    y0, d0, t0 = p0 + block, p0 + 2 * block, p0 + 3 * block
+    count = rows * layer.width
+    gather_target_rows(job, y, labels, order, position, rows, scratch, y0, layer.width)
+    copy(activations, z0, scratch, p0, count)
+    elementwise_loss_and_delta(job, layer, rounded(count), scratch, p0, y0, d0, t0)
+    return weigh_rows(count, rounded(count), scale, constants, job.is_output, scratch, d0, t0, deltas, o0)
+
+
+@part
+def output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, constants, activations, deltas, scratch, z0):
     """Loss of rows first .. first + rows of the workspace, whose logits are there, and their deltas of the last layer.
 
     ``position`` is that of the first of them in the epoch, ``z0`` where this thread's scratch memory begins: room for four blocks
     and two rows.
     """
     last = layers[job.n_layers - 1]
+    if not last.by_row and not job.weighted and 2 * job.outputs > last.width:
+        return _output_rows(
+            job, last, y, labels, order, position, rows, scale, constants, activations, last.outputs + first * last.width,
+            deltas, last.deltas + first * last.width, scratch, z0,
+        )  # fmt: skip
     block = block_elements(job.outputs)
     y0, d0, t0, s0 = z0 + block, z0 + 2 * block, z0 + 3 * block, z0 + 4 * block
     gather_targets(job, y, labels, order, position, rows, scratch, y0)

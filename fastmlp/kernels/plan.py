@@ -64,6 +64,7 @@ JOB = _record(
     shuffled="i8",  # 1: row i of the epoch is row order[i - order_start] of the data
     order_start="i8",
     labelled="i8",  # 1: targets are class labels
+    is_output="i8",  # first element, in the constants, of a panel of outputs: 1, and 0 where its rows are padded
     weighted="i8",  # 1: there are sample weights
     mean="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
     loss="i8",  # address of the loop over the loss
