@@ -60,7 +60,8 @@ def activate_panel(job, layers, number, position, first, rows, activations, delt
     """a_l = f(z_l) in ``activations``, f'(z_l) in ``deltas``, of rows first .. first + rows of the workspace."""
     layer = layers[number]
     o0, d0 = layer.outputs + first * layer.width, layer.deltas + first * layer.width
-    activate_and_slope(layer.activate_and_slope, (activations, o0, deltas, d0, rounded(rows * layer.width), layer.parameter))
+    count = layer.width if rows == 1 else rounded(rows * layer.width)
+    activate_and_slope(layer.activate_and_slope, (activations, o0, deltas, d0, count, layer.parameter))
     if layer.dropout > 0:
         for i in range(rows):
             leave_out(

@@ -224,7 +224,7 @@ def output_row(job, layer, weight, scale, deltas, scratch, z0):
     """The same for one sample, whose logits and target begin their blocks, and outputs that do not depend on each other."""
     block = block_elements(job.outputs)
     d0, t0 = z0 + 2 * block, z0 + 3 * block
-    elementwise_loss_and_delta(job, layer, rounded(layer.width), scratch, z0, z0 + block, d0, t0)
+    elementwise_loss_and_delta(job, layer, layer.width, scratch, z0, z0 + block, d0, t0)
     factor = type(scratch[0])(weight * scale)
     loss = 0.0
     for j in range(job.outputs):
