@@ -31,12 +31,18 @@ WAYS = {
     "memory": "arrays in memory",
     "npy": "`.npy` through 256 MiB",
     "parquet": "Parquet through 256 MiB",
+    "plain_parquet": "Parquet without dictionaries",
+    "cached_parquet": "Parquet, `cached`",
     "sklearn": "scikit-learn, `partial_fit` on blocks of the `.npy`",
 }
 
 
 def make_files(folder: Path, rows: int) -> None:
-    """x.npy, y.npy and rows.parquet, block by block."""
+    """x.npy, y.npy, rows.parquet and plain.parquet, block by block.
+
+    By itself, pyarrow keeps the different numbers of a column in a dictionary, which measurements, nearly all different, only
+    make slower to read: the second file is written without.
+    """
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
@@ -46,13 +52,18 @@ def make_files(folder: Path, rows: int) -> None:
     y = np.lib.format.open_memmap(folder / "y.npy", "w+", np.int64, (rows,))
     names = [f"feature {number}" for number in range(FEATURES)]
     schema = arrow.schema([*((name, arrow.float32()) for name in names), ("label", arrow.int64())])
-    with parquet.ParquetWriter(folder / "rows.parquet", schema) as writer:
+    with (
+        parquet.ParquetWriter(folder / "rows.parquet", schema) as writer,
+        parquet.ParquetWriter(folder / "plain.parquet", schema, use_dictionary=False) as plain_writer,
+    ):
         for start in range(0, rows, BLOCK_ROWS * 8):
             stop = min(start + BLOCK_ROWS * 8, rows)
             block = rng.standard_normal((stop - start, FEATURES), dtype=np.float32)
             labels = (np.tanh(block @ hidden) @ output > 0).astype(np.int64)
             x[start:stop], y[start:stop] = block, labels
-            writer.write_table(arrow.table([*block.T, labels], schema=schema))
+            table = arrow.table([*block.T, labels], schema=schema)
+            writer.write_table(table)
+            plain_writer.write_table(table)
     x.flush()
     y.flush()
 
@@ -72,7 +83,7 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
         return _measure_sklearn(folder)
     from fastmlp import MLP
     from fastmlp.callbacks import Callback
-    from fastmlp.data import from_files, from_npy
+    from fastmlp.data import cached, from_files, from_npy
 
     class Clock(Callback):
         def on_train_begin(self, run: Any) -> None:
@@ -93,7 +104,8 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
     elif way == "npy":
         data = (from_npy(folder / "x.npy", folder / "y.npy"),)
     else:
-        data = (from_files(folder / "rows.parquet", target="label"),)
+        source = from_files(folder / ("plain.parquet" if way == "plain_parquet" else "rows.parquet"), target="label")
+        data = (cached(source, folder) if way == "cached_parquet" else source,)
     net, clock = network(), Clock()
     began = time.perf_counter()
     net.fit(*data, epochs=EPOCHS, callbacks=[clock], **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from fastmlp import MLP, MLPClassifier, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint
-from fastmlp.data import TableError, from_blocks, from_files, from_npy
+from fastmlp.data import TableError, cached, from_blocks, from_files, from_npy
 from fastmlp.data import sources as sources_module
 from fastmlp.data.sources import NpyFile
 from fastmlp.data.stream import Stream, open_feed
@@ -531,3 +532,89 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     seen, most = map(int, printed.split())
     assert seen == rows
     assert most < 500 << 20
+
+
+class TestCached:
+    @pytest.fixture
+    def parquet(self, data, tmp_path):
+        """Sixteen row groups, with weights."""
+        import pyarrow as arrow
+        from pyarrow import parquet
+
+        x, y = data
+        columns = {f"x{column}": x[:, column] for column in range(FEATURES)}
+        table = arrow.table({**columns, "label": y, "weight": np.linspace(0.5, 1.5, ROWS)})
+        path = tmp_path / "rows.parquet"
+        parquet.write_table(table, path, row_group_size=200)
+        return path
+
+    @staticmethod
+    def source(path):
+        return from_files(path, target="label", weight="weight")
+
+    def test_the_same_bits(self, parquet):
+        plain, kept = network().fit(self.source(parquet), **OPTIONS), network().fit(cached(self.source(parquet)), **OPTIONS)
+        np.testing.assert_array_equal(kept.theta, plain.theta)
+
+    def test_the_files_are_read_once(self, parquet):
+        """For each block: a look at the first rows at the beginning of a training reads one in vain."""
+        source = self.source(parquet)
+        read = []
+        pieces = source.pieces
+        source.pieces = lambda block: [read.append(block), pieces(block)][1]
+        kept = cached(source)
+        network().fit(kept, **OPTIONS)
+        network().fit(kept, **OPTIONS)
+        assert sorted(read) == [0, *range(16)]
+
+    def test_without_the_files_of_the_source(self, parquet):
+        kept = cached(self.source(parquet))
+        before = network().fit(kept, **OPTIONS)
+        parquet.unlink()
+        np.testing.assert_array_equal(network().fit(kept, **OPTIONS).theta, before.theta)
+
+    def test_arrays_and_text(self, data):
+        x, y = data
+        names = np.array(["no", "yes"])[y]
+        blocks = [(x[at : at + 500], names[at : at + 500]) for at in range(0, ROWS, 500)]
+        kept = cached(from_blocks(blocks))
+        assert list(kept.classes) == ["no", "yes"]
+        expected = network().fit(from_blocks(blocks), **OPTIONS)
+        np.testing.assert_array_equal(network().fit(kept, **OPTIONS).theta, expected.theta)
+
+    def test_removed_with_the_source(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        network().fit(kept, **OPTIONS)
+        (folder,) = tmp_path.glob("fastmlp-*")
+        assert len(list(folder.iterdir())) == 16
+        del kept
+        gc.collect()
+        assert not folder.exists()
+
+    def test_nothing_of_a_block_that_was_not_read_to_its_end(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        pieces = kept.pieces(3)
+        next(pieces)
+        pieces.close()
+        assert not list(tmp_path.glob("fastmlp-*/*"))
+        assert sum(len(piece.x) for piece in kept.pieces(3)) == 200
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limit to the size of a file")
+    def test_a_full_disk(self, parquet):
+        import resource
+
+        plain = network().fit(self.source(parquet), **OPTIONS)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+        try:
+            with pytest.warns(UserWarning, match=r"The cache in .*fastmlp-.* cannot take more rows \(File too large\)"):
+                kept = network().fit(cached(self.source(parquet)), **OPTIONS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        np.testing.assert_array_equal(kept.theta, plain.theta)
+
+    def test_wrong_use(self, data, tmp_path):
+        with pytest.raises(TypeError, match=r"cached takes a source, such as .*, got ndarray"):
+            cached(data[0])
+        with pytest.raises(FileNotFoundError):
+            cached(from_blocks([data]), tmp_path / "nowhere")

@@ -3,6 +3,7 @@
 Tables need ``pip install 'fastmlp[cli]'``.
 """
 
+from fastmlp.data.cache import cached as cached
 from fastmlp.data.files import TableError as TableError
 from fastmlp.data.sources import Source as Source
 from fastmlp.data.sources import from_blocks as from_blocks

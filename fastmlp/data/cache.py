@@ -1,0 +1,183 @@
+"""Rows that take long to read, kept on a disk as they have come: passes after the first read them as fast as a ``.npy`` file."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmlp.data.sources import Piece, Source
+from fastmlp.parameters import ALIGNMENT
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class _Kept(NamedTuple):
+    """Where in the file of its block a piece is: its arrays (None for no weights) follow each other, at multiples of ALIGNMENT."""
+
+    start: int
+    n_bytes: int
+    kinds: list[tuple[np.dtype[Any], tuple[int, ...]] | None]
+    where: str
+    first: int
+
+
+def _padded(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def _split(room: Array, kinds: list[tuple[np.dtype[Any], tuple[int, ...]] | None]) -> Iterator[Array | None]:
+    """The arrays in the bytes of a piece."""
+    start = 0
+    for kind in kinds:
+        if kind is None:
+            yield None
+            continue
+        dtype, shape = kind
+        n_bytes = dtype.itemsize * math.prod(shape)
+        yield room[start : start + n_bytes].view(dtype).reshape(shape)
+        start += _padded(n_bytes)
+
+
+class CachedSource(Source):
+    """A source whose blocks are read once and then found in files of our own; made by :func:`cached`."""
+
+    def __init__(self, source: Source, folder: str | os.PathLike[str] | None) -> None:
+        super().__init__()
+        self._source = source
+        self.mixed_blocks, self.n_blocks = source.mixed_blocks, source.n_blocks
+        self.n_features, self.dtype = source.n_features, source.dtype
+        self._folder = Path(tempfile.mkdtemp(prefix="fastmlp-", dir=folder))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # with this object, or at exit
+        self._kept: dict[int, list[_Kept]] = {}
+        self._being_kept: set[int] = set()
+        self._lock = threading.Lock()
+        self._memory = threading.local()
+        self._has_room = True
+
+    def __repr__(self) -> str:
+        return f"cached({self._source!r})"
+
+    @property
+    def rows(self) -> int:
+        """As the source says."""
+        return self._source.rows
+
+    @cached_property
+    def classes(self) -> Array | None:
+        """As the source says."""
+        return self._source.classes
+
+    def distinct_targets(self) -> Array:
+        """As the source says."""
+        return self._source.distinct_targets()
+
+    def _raw_targets(self) -> Iterator[Array]:
+        return self._source._raw_targets()
+
+    def pieces(self, block: int) -> Iterator[Piece]:
+        """A block from its file; or from the source, and into a file if it is read to its end."""
+        if block in self._kept:
+            return self._from_file(block)
+        with self._lock:
+            if block in self._being_kept or not self._has_room:
+                return self._source.pieces(block)
+            self._being_kept.add(block)
+        return self._from_source(block)
+
+    def _path(self, block: int) -> Path:
+        return self._folder / str(block)
+
+    def _from_source(self, block: int) -> Iterator[Piece]:
+        kept: list[_Kept] = []
+        complete = False
+        try:
+            for piece in self._source.pieces(block):
+                if self._has_room:
+                    self._keep(piece, kept)
+                yield piece
+            complete = self._has_room
+        finally:
+            if complete:
+                self._kept[block] = kept
+            else:
+                self._path(block).unlink(missing_ok=True)
+            self._being_kept.discard(block)
+
+    def _keep(self, piece: Piece, kept: list[_Kept]) -> None:
+        """Append a piece to the file of its block."""
+        arrays = [None if given is None else np.ascontiguousarray(given) for given in (piece.x, piece.y, piece.weight)]
+        start = kept[-1].start + kept[-1].n_bytes if kept else 0
+        n_bytes = sum(_padded(array.nbytes) for array in arrays if array is not None)
+        try:
+            with self._path(piece.block).open("ab") as file:
+                for array in arrays:
+                    if array is not None:
+                        file.write(array.reshape(-1).view(np.uint8).data)
+                        file.write(bytes(_padded(array.nbytes) - array.nbytes))
+        except OSError as error:
+            self._has_room = False
+            warnings.warn(
+                f"The cache in {self._folder} cannot take more rows ({error.strerror}): those that it does not have are read from "
+                f"{self._source!r} each time. Give cached() a folder with more room.",
+                stacklevel=2,
+            )
+            return
+        kinds = [None if array is None else (array.dtype, array.shape) for array in arrays]
+        kept.append(_Kept(start, n_bytes, kinds, piece.where, piece.first))
+
+    def _from_file(self, block: int) -> Iterator[Piece]:
+        for kept in self._kept[block]:
+            room = self._room(kept.n_bytes)
+            with self._path(block).open("rb", buffering=0) as file:
+                file.seek(kept.start)
+                file.readinto(room.data)
+            x, y, weight = _split(room, kept.kinds)
+            yield Piece(x, y, weight, kept.where, block, kept.first)
+
+    def _room(self, n_bytes: int) -> Array:
+        """Memory of this thread: new memory for each piece would take longer to get than the rows take to copy."""
+        there = getattr(self._memory, "bytes", None)
+        if there is None or len(there) < n_bytes:
+            there = self._memory.bytes = np.empty(n_bytes, np.uint8)
+        return np.asarray(there[:n_bytes])
+
+
+def cached(source: Source, folder: str | os.PathLike[str] | None = None) -> Source:
+    """Keep a source's rows on a disk when they are first read, for the epochs that follow.
+
+    For files that take longer to decode than to train on, such as CSV and Parquet. The rows and their order stay what they are, so
+    that a training gives the same bits. The copy takes as many bytes as the rows have in memory; it is removed when the source is
+    no longer used, or when Python ends. Where the disk is full, a warning says so, and the rest is read from the source.
+
+    Parameters
+    ----------
+    source : Source
+        Of :func:`from_files` or :func:`from_blocks`; files that :func:`from_npy` reads are as fast as the copy.
+    folder : path-like, optional
+        Where the copy goes, into a folder of its own; the system's place for temporary files unless given.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    TypeError
+        For anything but a source.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    if not isinstance(source, Source):
+        raise TypeError(f"cached takes a source, such as fastmlp.data.from_files(...), got {type(source).__name__}.")
+    return CachedSource(source, folder)
