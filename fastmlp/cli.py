@@ -170,7 +170,8 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for each step; guessed from their number.")] = None,
     max_time: Annotated[str | None, typer.Option(help="No epoch begins after this: 60s, 5m, 2h.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "--output", help="The model (default: FILE.safetensors); of the demo a folder.")
+        Path | None,
+        typer.Option("--out", "--output", help="The model (default: FILE.safetensors; FOLDER.safetensors); of the demo a folder."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="A picture of the training (.png, .svg, .pdf).")] = None,
     resume: Annotated[
@@ -196,7 +197,7 @@ def train(
         _demo(out or Path("fastmlp-digits"), quiet)
         return
     from fastmlp.data.model import Plan
-    from fastmlp.data.tables import find_files
+    from fastmlp.data.tables import find_files, name_for
     from fastmlp.io.extras import require
 
     csv = _csv(separator, header, decimal)
@@ -213,7 +214,7 @@ def train(
         raise _end("--validate-target is the labels of --validate, which is missing.", WRONG_USE)
     plan = Plan(target, task, _widths(hidden), epochs, batch_size=batch_size, max_seconds=_seconds(max_time))
     plan = _set(plan, setting or [])
-    out = out or Path(re.sub(r"\.(csv|tsv|txt|parquet|gz)$", "", file.name) + ".safetensors")
+    out = out or Path(f"{name_for(file)}.safetensors")
     with _sentences():
         tables = [*find_files(file), *(find_files(validate) if validate else [])]
     read = (*tables, resume, Path(target), validate_target)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = 2 << 20, 256 << 20
 """What Arrow needs for a column of a row group that it is reading, about: pages and a dictionary. So much goes to all of them."""
+_NAMELESS = "model"
 _SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 
@@ -306,13 +309,40 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         if not found:
             raise TableError(f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}.")
         return found
-    if not path.exists() and glob.has_magic(str(given)):
+    if _is_pattern(path):
         matches = sorted(Path(name) for name in glob.glob(str(given), recursive=True) if os.path.isfile(name))
         if not matches:
             raise TableError(f"There is no file whose name matches {str(given)!r}.")
         return matches
     check_file(path)
     return [path]
+
+
+def name_for(given: Path) -> str:
+    """A name for what is learned of :func:`find_files`'s files, without an ending: that of the file or folder, or what a glob says.
+
+    Of a glob, that is the beginning of the names that it is for (``sales`` of ``sales-*.csv``), or else the folder they are in.
+    """
+    if not _is_pattern(given):
+        name = _last_name(given)
+        return (name if given.is_dir() else _without_suffixes(name)) or _NAMELESS
+    beginning = re.split(r"[*?[]", given.name)[0].rstrip("-_. ")
+    folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts))
+    return _without_suffixes(beginning) or _last_name(folder) or _NAMELESS
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether this is a glob, rather than the name of a file that has such characters in it."""
+    return not path.exists() and glob.has_magic(str(path))
+
+
+def _last_name(path: Path) -> str:
+    """What a file or folder is called, also where it was given as a dot."""
+    return os.path.basename(os.path.abspath(path))
+
+
+def _without_suffixes(name: str) -> str:
+    return re.sub(r"(\.(csv|tsv|txt|parquet|pq))?(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
 def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv = Csv()) -> None:  # noqa: B008  # it is frozen
