@@ -142,6 +142,11 @@ class Target:
     mean: float = 0.0
     scale: float = 1.0
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether numbers are predicted as something else than they are."""
+        return (self.mean, self.scale) != (0.0, 1.0)
+
     def values(self, column: Any) -> tuple[Array, Array]:
         """Class labels (rows,), or numbers (rows, 1); and which rows have one at all."""
         if self.classes is not None:
@@ -263,7 +268,7 @@ def learn_from_batches(
     categories : {"one_hot", "ordinal"}, default "one_hot"
         Whether a category becomes a 1 in a place of its own, or its place in the order as one number.
     scale : bool, default True
-        Whether numbers are brought to mean 0 and standard deviation 1.
+        Whether numbers, those to predict among them, are brought to mean 0 and standard deviation 1.
 
     Returns
     -------
@@ -295,7 +300,7 @@ def learn_from_batches(
         raise TableError("There is no column to learn from beside the target.")
     if shared_scale:
         made = _with_shared_scale(made, features)
-    return Preparation(tuple(made), learned.target(), dropped), learned.rows
+    return Preparation(tuple(made), learned.target(scale), dropped), learned.rows
 
 
 def _columns_to_learn(schema: Any, target: str) -> tuple[dict[str, _Numbers | _Texts], dict[str, str]]:
@@ -451,8 +456,8 @@ class _LearnedTarget:
         """That have a target."""
         return self._with_value if self._texts is not None or self._numbers is None else self._numbers.count
 
-    def target(self) -> Target:
-        """What has been learned."""
+    def target(self, scale: bool = True) -> Target:
+        """What has been learned; ``scale``: see :func:`learn_from_batches`."""
         if self.rows == 0:
             raise TableError(f"The target {self._name!r} has no values.")
         if self._texts is not None:
@@ -463,7 +468,7 @@ class _LearnedTarget:
                 )
             return Target(self._name, tuple(sorted(classes, key=_by_number)))
         assert self._numbers is not None
-        return Target(self._name, None, self._numbers.mean, self._numbers.scale)
+        return Target(self._name, None, self._numbers.mean, self._numbers.scale) if scale else Target(self._name, None)
 
 
 def _by_number(text: str) -> tuple[float, str]:
