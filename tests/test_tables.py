@@ -71,7 +71,7 @@ class TestPreparation:
 
     def test_what_is_left_out(self):
         rows = 500
-        given_ = table(key=[f"id {n}" for n in range(rows)], empty=[None] * rows, x=list(range(rows)), y=[0.5] * rows)
+        given_ = table(key=[f"id {n}" for n in range(rows)], empty=[None] * rows, x=list(range(rows)), y=[0.5, 1.5] * (rows // 2))
         learned = learn_preparation(given_, "y")
         assert [feature.name for feature in learned.features] == ["x"]
         assert set(learned.dropped) == {"key", "empty"}

@@ -57,7 +57,8 @@ class Number:
         """out (rows, width) from a column."""
         values = _numbers(column, self.name)
         missing = np.isnan(values)
-        scaled = (values - self.mean) / self.scale
+        with np.errstate(over="ignore"):  # of what is out of the limits anyway
+            scaled = (values - self.mean) / self.scale
         out[:, 0] = np.where(missing, 0.0, np.clip(scaled, -FARTHEST, FARTHEST) if self.clipped else scaled)
         if self.flag:
             out[:, 1] = missing
@@ -278,10 +279,10 @@ def learn_from_batches(
     """
     features: dict[str, _Numbers | _Texts] = {}
     unusable: dict[str, str] = {}
-    learned: _LearnedTarget | None = None
+    learned: LearnedTarget | None = None
     for batch in batches:
         if learned is None:
-            learned = _LearnedTarget(batch.schema, target, task)
+            learned = LearnedTarget(batch.schema, target, task)
             features, unusable = _columns_to_learn(batch.schema, target)
         learned.add(batch.column(target))
         for name, feature in features.items():
@@ -330,6 +331,7 @@ class _Numbers:
         self._name = name
         self.count = self._missing = 0
         self.mean = self.variance = 0.0
+        self.limits = math.inf, -math.inf
 
     def add(self, column: Any) -> None:
         """Take account of some rows."""
@@ -338,22 +340,26 @@ class _Numbers:
         self._missing += len(values) - len(there)
         if len(there) == 0:
             return
-        mean, variance = float(there.mean()), float(there.var())
+        with np.errstate(over="ignore", invalid="ignore"):  # why_not will say it
+            mean, variance = float(there.mean()), float(there.var())
+        self.limits = min(self.limits[0], float(there.min())), max(self.limits[1], float(there.max()))
         old = self.count / (self.count + len(there))
         new = 1 - old
-        self.variance = old * self.variance + new * variance + old * new * (mean - self.mean) ** 2
+        shift = mean - self.mean
+        self.variance = old * self.variance + new * variance + old * new * (shift * shift)
         self.mean = mean if self.count == 0 else self.mean + new * (mean - self.mean)
         self.count += len(there)
 
     @property
     def scale(self) -> float:
         """The standard deviation, or 1 where there is none to divide by."""
-        scale = math.sqrt(self.variance)
-        return scale if scale > 0 and math.isfinite(scale) else 1.0
+        return math.sqrt(self.variance) or 1.0
 
     def why_not(self) -> str | None:
         """Why the column is of no use, if it is not."""
-        return None if self.count else "it has no values"
+        if not self.count:
+            return "it has no values"
+        return None if math.isfinite(self.variance) else "its numbers are too far apart"
 
     def feature(self, name: str, categories: str, scale: bool) -> Number | Category | Ordinal:
         """What has been learned."""
@@ -398,7 +404,7 @@ def _with_shared_scale(
     features: list[Number | Category | Ordinal], learned: dict[str, _Numbers | _Texts]
 ) -> list[Number | Category | Ordinal]:
     """One mean and standard deviation of all numbers in the place of each column's own."""
-    numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.count]
+    numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.why_not() is None]
     mean = float(np.mean([column.mean for column in numbers]))
     square = np.mean([column.variance + (column.mean - mean) ** 2 for column in numbers])
     scale = math.sqrt(float(square)) or 1.0
@@ -407,12 +413,12 @@ def _with_shared_scale(
 
 def learn_target(table: Any, target: str, task: str | None = None) -> Target:
     """Look at the column to predict alone; as for :func:`learn_from_batches`."""
-    learned = _LearnedTarget(table.schema, target, task)
+    learned = LearnedTarget(table.schema, target, task)
     learned.add(table.column(target))
     return learned.target()
 
 
-class _LearnedTarget:
+class LearnedTarget:
     """What is learned of the target, batch by batch.
 
     Parameters
@@ -430,6 +436,8 @@ class _LearnedTarget:
         self._name = name
         kind = schema.field(name).type
         self._is_text = is_text(kind)
+        if not (self._is_text or is_number(kind) or str(kind) == "null"):
+            raise TableError(f"The target {name!r} is of the type {kind}; it must be of numbers, text or truth values.")
         if task == "regression" and self._is_text:
             raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
         self._decided = task == "classification" or self._is_text
@@ -464,10 +472,18 @@ class _LearnedTarget:
             classes = self._texts.counts
             if len(classes) < 2:
                 raise TableError(
-                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}: there is nothing to learn."
+                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}, in the rows to train on: "
+                    "there is nothing to learn."
                 )
             return Target(self._name, tuple(sorted(classes, key=_by_number)))
         assert self._numbers is not None
+        low, high = self._numbers.limits
+        if low == high:
+            raise TableError(
+                f"The target {self._name!r} has one value only, {low:g}, in the rows to train on: there is nothing to learn."
+            )
+        if self._numbers.why_not() is not None:
+            raise TableError(f"The target {self._name!r} has numbers too far apart to be learned, from {low:g} to {high:g}.")
         return Target(self._name, None, self._numbers.mean, self._numbers.scale) if scale else Target(self._name, None)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, read_table
+from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, without_views
 from fastmlp.data.preparation import Preparation, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.dropout import row_key
@@ -106,9 +106,10 @@ class TableSource(Source):
         return f"from_files({str(self._paths[0])!r}{more})"
 
     def _first_schema(self) -> Any:
-        for batch in self._batches_of(0):
-            return batch.schema
-        raise TableError(f"{self._paths[0]} has no rows.")
+        for block in range(self.n_blocks):
+            for batch in self._batches_of(block):
+                return batch.schema
+        raise _no_rows(self._paths)
 
     # --- the same rows otherwise ----------------------------------------------------------------------------------------------
 
@@ -217,13 +218,13 @@ class TableSource(Source):
         path, group = self.blocks[block]
         if group is None:
             types = getattr(self, "_types", None) or dict.fromkeys(self._categories, "category")
-            yield from read_batches(path, types, self._csv)
+            yield from (batch for batch in read_batches(path, types, self._csv) if batch.num_rows)  # others have no types
             return
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
                 batches = file.iter_batches(PIECE_ROWS, row_groups=[group], columns=columns or self._names, use_threads=False)
-                yield from (with_texts(batch, self._categories) for batch in batches)
+                yield from (with_texts(without_views(batch), self._categories) for batch in batches)
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
@@ -367,18 +368,43 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
 def read_tables(paths: Sequence[Path], csv: Csv = Csv(), categories: Sequence[str] = ()) -> Any:  # noqa: B008  # it is frozen
     """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067."""
     types = dict.fromkeys(categories, "category")
-    tables = [with_texts(read_table(path, types, csv), categories) for path in paths]
-    if len(tables) == 1:
-        return tables[0]
-    for path, table in zip(paths, tables, strict=True):
-        for name in tables[0].schema.names:
-            if name not in table.schema.names:
-                raise TableError(f"{path}: {missing_column(name, table.schema.names)}")
+    check_columns(paths, names_of(paths[0], csv), csv)
+    batches = [with_texts(batch, categories) for path in paths for batch in read_batches(path, types, csv) if batch.num_rows]
+    if not batches:
+        raise _no_rows(paths)
+    return joined(batches, batches[0].schema.names)
+
+
+def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
+    """Some columns of record batches as one table; types that are alike become the wider one.
+
+    Raises
+    ------
+    TableError
+        Where they are not alike.
+    """
     arrow = require("pyarrow", "cli")
+    tables = [arrow.Table.from_batches([batch]).select(names) for batch in batches]
+    if any(table.schema.types != tables[0].schema.types for table in tables):
+        tables = [_decoded(table) for table in tables]
     try:
-        return arrow.concat_tables([table.select(tables[0].schema.names) for table in tables], promote_options="permissive")
+        return arrow.concat_tables(tables, promote_options="permissive")
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise TableError(f"The columns of the files do not fit together: {error}.") from None
+
+
+def _decoded(table: Any) -> Any:
+    """A table without dictionaries, whose values are like those of no other type."""
+    types = require("pyarrow", "cli").types
+    for place, one in enumerate(table.schema):
+        if types.is_dictionary(one.type):
+            table = table.set_column(place, one.name, table.column(place).cast(one.type.value_type))
+    return table
+
+
+def _no_rows(paths: Sequence[Path]) -> TableError:
+    more = f", nor has any other of the {len(paths)} files" if len(paths) > 1 else ""
+    return TableError(f"{paths[0]} has no rows{more}.")
 
 
 def from_files(
