@@ -119,6 +119,14 @@ def _csv(separator: str | None, header: bool | None, decimal: str | None) -> Csv
 
 
 SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed", "buffer_bytes")
+_LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "learning_rate": ("above 0", lambda value: 0 < value < math.inf),
+    "dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
+    "weight_decay": ("at least 0", lambda value: 0 <= value < math.inf),
+    "seed": ("at least 0", lambda value: value >= 0),
+    "buffer_bytes": ("at least 1", lambda value: value >= 1),
+}
+"""Of the settings that are numbers."""
 PICTURES = (".png", ".svg", ".pdf")
 _WHICH_LABELS = "which file has the labels of {}?"
 
@@ -142,11 +150,9 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
         SCHEDULES.find(plan.schedule, "--set schedule")
     except ValueError as error:
         raise _end(str(error), WRONG_USE) from None
-    if plan.buffer_bytes < 1:
-        raise _end(f"--set buffer_bytes must be at least 1, got {plan.buffer_bytes}.", WRONG_USE)
-    finite = math.isfinite(plan.learning_rate) and math.isfinite(plan.weight_decay)
-    if not (finite and plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
-        raise _end("--set: learning_rate must be above 0, dropout from 0 to below 1, weight_decay and seed at least 0.", WRONG_USE)
+    for name, (limits, is_within) in _LIMITS.items():
+        if not is_within(getattr(plan, name)):
+            raise _end(f"--set {name} must be {limits}, got {getattr(plan, name)}.", WRONG_USE)
     return plan
 
 
@@ -367,9 +373,12 @@ def _train_on_table(
     except ValueError as error:  # of a checkpoint that is another training's
         raise _end(str(error), FAILED) from None
     model.save(out)
-    result = evaluate(model, begun.tested_name, [(begun.tested_name, begun.tested)])
-    if plot is not None:
-        draw(model, result, plot)
+    try:
+        result = evaluate(model, begun.tested_name, [(begun.tested_name, begun.tested)])
+        if plot is not None:
+            draw(model, result, plot)
+    except KeyboardInterrupt:
+        raise _end(f"Interrupted before the report; the model is written: {out}.", INTERRUPTED) from None
     seconds = time.perf_counter() - began
     if json:
         best = min(model.history["validation_loss"])

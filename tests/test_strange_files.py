@@ -299,7 +299,9 @@ class TestUse:
             (["train", "t.csv", *Y, "--decimal", "x"], 2, "--decimal must be . or a comma"),
             (["train", "t.csv", *Y, "--hidden", "1000000000000"], 1, "There is not enough memory"),
             (["train", "t.csv", *Y, "--set", "seed=1.5"], 2, "--set seed must be a whole number, got '1.5'."),
-            (["train", "t.csv", *Y, "--set", "weight_decay=inf"], 2, "--set: learning_rate must be above 0"),
+            (["train", "t.csv", *Y, "--set", "weight_decay=inf"], 2, "--set weight_decay must be at least 0, got inf."),
+            (["train", "t.csv", *Y, "--set", "dropout=1"], 2, "--set dropout must be from 0 to below 1, got 1.0."),
+            (["train", "t.csv", "--target", "Y"], 1, "There is no column 'Y'. Did you mean 'y'?"),
             (["train", "t.csv", *Y, "--set", "schedule=cosin"], 2, "Did you mean 'cosine'?"),
             (["train", "t.csv", *Y, "--set", "learning_rate=1e30"], 1, "Training diverged in epoch 1"),
             (["train", "t.csv", *Y, "--task", "regression"], 1, "The target 'y' holds text"),
@@ -327,6 +329,42 @@ class TestUse:
         assert message in errors
         assert errors.count("\n") == 1
         assert {path: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
+
+    @pytest.mark.parametrize(
+        ("columns", "message"),
+        [
+            ({"age": [[1]] * 200}, "Column 'age' is of the type list<element: int64> where there were numbers."),
+            ({"age": ["old"] * 200}, "Column 'age' has something else where there were numbers: Failed to parse string: 'old'"),
+            ({"colour": [["red"]] * 200}, "Column 'colour' is of the type list<element: string> where there was text."),
+            ({"colour": [b"\xff"] * 200}, "Column 'colour' has something else where there was text: Invalid UTF8 payload."),
+            ({"y": [[1]] * 200}, "Column 'y' is of the type list<element: int64> where there was text."),
+        ],
+    )
+    def test_a_parquet_file_of_other_types(self, command, model, columns, message):
+        parquet(model / "t.parquet", **columns)
+        code, _, errors = command("evaluate", "m.safetensors", "t.parquet")
+        assert (code, errors.count("\n")) == (1, 1)
+        assert f"t.parquet: {message}" in errors
+
+    @pytest.mark.parametrize("how", [[], ["--stream"]])
+    def test_categories_that_cannot_be_text(self, command, model, how):
+        parquet(model / "t.parquet", odd=[[1]] * 200)
+        code, _, errors = command("train", "t.parquet", *TRAIN, "--categories", "odd", *how)
+        assert (code, errors) == (1, "Column 'odd' is of the type list<element: int64> where there was text.\n")
+
+    def test_numbers_that_are_too_large_to_square(self, command, model):
+        """In a target, and in a column whose values are close to each other."""
+        command("train", "r.csv", *TRAIN)
+        (model / "huge.csv").write_text("age,colour,y\n1e308,red,1e308\n-1e308,red,-1e308\n")
+        assert command("predict", "m.safetensors", "huge.csv")[::2] == (0, "")
+        code, out, errors = command("evaluate", "m.safetensors", "huge.csv", "--json")
+        assert (code, errors) == (0, "")
+        assert json.loads(out)["rmse"] is None
+        (model / "close.csv").write_text(table(line=lambda n, a, c: f"{a / 1e6},{c},{a / 1e6}"))
+        command("train", "close.csv", *TRAIN)
+        assert command("predict", "m.safetensors", "huge.csv")[::2] == (0, "")
+        code, _, errors = command("evaluate", "m.safetensors", "huge.csv")
+        assert (code, errors) == (1, "huge.csv: No row has a value of the target 'y'.\n")
 
     @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
     def test_predictions_of_no_rows(self, command, model, ending):
@@ -392,6 +430,15 @@ class TestResume:
         checkpoint, best = command("predict", "c", "t.csv", "--proba"), command("predict", "best.safetensors", "t.csv", "--proba")
         assert checkpoint == best
 
+    def test_of_another_network(self, command, model):
+        command("train", "t.csv", *TRAIN, "--resume", "c")
+        code, _, errors = command("train", "t.csv", *TRAIN, "--resume", "c", "--hidden", "8", "--quiet")
+        assert (code, errors) == (
+            1,
+            "c is the checkpoint of a network 3-64-64-2, but this one is 3-8-2; leave --hidden as it was, or give another name "
+            "with --resume.\n",
+        )
+
     @pytest.mark.parametrize("other", [["r.csv", "--set", "seed=0"], ["t.csv", "--set", "seed=1"], ["t.csv", "--test", "0.3"]])
     def test_of_other_rows(self, command, model, other):
         command("train", "t.csv", *TRAIN, "--resume", "c")
@@ -400,6 +447,17 @@ class TestResume:
         assert code == 1
         assert "c is the checkpoint of a training on other rows or columns" in errors
         assert (model / "c").read_bytes() == before
+
+
+def test_ctrl_c_while_the_report_is_made(command, model, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastmlp.data.evaluation.evaluate", interrupted)
+    (model / "m.safetensors").unlink()
+    code, _, errors = command("train", "t.csv", *TRAIN, "--quiet")
+    assert (code, errors) == (130, "Interrupted before the report; the model is written: m.safetensors.\n")
+    assert load(model / "m.safetensors").sizes == (3, 64, 64, 2)
 
 
 def test_a_picture_of_each_kind(command, model):

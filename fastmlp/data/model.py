@@ -242,6 +242,12 @@ class TableCheckpoint(Checkpoint):
             raise TableError(
                 f"{self._path} is the checkpoint of a training on other rows or columns; give another name with --resume."
             )
+        sizes, mine = contents.network.sizes, self._model.network.sizes
+        if sizes != mine:
+            raise TableError(
+                f"{self._path} is the checkpoint of a network {'-'.join(map(str, sizes))}, but this one is "
+                f"{'-'.join(map(str, mine))}; leave --hidden as it was, or give another name with --resume."
+            )
         self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
         self._watch.best_theta = contents.arrays[_BEST]
 

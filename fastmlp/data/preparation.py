@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -87,7 +88,7 @@ class Category:
 
     def write(self, column: Any, out: Array) -> None:
         """out (rows, width) from a column."""
-        codes = _codes(column, self.categories)
+        codes = _codes(column, self.categories, self.name)
         out[:] = 0
         known = codes >= 0
         out[np.flatnonzero(known), codes[known]] = 1
@@ -119,7 +120,7 @@ class Ordinal:
 
     def write(self, column: Any, out: Array) -> None:
         """out (rows, width) from a column."""
-        codes = _codes(column, self.categories)
+        codes = _codes(column, self.categories, self.name)
         out[:, 0] = np.where(codes >= 0, codes / max(len(self.categories) - 1, 1), 0.5)
         if self.flag:
             out[:, 1] = codes == _NONE
@@ -151,14 +152,15 @@ class Target:
     def values(self, column: Any) -> tuple[Array, Array]:
         """Class labels (rows,), or numbers (rows, 1); and which rows have one at all."""
         if self.classes is not None:
-            codes = _codes(column, self.classes)
+            codes = _codes(column, self.classes, self.name)
             if (codes == _UNKNOWN).any():
-                unknown = texts(column)[int((codes == _UNKNOWN).argmax())].as_py()
+                unknown = texts(column, self.name)[int((codes == _UNKNOWN).argmax())].as_py()
                 raise TableError(f"Column {self.name!r} has the class {unknown!r}, which the model does not know.")
             return codes[codes >= 0], codes >= 0
-        values = _numbers(column, self.name)
-        there = ~np.isnan(values)
-        return ((values[there] - self.mean) / self.scale)[:, None], there
+        with np.errstate(over="ignore"):
+            values = (_numbers(column, self.name) - self.mean) / self.scale
+        there = np.isfinite(values)
+        return values[there][:, None], there
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,9 @@ def _texts(value: Any) -> tuple[Any, ...]:
 def missing_column(name: str, names: Iterable[str]) -> str:
     """A sentence about a column that is not there, with the one that was probably meant."""
     names = list(names)
-    near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
+    small = {one.casefold(): one for one in names}
+    near = difflib.get_close_matches(name.casefold(), small, 1, cutoff=0.5)
+    meant = f" Did you mean {small[near[0]]!r}?" if near else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"There is no column {name!r}.{meant} The columns are: {shown}."
 
@@ -314,7 +317,7 @@ def _columns_to_learn(schema: Any, target: str) -> tuple[dict[str, _Numbers | _T
         if is_number(field_.type):
             features[field_.name] = _Numbers(field_.name)
         elif is_text(field_.type):
-            features[field_.name] = _Texts()
+            features[field_.name] = _Texts(field_.name)
         else:
             unusable[field_.name] = "it has no values" if str(field_.type) == "null" else f"it is of the type {field_.type}"
     return features, unusable
@@ -371,7 +374,8 @@ class _Numbers:
 class _Texts:
     """How often each text of a column occurs."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.counts: Counter[str] = Counter()
         self._rows = self._missing = 0
 
@@ -380,7 +384,7 @@ class _Texts:
         self._rows += len(column)
         self._missing += column.null_count
         if len(self.counts) <= MOST_TEXTS:
-            self.counts.update(_counts(column))
+            self.counts.update(_counts(column, self._name))
 
     def why_not(self) -> str | None:
         """Why the column is of no use, if it is not."""
@@ -442,7 +446,7 @@ class LearnedTarget:
             raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
         self._decided = task == "classification" or self._is_text
         is_integer = require("pyarrow", "cli").types.is_integer(kind)
-        self._texts = _Texts() if self._decided or (task is None and is_integer) else None
+        self._texts = _Texts(name) if self._decided or (task is None and is_integer) else None
         self._numbers = None if self._decided else _Numbers(name)
         self._has_missing = False
 
@@ -509,34 +513,49 @@ def is_number(kind: Any) -> bool:
 
 def _numbers(column: Any, name: str) -> Array:
     """float64; nan where there is no value."""
-    arrow = require("pyarrow", "cli")
-    try:
-        values = np.array(column.cast(arrow.float64(), safe=False), np.float64)
-    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
-        raise TableError(f"Column {name!r} has something else where there were numbers: {str(error).splitlines()[0]}.") from None
+    with _where_there(column, name, "were numbers"):
+        values = np.array(column.cast("float64", safe=False), np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def texts(column: Any) -> Any:
+def as_text(column: Any, name: str) -> Any:
+    """A column as text."""
+    with _where_there(column, name, "was text"):
+        return column.cast("string")
+
+
+def texts(column: Any, name: str) -> Any:
     """As text, without the white space around it."""
-    arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
-    return compute.utf8_trim_whitespace(column.cast(arrow.string()))
+    with _where_there(column, name, "was text"):
+        return require("pyarrow.compute", "cli").utf8_trim_whitespace(as_text(column, name))
 
 
-def _counts(column: Any) -> Counter[str]:
+@contextmanager
+def _where_there(column: Any, name: str, was: str) -> Iterator[None]:
+    """What Arrow says about a column that is something else than it was, for people."""
+    arrow = require("pyarrow", "cli")
+    try:
+        yield
+    except arrow.ArrowNotImplementedError:
+        raise TableError(f"Column {name!r} is of the type {column.type} where there {was}.") from None
+    except arrow.ArrowInvalid as error:
+        raise TableError(f"Column {name!r} has something else where there {was}: {str(error).splitlines()[0]}.") from None
+
+
+def _counts(column: Any, name: str) -> Counter[str]:
     """How often each text occurs."""
     compute = require("pyarrow.compute", "cli")
-    counts = compute.value_counts(texts(column)).to_pylist()
+    counts = compute.value_counts(texts(column, name)).to_pylist()
     return Counter({one["values"]: one["counts"] for one in counts if one["values"] is not None})
 
 
 _UNKNOWN, _NONE = -1, -2
 
 
-def _codes(column: Any, categories: tuple[str, ...]) -> Array:
+def _codes(column: Any, categories: tuple[str, ...], name: str) -> Array:
     """The place of each row's text among categories; _UNKNOWN and _NONE for those that have no place and no text."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
-    text = texts(column)
+    text = texts(column, name)
     found = compute.index_in(text, value_set=arrow.array(categories, arrow.string()))
     codes = np.array(found.fill_null(_UNKNOWN), np.int64)
     codes[np.array(text.is_null())] = _NONE

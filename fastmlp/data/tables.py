@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, without_views
-from fastmlp.data.preparation import Preparation, is_number, is_text, learn_from_batches, missing_column, texts
+from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.dropout import row_key
 from fastmlp.frames import array_of_frame
@@ -255,13 +255,13 @@ class TableSource(Source):
         if column.null_count:
             row = int(np.array(column.is_null()).argmax())
             raise TableError(f"{where}: row {row} has no target; remove such rows, or use .prepared(), which leaves them out.")
-        values = _array_of_target(column)
+        values = _array_of_target(column, str(self.target))
         return values if self.classes is None else labels_of(values, self.classes, where)
 
     def _raw_targets(self) -> Iterator[Array]:
         for batch in self.batches([str(self.target)]):
             column = batch.column(self.target)
-            yield _array_of_target(column.drop_null().unique() if is_text(column.type) else column)
+            yield _array_of_target(column.drop_null().unique() if is_text(column.type) else column, str(self.target))
 
     @cached_property
     def classes(self) -> Array | None:
@@ -277,11 +277,11 @@ def is_string(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _array_of_target(column: Any) -> Array:
+def _array_of_target(column: Any, name: str) -> Array:
     """Numbers and truth values as they are; text without the white space around it."""
     if str(column.type) == "bool" or not is_text(column.type):
         return np.asarray(column)
-    return np.asarray(texts(column)).astype(str)
+    return np.asarray(texts(column, name)).astype(str)
 
 
 def _blocks_of(path: Path) -> list[Block]:
@@ -361,7 +361,7 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
     for name in names:
         place = table.schema.get_field_index(name)
         if place >= 0:
-            table = table.set_column(place, name, table.column(place).cast("string"))
+            table = table.set_column(place, name, as_text(table.column(place), name))
     return table
 
 
