@@ -170,6 +170,15 @@ def test_files_that_are_alike_only_in_what_matters(command, tmp_path, how):
 
 
 @HOW
+def test_a_column_that_some_files_have(command, tmp_path, how):
+    (tmp_path / "parts").mkdir()
+    for name, header in enumerate(("age,colour,y", "age,colour,y,more", "age,y")):
+        (tmp_path / "parts" / f"{name}.csv").write_text(f"{header}\n" + "1,2,3,4\n"[: 2 * header.count(",") + 1] + "\n")
+    code, _, errors = command("train", "parts", *TRAIN, how)
+    assert (code, errors) == (1, f"{Path('parts', '2.csv')}: There is no column 'colour'. The columns are: age, y.\n")
+
+
+@HOW
 def test_files_without_any_rows(command, tmp_path, how):
     (tmp_path / "parts").mkdir()
     for name in "01":
@@ -227,7 +236,8 @@ BAD = {
     "a header": (b"age,y\n", "t.csv has no rows."),
     "one row": (b"age,y\n1,no\n", "Of 1 rows, a share of 0.2 cannot be held out"),
     "two rows": (b"age,y\n1,no\n2,yes\n", "Of 2 rows, a share of 0.2 cannot be held out"),
-    "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text."),
+    "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text; make CSV or"),
+    "an array": (b"\x93NUMPY\1\0", "t.csv is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy."),
     "half a gzip": (gzip.compress(table().encode())[:-20], "t.csv cannot be read: Compressed file ended"),
     "a title": (b"Report\n\n" + table().encode(), "t.csv, line 3: 3 values where the other lines have 1."),
     "ragged": ((table() + "1,red\n").encode(), "t.csv, line 202: 2 values where the other lines have 3."),

@@ -273,8 +273,10 @@ def _text(path: Path) -> str:
     head = _head(path)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TableError(f"{path} is in UTF-16; save it as UTF-8.")
+    if head.startswith(b"\x93NUMPY"):
+        raise TableError(f"{path} is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy.")
     if b"\0" in head:
-        raise TableError(f"{path} is not a table: it holds bytes that are no text.")
+        raise TableError(f"{path} is not a table: it holds bytes that are no text; make CSV or Parquet of it.")
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # which does not mind half a character at the end
     except UnicodeDecodeError as error:

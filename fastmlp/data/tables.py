@@ -350,10 +350,13 @@ def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv =
     """Refuse files without some columns, before their rows are read; what is no name is no column."""
     wanted = list(wanted)
     for path in paths:
-        there = names_of(path, csv)
-        for name in wanted:
-            if name not in there:
-                raise TableError(f"{path}: {missing_column(str(name), there)}")
+        _check_columns(path, wanted, names_of(path, csv))
+
+
+def _check_columns(path: Path, wanted: Iterable[str | int], there: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in there:
+            raise TableError(f"{path}: {missing_column(str(name), there)}")
 
 
 def with_texts(table: Any, names: Iterable[str]) -> Any:
@@ -368,8 +371,12 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
 def read_tables(paths: Sequence[Path], csv: Csv = Csv(), categories: Sequence[str] = ()) -> Any:  # noqa: B008  # it is frozen
     """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067."""
     types = dict.fromkeys(categories, "category")
-    check_columns(paths, names_of(paths[0], csv), csv)
-    batches = [with_texts(batch, categories) for path in paths for batch in read_batches(path, types, csv) if batch.num_rows]
+    batches: list[Any] = []
+    for path in paths:
+        for batch in read_batches(path, types, csv):
+            if batch.num_rows:
+                batches.append(with_texts(batch, categories))
+                _check_columns(path, batches[0].schema.names, batch.schema.names)
     if not batches:
         raise _no_rows(paths)
     return joined(batches, batches[0].schema.names)
