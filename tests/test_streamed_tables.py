@@ -92,6 +92,11 @@ class TestPreparation:
         if every.std() > 1e-3:
             assert number.scale == pytest.approx(every.std(), rel=1e-6)
 
+    def test_batches_that_are_too_far_apart(self):
+        batches = [pyarrow.record_batch({"x": [far, far], "z": [1.0, 2.0], "y": [0, 1]}) for far in (1e200, -1e200)]
+        preparation, _ = learn_from_batches(batches, "y")
+        assert preparation.dropped == {"x": "its numbers are too far apart"}
+
     def test_what_is_in_no_batch_or_only_in_later_ones(self):
         nothing = pyarrow.array([None, None], pyarrow.float64())
         first = pyarrow.record_batch({"x": nothing, "z": nothing, "y": pyarrow.array([0, None])})

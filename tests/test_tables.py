@@ -102,6 +102,11 @@ class TestFiles:
         found = read_table(path)
         assert found.to_pydict() == {"a": [1, None, 3.5], "b": ["x", None, None]}
 
+    @pytest.mark.parametrize("rows", ["", "5\n", "5\n6\n7\n"])
+    def test_spaces_in_the_name_of_the_only_column(self, tmp_path, rows):
+        (tmp_path / "t.csv").write_text(f"age in years\n{rows}")
+        assert names_of(tmp_path / "t.csv") == ["age in years"]
+
     def test_no_header(self, tmp_path):
         path = tmp_path / "t.csv"
         path.write_text("1,x\n2,y\n")

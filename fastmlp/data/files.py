@@ -130,7 +130,8 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
         )
         yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
     except arrow.ArrowInvalid as error:
-        raise TableError(_sentence(path, error, form)) from None
+        if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
+            raise TableError(_sentence(path, error, form)) from None
 
 
 def without_views(batch: Any) -> Any:
@@ -287,8 +288,10 @@ def _text(path: Path) -> str:
 def _guessed_delimiter(lines: list[str]) -> str:
     """What separates the names of columns; spaces, if nothing else does and there are as many of them in each line."""
     delimiter = max(_DELIMITERS, key=lines[0].count)
-    spaces = {line.strip().count(" ") for line in lines[:-1]}  # the last may be cut off
-    return " " if delimiter not in lines[0] and len(spaces) == 1 and spaces != {0} else delimiter
+    if delimiter in lines[0] or len(lines) == 1:
+        return delimiter
+    spaces = {line.strip().count(" ") for line in lines[: max(2, len(lines) - 1)]}  # the last of many may be cut off
+    return " " if len(spaces) == 1 and spaces != {0} else delimiter
 
 
 def _has_decimal_commas(lines: list[str]) -> bool:

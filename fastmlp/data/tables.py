@@ -218,7 +218,7 @@ class TableSource(Source):
         path, group = self.blocks[block]
         if group is None:
             types = getattr(self, "_types", None) or dict.fromkeys(self._categories, "category")
-            yield from (batch for batch in read_batches(path, types, self._csv) if batch.num_rows)  # others have no types
+            yield from read_batches(path, types, self._csv)
             return
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
         try:
