@@ -119,6 +119,14 @@ def _csv(separator: str | None, header: bool | None, decimal: str | None) -> Csv
 
 
 SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed", "buffer_bytes")
+_LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "learning_rate": ("above 0", lambda value: 0 < value < math.inf),
+    "dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
+    "weight_decay": ("at least 0", lambda value: 0 <= value < math.inf),
+    "seed": ("at least 0", lambda value: value >= 0),
+    "buffer_bytes": ("at least 1", lambda value: value >= 1),
+}
+"""Of the settings that are numbers."""
 PICTURES = (".png", ".svg", ".pdf")
 _WHICH_LABELS = "which file has the labels of {}?"
 
@@ -142,11 +150,9 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
         SCHEDULES.find(plan.schedule, "--set schedule")
     except ValueError as error:
         raise _end(str(error), WRONG_USE) from None
-    if plan.buffer_bytes < 1:
-        raise _end(f"--set buffer_bytes must be at least 1, got {plan.buffer_bytes}.", WRONG_USE)
-    finite = math.isfinite(plan.learning_rate) and math.isfinite(plan.weight_decay)
-    if not (finite and plan.learning_rate > 0 and 0 <= plan.dropout < 1 and plan.weight_decay >= 0 and plan.seed >= 0):
-        raise _end("--set: learning_rate must be above 0, dropout from 0 to below 1, weight_decay and seed at least 0.", WRONG_USE)
+    for name, (limits, is_within) in _LIMITS.items():
+        if not is_within(getattr(plan, name)):
+            raise _end(f"--set {name} must be {limits}, got {getattr(plan, name)}.", WRONG_USE)
     return plan
 
 
@@ -170,7 +176,8 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for each step; guessed from their number.")] = None,
     max_time: Annotated[str | None, typer.Option(help="No epoch begins after this: 60s, 5m, 2h.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "--output", help="The model (default: FILE.safetensors); of the demo a folder.")
+        Path | None,
+        typer.Option("--out", "--output", help="The model (default: FILE.safetensors; FOLDER.safetensors); of the demo a folder."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="A picture of the training (.png, .svg, .pdf).")] = None,
     resume: Annotated[
@@ -196,7 +203,7 @@ def train(
         _demo(out or Path("fastmlp-digits"), quiet)
         return
     from fastmlp.data.model import Plan
-    from fastmlp.data.tables import find_files
+    from fastmlp.data.tables import find_files, name_for
     from fastmlp.io.extras import require
 
     csv = _csv(separator, header, decimal)
@@ -213,7 +220,7 @@ def train(
         raise _end("--validate-target is the labels of --validate, which is missing.", WRONG_USE)
     plan = Plan(target, task, _widths(hidden), epochs, batch_size=batch_size, max_seconds=_seconds(max_time))
     plan = _set(plan, setting or [])
-    out = out or Path(re.sub(r"\.(csv|tsv|txt|parquet|gz)$", "", file.name) + ".safetensors")
+    out = out or Path(f"{name_for(file)}.safetensors")
     with _sentences():
         tables = [*find_files(file), *(find_files(validate) if validate else [])]
     read = (*tables, resume, Path(target), validate_target)
@@ -366,9 +373,12 @@ def _train_on_table(
     except ValueError as error:  # of a checkpoint that is another training's
         raise _end(str(error), FAILED) from None
     model.save(out)
-    result = evaluate(model, begun.tested_name, [(begun.tested_name, begun.tested)])
-    if plot is not None:
-        draw(model, result, plot)
+    try:
+        result = evaluate(model, begun.tested_name, [(begun.tested_name, begun.tested)])
+        if plot is not None:
+            draw(model, result, plot)
+    except KeyboardInterrupt:
+        raise _end(f"Interrupted before the report; the model is written: {out}.", INTERRUPTED) from None
     seconds = time.perf_counter() - began
     if json:
         best = min(model.history["validation_loss"])

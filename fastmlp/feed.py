@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,9 @@ from fastmlp.validation import Data
 if TYPE_CHECKING:
     from fastmlp.data.sources import Source
     from fastmlp.network import Progress, Rates, Trainer
+
+Beside = Callable[[Data], float]
+"""What the summed loss of some rows has beside that of the network."""
 
 BUFFER_BYTES = 256 << 20
 """Memory for the rows of a source, unless something else is asked for."""
@@ -59,11 +62,14 @@ class Feed(ABC):
         What a trainer is made for: the rows themselves, or as many and of the same kind as it will have at a time.
     reading : Reading or None
         What reading has cost; None where nothing is read.
+    beside : float
+        What the summed loss of the last epoch's rows has beside that of the network.
     """
 
     rows: int
     data: Data
     reading: Reading | None = None
+    beside: float = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +96,10 @@ class Feed(ABC):
             Whether no epoch is expected after this one.
         """
 
+    @abstractmethod
+    def parts(self) -> Iterator[Data]:
+        """All rows once, in their own order, outside of an epoch; a part is there until the next one is asked for."""
+
 
 class InMemory(Feed):
     """Rows that are there.
@@ -98,10 +108,13 @@ class InMemory(Feed):
     ----------
     data : Data
     shuffle : bool
+    beside : callable, optional
+        ``beside(data)``: what :attr:`beside` will be.
     """
 
-    def __init__(self, data: Data, shuffle: bool) -> None:
+    def __init__(self, data: Data, shuffle: bool, beside: Beside | None = None) -> None:
         self.data, self.rows = data, data.rows
+        self.beside = 0.0 if beside is None else beside(data)
         self._shuffle = shuffle
 
     def epoch(
@@ -111,6 +124,10 @@ class InMemory(Feed):
         # The order within a batch means nothing.
         order = Order(self.rows, generator) if self._shuffle and len(rates) > 1 else None
         return trainer.epoch(order, rates, draw_key(dropout, generator))
+
+    def parts(self) -> Iterator[Data]:
+        """See the base class."""
+        yield self.data
 
 
 def given_source(x: Any, y: Any, sample_weight: Any) -> Source | None:

@@ -548,7 +548,12 @@ class TestErrors:
             ("a,y\n1,x\n2,x\n3,x\n4,x\n5,x\n6,x\n7,x\n8,x\n9,x\n", ["--target", "y"], 1, "The target 'y' has one class only, 'x'"),
             ("a,a,y\n1,2,3\n", ["--target", "y"], 1, "table.csv has more than one column 'a'."),
             ("y\n1\n2\n3\n4\n5\n6\n7\n8\n9\n", ["--target", "y"], 1, "There is no column to learn from beside the target."),
-            ("\0\1\2", ["--target", "y"], 1, "table.csv is not a table: it holds bytes that are no text."),
+            (
+                "\0\1\2",
+                ["--target", "y"],
+                1,
+                "table.csv is not a table: it holds bytes that are no text; make CSV or Parquet of it.",
+            ),
             (
                 "a,y\n1,2\n",
                 ["--target", "y", "--hidden", "x"],

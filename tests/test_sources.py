@@ -442,15 +442,6 @@ class TestErrors:
         with pytest.raises(ValueError, match="requires y to be passed"):
             MLPClassifier().fit(data[0])
 
-    def test_what_estimators_cannot_do_with_a_source(self, npy):
-        for model, message in [
-            (MLPClassifier(solver="lbfgs"), "lbfgs"),
-            (MLPClassifier(early_stopping=True), "X_val"),
-            (MLPRegressor(loss="poisson"), "poisson"),
-        ]:
-            with pytest.raises(ValueError, match=message):
-                model.fit(npy)
-
 
 class TestEnds:
     def test_an_error_in_the_iterator_is_raised_as_it_is(self, data):

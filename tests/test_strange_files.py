@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -33,6 +34,9 @@ def table(header="age,colour,y", line=lambda number, age, colour: f"{age},{colou
 Y = ["--target", "y"]
 TRAIN = [*Y, "--epochs", "2", "--out", "m.safetensors", "--force"]
 
+HOW = pytest.mark.parametrize("how", ["--no-stream", "--stream"])
+"""Tables are read whole, or in parts while training; what is wrong with them is the same."""
+
 GOOD = {
     "mark": ("\ufeff" + table()).encode(),
     "crlf": table(end="\r\n").encode(),
@@ -51,16 +55,20 @@ GOOD = {
     "dates": table("age,day,colour,y", lambda n, a, c: f"{a},2024-01-{n % 28 + 1:02},{c},{label(a, c)}").encode(),
     "truth values": table(line=lambda n, a, c: f"{a},{c},{str(label(a, c) == 'yes').lower()}").encode(),
     "a target with holes": table(line=lambda n, a, c: f"{a},{c},{label(a, c) if n % 5 else ''}").encode(),
+    "spaces": table("age, colour, y", lambda n, a, c: f"{a}, {c}, {label(a, c)}").encode(),
+    "separated by spaces": table("age colour y", lambda n, a, c: f"{a} {c} {label(a, c)}").encode(),
+    "numbers beyond all squares": table("age,n,colour,y", lambda n, a, c: f"{a},{(-1) ** n}e308,{c},{label(a, c)}").encode(),
     "names that look like markup": table("[bold]age,[/red],y", lambda n, a, c: f"{a},[{c}],[/{label(a, c)}]").encode(),
     "a class of one row": table(line=lambda n, a, c: f"{a},{c},{'rare' if n == 7 else label(a, c)}").encode(),
 }  # fmt: skip
 
 
+@HOW
 @pytest.mark.parametrize("name", GOOD)
-def test_a_table_that_can_be_learned(command, tmp_path, name):
+def test_a_table_that_can_be_learned(command, tmp_path, name, how):
     """And predicted, with the same form."""
     (tmp_path / "t.csv").write_bytes(GOOD[name])
-    code, out, errors = command("train", "t.csv", *TRAIN)
+    code, out, errors = command("train", "t.csv", *TRAIN, how)
     assert (code, errors) == (0, "")
     assert "y, " in out
     code, out, errors = command("evaluate", "m.safetensors", "t.csv")
@@ -70,12 +78,114 @@ def test_a_table_that_can_be_learned(command, tmp_path, name):
     assert len(out.splitlines()) == 201
 
 
+@HOW
 @pytest.mark.parametrize("rare", range(0, 200, 23))
-def test_a_class_that_only_rows_held_out_have(command, tmp_path, rare):
+def test_a_class_that_only_rows_held_out_have(command, tmp_path, rare, how):
     """Wherever its one row goes, the class is known, and the report is written."""
     (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{'rare' if n == rare else label(a, c)}"))
-    assert command("train", "t.csv", *TRAIN)[0] == 0
+    assert command("train", "t.csv", *TRAIN, how)[0] == 0
     assert load(tmp_path / "m.safetensors").sizes[-1] == 3
+
+
+@HOW
+def test_whole_numbers_that_are_too_many_for_classes(command, tmp_path, how):
+    """However few of them the rows to train on have: 21, one of which is rare."""
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{20 if n == 92 else n % 20}"))
+    code, out, _ = command("train", "t.csv", *TRAIN, how, "--json")
+    assert (code, json.loads(out)["task"]) == (0, "regression")
+
+
+def parquet(path, **columns):
+    import pyarrow.parquet
+
+    ages, colours = zip(*ROWS, strict=True)
+    there = {"age": pyarrow.array(ages), "colour": pyarrow.array(colours), "y": [label(*row) for row in ROWS]}
+    pyarrow.parquet.write_table(pyarrow.table(there | columns), path)
+
+
+@HOW
+def test_columns_of_every_type(command, tmp_path, how):
+    """Those that are of no use are left out."""
+    n, a = len(ROWS), [age for age, _ in ROWS]
+    columns = {
+        "decimal": pyarrow.array(a, pyarrow.decimal128(10, 2)), "half": pyarrow.array(np.array(a, np.float16)),
+        "unsigned": pyarrow.array(a, pyarrow.uint64()), "truth": pyarrow.array([age > 3 for age in a]),
+        "view": pyarrow.array([str(age % 3) for age in a]).cast(pyarrow.string_view()),
+        "dictionary": pyarrow.array([None if age % 5 == 0 else str(age % 3) for age in a]).dictionary_encode(),
+        "numbers in a dictionary": pyarrow.array([age % 3 for age in a]).dictionary_encode(),
+        "list": pyarrow.array([[1, 2]] * n), "struct": pyarrow.array([{"a": 1}] * n), "bytes": pyarrow.array([b"x"] * n),
+        "day": pyarrow.array([1] * n, pyarrow.date32()), "moment": pyarrow.array([1] * n, pyarrow.timestamp("ns")),
+        "nothing": pyarrow.nulls(n), "byte view": pyarrow.array([b"x"] * n).cast(pyarrow.binary_view()),
+    }  # fmt: skip
+    parquet(tmp_path / "t.parquet", **columns)
+    code, out, errors = command("train", "t.parquet", *TRAIN, how)
+    assert (code, errors) == (0, "")
+    assert "5 of numbers, 4 of categories, 1 with missing values" in out
+    assert out.count("left out") == 7
+    for action in ("predict", "evaluate"):
+        assert command(action, "m.safetensors", "t.parquet")[::2] == (0, "")
+
+
+@HOW
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (pyarrow.array([[1, 2]] * 200), "The target 'y' is of the type list<element: int64>; it must be of numbers, text or truth"),
+        (pyarrow.array([1] * 200, pyarrow.timestamp("s")), "The target 'y' is of the type timestamp"),
+        (pyarrow.nulls(200), "The target 'y' has no values."),
+    ],
+)
+def test_targets_of_other_types(command, tmp_path, how, target, message):
+    parquet(tmp_path / "t.parquet", y=target)
+    code, _, errors = command("train", "t.parquet", *TRAIN, how)
+    assert (code, errors.count("\n")) == (1, 1)
+    assert message in errors
+
+
+@HOW
+def test_a_parquet_file_with_two_columns_of_a_name(command, tmp_path, how):
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table([[1, 2], [3, 4], [5, 6]], names=["age", "age", "y"]), tmp_path / "t.parquet")
+    assert command("train", "t.parquet", *TRAIN, how) == (1, "", "t.parquet has more than one column 'age'.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+@HOW
+def test_files_that_are_alike_only_in_what_matters(command, tmp_path, how):
+    """The order of their columns, other columns, types of numbers and of text, and rows at all may differ."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "0.csv").write_text("age,colour,y")
+    (tmp_path / "parts" / "00.csv").write_text("age,colour,y\n\n")
+    (tmp_path / "parts" / "1.csv").write_text(table())
+    (tmp_path / "parts" / "2.csv").write_text(table("y;more;colour;age", lambda n, a, c: f"{label(a, c)};1;{c};{a},5"))
+    parquet(tmp_path / "parts" / "3.parquet", colour=pyarrow.array([c for _, c in ROWS]).dictionary_encode())
+    parquet(tmp_path / "parts" / "4.parquet", age=pyarrow.array([float(a) for a, _ in ROWS]), y=pyarrow.array(
+        [label(*row) for row in ROWS], pyarrow.large_string()))  # fmt: skip
+    code, out, errors = command("train", "parts", *TRAIN, how)
+    assert (code, errors) == (0, "")
+    assert "1 of numbers, 1 of categories" in out
+    _, _, written = command("predict", "m.safetensors", "parts", "--out", "p.csv")
+    assert written == "Written: p.csv, 800 rows\n"
+    assert command("evaluate", "m.safetensors", "parts")[0] == 0
+
+
+@HOW
+def test_a_column_that_some_files_have(command, tmp_path, how):
+    (tmp_path / "parts").mkdir()
+    for name, header in enumerate(("age,colour,y", "age,colour,y,more", "age,y")):
+        (tmp_path / "parts" / f"{name}.csv").write_text(f"{header}\n" + "1,2,3,4\n"[: 2 * header.count(",") + 1] + "\n")
+    code, _, errors = command("train", "parts", *TRAIN, how)
+    assert (code, errors) == (1, f"{Path('parts', '2.csv')}: There is no column 'colour'. The columns are: age, y.\n")
+
+
+@HOW
+def test_files_without_any_rows(command, tmp_path, how):
+    (tmp_path / "parts").mkdir()
+    for name in "01":
+        (tmp_path / "parts" / f"{name}.csv").write_text("age,colour,y\n")
+    code, _, errors = command("train", "parts", *TRAIN, how)
+    assert (code, errors) == (1, f"{Path('parts', '0.csv')} has no rows, nor has any other of the 2 files.\n")
 
 
 def test_line_breaks_in_quotes_where_arrow_ends_a_block(tmp_path):
@@ -125,28 +235,48 @@ BAD = {
     "UTF-16": (table().encode("utf-16"), "t.csv is in UTF-16; save it as UTF-8."),
     "white space": (b"  \n \n", "t.csv has no rows."),
     "a header": (b"age,y\n", "t.csv has no rows."),
+    "a header without its end": (b"age,y", "t.csv has no rows."),
+    "a header and blank lines": (b"age,y\n\n\n", "t.csv has no rows."),
     "one row": (b"age,y\n1,no\n", "Of 1 rows, a share of 0.2 cannot be held out"),
     "two rows": (b"age,y\n1,no\n2,yes\n", "Of 2 rows, a share of 0.2 cannot be held out"),
-    "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text."),
+    "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text; make CSV or"),
+    "an array": (b"\x93NUMPY\1\0", "t.csv is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy."),
     "half a gzip": (gzip.compress(table().encode())[:-20], "t.csv cannot be read: Compressed file ended"),
     "a title": (b"Report\n\n" + table().encode(), "t.csv, line 3: 3 values where the other lines have 1."),
     "ragged": ((table() + "1,red\n").encode(), "t.csv, line 202: 2 values where the other lines have 3."),
     "an open quote": ((table() + '5,"red,no\n').encode(), "t.csv, line 202: 2 values where the other lines have 3."),
     "ragged gzip": (gzip.compress((table() + "1,red\n").encode()), "t.csv, line 202: 2 values where the other lines have 3."),
+    "a constant that is not exact": (table(line=lambda n, a, c: f"{a},{c},0.1").encode(), "'y' has one value only, 0.1"),
+    "a target beyond all squares": (
+        table(line=lambda n, a, c: f"{a},{c},{(-1) ** n}e308").encode(),
+        "The target 'y' has numbers too far apart to be learned, from -1e+308 to 1e+308.",
+    ),
+    "dates to predict": (table(line=lambda n, a, c: f"{a},{c},2024-01-01").encode(), "'y' is of the type date32[day]; it must"),
+    "names that spaces tell apart": (table("age,age ,y").encode(), "t.csv has more than one column 'age'."),
     "a constant": (table(line=lambda n, a, c: f"{a},{c},7.5").encode(), "The target 'y' has one value only, 7.5"),
     "names": (table(line=lambda n, a, c: f"{a},{c},name {n}").encode(), "'y' has 200 classes, but there are only 136 rows"),
     "Parquet that is none": (b"PAR1" + bytes(90) + b"PAR1", "t.csv is not a usable Parquet file"),
 }  # fmt: skip
 
 
+NEEDS_THE_WHOLE = {
+    "one row": "1 rows are too few to hold some of them out.",
+    "two rows": "The target 'y' has one class only, 'yes', in the rows to train on: there is nothing to learn.",
+    "a title": "t.csv: There is no column 'y'. The columns are: Report.",
+    "names": "'y' has 200 classes, but there are only ",
+}
+"""What is said of rows that are read in parts, where that is something else."""
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_table_that_cannot(command, tmp_path, name):
     content, message = BAD[name]
     (tmp_path / "t.csv").write_bytes(content)
-    code, _, errors = command("train", "t.csv", *TRAIN)
-    assert code == 1
-    assert message in errors
-    assert errors.count("\n") == 1
+    for how in ("--no-stream", "--stream"):
+        code, _, errors = command("train", "t.csv", *TRAIN, how)
+        assert code == 1
+        assert message in errors or (how == "--stream" and name in NEEDS_THE_WHOLE and NEEDS_THE_WHOLE[name] in errors)
+        assert errors.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -182,7 +312,9 @@ class TestUse:
             (["train", "t.csv", *Y, "--decimal", "x"], 2, "--decimal must be . or a comma"),
             (["train", "t.csv", *Y, "--hidden", "1000000000000"], 1, "There is not enough memory"),
             (["train", "t.csv", *Y, "--set", "seed=1.5"], 2, "--set seed must be a whole number, got '1.5'."),
-            (["train", "t.csv", *Y, "--set", "weight_decay=inf"], 2, "--set: learning_rate must be above 0"),
+            (["train", "t.csv", *Y, "--set", "weight_decay=inf"], 2, "--set weight_decay must be at least 0, got inf."),
+            (["train", "t.csv", *Y, "--set", "dropout=1"], 2, "--set dropout must be from 0 to below 1, got 1.0."),
+            (["train", "t.csv", "--target", "Y"], 1, "There is no column 'Y'. Did you mean 'y'?"),
             (["train", "t.csv", *Y, "--set", "schedule=cosin"], 2, "Did you mean 'cosine'?"),
             (["train", "t.csv", *Y, "--set", "learning_rate=1e30"], 1, "Training diverged in epoch 1"),
             (["train", "t.csv", *Y, "--task", "regression"], 1, "The target 'y' holds text"),
@@ -210,6 +342,42 @@ class TestUse:
         assert message in errors
         assert errors.count("\n") == 1
         assert {path: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
+
+    @pytest.mark.parametrize(
+        ("columns", "message"),
+        [
+            ({"age": [[1]] * 200}, "Column 'age' is of the type list<element: int64> where there were numbers."),
+            ({"age": ["old"] * 200}, "Column 'age' has something else where there were numbers: Failed to parse string: 'old'"),
+            ({"colour": [["red"]] * 200}, "Column 'colour' is of the type list<element: string> where there was text."),
+            ({"colour": [b"\xff"] * 200}, "Column 'colour' has something else where there was text: Invalid UTF8 payload."),
+            ({"y": [[1]] * 200}, "Column 'y' is of the type list<element: int64> where there was text."),
+        ],
+    )
+    def test_a_parquet_file_of_other_types(self, command, model, columns, message):
+        parquet(model / "t.parquet", **columns)
+        code, _, errors = command("evaluate", "m.safetensors", "t.parquet")
+        assert (code, errors.count("\n")) == (1, 1)
+        assert f"t.parquet: {message}" in errors
+
+    @pytest.mark.parametrize("how", [[], ["--stream"]])
+    def test_categories_that_cannot_be_text(self, command, model, how):
+        parquet(model / "t.parquet", odd=[[1]] * 200)
+        code, _, errors = command("train", "t.parquet", *TRAIN, "--categories", "odd", *how)
+        assert (code, errors) == (1, "Column 'odd' is of the type list<element: int64> where there was text.\n")
+
+    def test_numbers_that_are_too_large_to_square(self, command, model):
+        """In a target, and in a column whose values are close to each other."""
+        command("train", "r.csv", *TRAIN)
+        (model / "huge.csv").write_text("age,colour,y\n1e308,red,1e308\n-1e308,red,-1e308\n")
+        assert command("predict", "m.safetensors", "huge.csv")[::2] == (0, "")
+        code, out, errors = command("evaluate", "m.safetensors", "huge.csv", "--json")
+        assert (code, errors) == (0, "")
+        assert json.loads(out)["rmse"] is None
+        (model / "close.csv").write_text(table(line=lambda n, a, c: f"{a / 1e6},{c},{a / 1e6}"))
+        command("train", "close.csv", *TRAIN)
+        assert command("predict", "m.safetensors", "huge.csv")[::2] == (0, "")
+        code, _, errors = command("evaluate", "m.safetensors", "huge.csv")
+        assert (code, errors) == (1, "huge.csv: No row has a value of the target 'y'.\n")
 
     @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
     def test_predictions_of_no_rows(self, command, model, ending):
@@ -275,6 +443,15 @@ class TestResume:
         checkpoint, best = command("predict", "c", "t.csv", "--proba"), command("predict", "best.safetensors", "t.csv", "--proba")
         assert checkpoint == best
 
+    def test_of_another_network(self, command, model):
+        command("train", "t.csv", *TRAIN, "--resume", "c")
+        code, _, errors = command("train", "t.csv", *TRAIN, "--resume", "c", "--hidden", "8", "--quiet")
+        assert (code, errors) == (
+            1,
+            "c is the checkpoint of a network 3-64-64-2, but this one is 3-8-2; leave --hidden as it was, or give another name "
+            "with --resume.\n",
+        )
+
     @pytest.mark.parametrize("other", [["r.csv", "--set", "seed=0"], ["t.csv", "--set", "seed=1"], ["t.csv", "--test", "0.3"]])
     def test_of_other_rows(self, command, model, other):
         command("train", "t.csv", *TRAIN, "--resume", "c")
@@ -283,6 +460,17 @@ class TestResume:
         assert code == 1
         assert "c is the checkpoint of a training on other rows or columns" in errors
         assert (model / "c").read_bytes() == before
+
+
+def test_ctrl_c_while_the_report_is_made(command, model, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastmlp.data.evaluation.evaluate", interrupted)
+    (model / "m.safetensors").unlink()
+    code, _, errors = command("train", "t.csv", *TRAIN, "--quiet")
+    assert (code, errors) == (130, "Interrupted before the report; the model is written: m.safetensors.\n")
+    assert load(model / "m.safetensors").sizes == (3, 64, 64, 2)
 
 
 def test_a_picture_of_each_kind(command, model):

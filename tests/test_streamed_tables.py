@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from fastmlp.data import model as models  # noqa: E402
 from fastmlp.data.files import Csv  # noqa: E402
 from fastmlp.data.model import TableModel  # noqa: E402
 from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation  # noqa: E402
-from fastmlp.data.tables import read_tables  # noqa: E402
+from fastmlp.data.tables import name_for, read_tables  # noqa: E402
 
 ROWS = 4000
 
@@ -82,14 +83,19 @@ class TestPreparation:
         far = np.asarray(table["far"])
         assert merged.features[2].scale == pytest.approx(far.std(), rel=1e-6)
 
-    @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), min_size=1, max_size=6))
+    @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), min_size=2, max_size=6))
     def test_moments_of_any_batches(self, batches):
         every = np.concatenate(batches)
-        made = [pyarrow.record_batch({"x": np.array(batch), "y": np.arange(len(batch)) * 0.5}) for batch in batches]
+        made = [pyarrow.record_batch({"x": batch, "y": np.arange(len(batch)) + number / 2}) for number, batch in enumerate(batches)]
         (number,) = learn_from_batches(made, "y")[0].features
         assert number.mean == pytest.approx(every.mean(), rel=1e-9, abs=1e-6)
         if every.std() > 1e-3:
             assert number.scale == pytest.approx(every.std(), rel=1e-6)
+
+    def test_batches_that_are_too_far_apart(self):
+        batches = [pyarrow.record_batch({"x": [far, far], "z": [1.0, 2.0], "y": [0, 1]}) for far in (1e200, -1e200)]
+        preparation, _ = learn_from_batches(batches, "y")
+        assert preparation.dropped == {"x": "its numbers are too far apart"}
 
     def test_what_is_in_no_batch_or_only_in_later_ones(self):
         nothing = pyarrow.array([None, None], pyarrow.float64())
@@ -187,6 +193,39 @@ class TestSource:
         assert [round(value, 4) for batch in other.batches() for value in batch["far"].to_pylist()] != rows[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("people.csv", "people"),
+        ("sub/PEOPLE.CSV.GZ", "PEOPLE"),
+        ("sub/people.v2.parquet", "people.v2"),
+        ("sub/odd[1].csv", "odd[1]"),
+        ("sub/.csv", "model"),
+        ("sub", "sub"),
+        ("sub/", "sub"),
+        (".", "here"),
+        ("sub/..", "here"),
+        ("*.csv", "here"),
+        ("**/*.csv", "here"),
+        ("sub/*.csv", "sub"),
+        ("sub/**/*.csv", "sub"),
+        ("./sub/../*.csv", "here"),
+        ("sub/people*.csv*", "people"),
+        ("sub/sales-2024-*.csv", "sales-2024"),
+        ("sub/sales_[0-9].csv", "sales"),
+        ("sub/x.*", "x"),
+        ("*/train.csv", "train"),
+        ("/*.csv", "model"),
+    ],
+)
+def test_a_name_for_what_is_learned_of_files(tmp_path, monkeypatch, given, name):
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    for file in ("people.csv", "sub/PEOPLE.CSV.GZ", "sub/people.v2.parquet", "sub/odd[1].csv", "sub/.csv"):
+        (tmp_path / "here" / file).touch()
+    assert name_for(Path(given)) == name
+
+
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -206,6 +245,11 @@ class TestCommandLine:
         assert "3 files" in done.output
         found = run("evaluate", out, folder / "a.parquet", "--json")
         assert json.loads(found.output)["accuracy"] > 0.88
+
+    @pytest.mark.parametrize("given", ["people", "people/*.*"])
+    def test_a_model_is_named_after_the_folder(self, folder, command, given):
+        assert command("train", given, "--target", "income", "--epochs", 1, "--quiet")[::2] == (0, "")
+        assert {path.name for path in folder.parent.iterdir()} == {"people", "people.safetensors"}
 
     def test_regression(self, folder, tmp_path):
         done = run("train", folder, "--target", "far", "--stream", "--set", "buffer_bytes=20000", "--epochs", 2, "--json",

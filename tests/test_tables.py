@@ -71,7 +71,7 @@ class TestPreparation:
 
     def test_what_is_left_out(self):
         rows = 500
-        given_ = table(key=[f"id {n}" for n in range(rows)], empty=[None] * rows, x=list(range(rows)), y=[0.5] * rows)
+        given_ = table(key=[f"id {n}" for n in range(rows)], empty=[None] * rows, x=list(range(rows)), y=[0.5, 1.5] * (rows // 2))
         learned = learn_preparation(given_, "y")
         assert [feature.name for feature in learned.features] == ["x"]
         assert set(learned.dropped) == {"key", "empty"}
@@ -101,6 +101,11 @@ class TestFiles:
         path.write_text("\n".join(delimiter.join(row) for row in (["a", "b"], ["1", "x"], ["?", "NA"], ["3.5", ""])))
         found = read_table(path)
         assert found.to_pydict() == {"a": [1, None, 3.5], "b": ["x", None, None]}
+
+    @pytest.mark.parametrize("rows", ["", "5\n", "5\n6\n7\n"])
+    def test_spaces_in_the_name_of_the_only_column(self, tmp_path, rows):
+        (tmp_path / "t.csv").write_text(f"age in years\n{rows}")
+        assert names_of(tmp_path / "t.csv") == ["age in years"]
 
     def test_no_header(self, tmp_path):
         path = tmp_path / "t.csv"

@@ -35,7 +35,7 @@ def evaluate(model: TableModel, name: object, parts: Iterable[tuple[object, Any]
     dict
         ``rows``; of classes: ``accuracy``, ``log_loss``, ``roc_auc`` (of several classes the mean of one against the rest; None
         where a class does not occur) and ``confusion``, rows by true class, columns by predicted; of numbers: ``r2``, ``mae``,
-        ``rmse``.
+        ``rmse``, None where they are too large to be squared.
 
     Raises
     ------
@@ -69,12 +69,13 @@ def _measures(target: Target, truth: Array, outputs: Array) -> dict[str, Any]:
 
     if target.classes is None:
         numbers = truth[:, 0] * target.scale + target.mean
-        return {
-            "rows": len(numbers),
-            "r2": float(metrics.r2_score(numbers, outputs)) if len(numbers) > 1 else None,
-            "mae": float(metrics.mean_absolute_error(numbers, outputs)),
-            "rmse": float(metrics.root_mean_squared_error(numbers, outputs)),
-        }
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {
+                "rows": len(numbers),
+                "r2": _finite(metrics.r2_score(numbers, outputs)) if len(numbers) > 1 else None,
+                "mae": _finite(metrics.mean_absolute_error(numbers, outputs)),
+                "rmse": _finite(metrics.root_mean_squared_error(numbers, outputs)),
+            }
     labels = np.arange(len(target.classes))
     probabilities = outputs.astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -87,6 +88,11 @@ def _measures(target: Target, truth: Array, outputs: Array) -> dict[str, Any]:
         "roc_auc": float(metrics.roc_auc_score(truth, scores, multi_class="ovr", labels=labels)) if all_there else None,
         "confusion": metrics.confusion_matrix(truth, outputs.argmax(axis=1), labels=labels).tolist(),
     }
+
+
+def _finite(figure: float) -> float | None:
+    """None for what JSON has no number for."""
+    return float(figure) if np.isfinite(figure) else None
 
 
 def figures(result: dict[str, Any], target: str) -> str:

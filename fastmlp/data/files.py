@@ -23,6 +23,8 @@ MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-
 """What stands for a value that is not there."""
 
 _DELIMITERS = ",;\t|"
+_VIEWS = {"string_view": "string", "binary_view": "binary"}
+"""Types of Arrow's that it cannot filter, and others for the same."""
 _LOOK_BYTES = 1 << 16
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST_DIMENSIONS = 32
@@ -85,15 +87,10 @@ def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
     -------
     pyarrow.Table
     """
-    arrow = require("pyarrow", "cli")
-    if is_parquet(path) or is_csv(path):
-        batches = list(read_batches(path, types, given))
-        table = arrow.Table.from_batches(batches) if batches else None
-    else:
-        table = _idx_table(read_idx(path))
-    if table is None or table.num_rows == 0:
+    batches = list(read_batches(path, types, given))
+    if not any(batch.num_rows for batch in batches):
         raise TableError(f"{path} has no rows.")
-    return table
+    return require("pyarrow", "cli").Table.from_batches(batches)
 
 
 def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Iterator[Any]:
@@ -108,7 +105,9 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     if is_parquet(path):
         require("pyarrow.parquet", "cli")
         try:
-            yield from arrow.parquet.ParquetFile(path).iter_batches()
+            file = arrow.parquet.ParquetFile(path)
+            _check_names(path, file.schema_arrow.names)
+            yield from map(without_views, file.iter_batches())
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise parquet_error(path, error) from None
         return
@@ -118,9 +117,10 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     require("pyarrow.csv", "cli")
     form = form_of(path, given)
     kinds = {"number": arrow.float64(), "category": arrow.string()}
-    column_types = {name: kinds[kind] for name, kind in (types or {}).items()}
+    written = form.names or _first_row(path, form)
+    column_types = {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
     try:
-        yield from arrow.csv.open_csv(
+        reader = arrow.csv.open_csv(
             arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None),  # whatever its name says
             arrow.csv.ReadOptions(column_names=form.names),
             arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
@@ -128,8 +128,25 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
                 null_values=MISSING, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
             ),
         )
+        yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
     except arrow.ArrowInvalid as error:
-        raise TableError(_sentence(path, error, form)) from None
+        if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
+            raise TableError(_sentence(path, error, form)) from None
+
+
+def without_views(batch: Any) -> Any:
+    """A record batch with columns that can be filtered in the place of those that cannot."""
+    for place, one in enumerate(batch.schema):
+        if str(one.type) in _VIEWS:
+            batch = batch.set_column(place, one.name, batch.column(place).cast(_VIEWS[str(one.type)]))
+    return batch
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """Each column has a name of its own."""
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise TableError(f"{path} has more than one column {doubles[0]!r}.")
 
 
 def parquet_error(path: Path, error: Exception) -> TableError:
@@ -142,9 +159,11 @@ def names_of(path: Path, given: Csv = Csv()) -> list[str]:
     if is_parquet(path):
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
         try:
-            return list(parquet.read_schema(path).names)
+            names = list(parquet.read_schema(path).names)
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
+        _check_names(path, names)
+        return names
     if is_csv(path):
         return header_of(path, given) or form_of(path, given).names or []
     return _idx_names(read_idx(path).shape)
@@ -166,7 +185,7 @@ def _sentence(path: Path, error: Exception, form: Form) -> str:
     wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", text)
     if wrong:
         column, row, value = wrong.groups()
-        name = _first_row(path, form)[int(column) : int(column) + 1] if form.names is None else []
+        name = _header(path, form)[int(column) : int(column) + 1] if form.names is None else []
         where = f"column {name[0]!r}" if name else f"column {int(column) + 1}"
         line = f", line {row}" if row else ""
         return f"{path}{line}: {where} has the text {value!r} where there were numbers."
@@ -239,16 +258,14 @@ def form_of(path: Path, given: Csv = Csv()) -> Form:
     lines = [line for line in _text(path).splitlines() if line.strip()]
     if not lines:
         raise TableError(f"{path} has no rows.")
-    delimiter = given.separator or max(_DELIMITERS, key=lines[0].count)
+    delimiter = given.separator or _guessed_delimiter(lines)
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(lines) else ".")
     cells = next(csv.reader([lines[0]], delimiter=delimiter), [])
     has_numbers = any(is_number_text(cell.replace(decimal, ".")) for cell in cells)
     has_header = not has_numbers if given.header is None else given.header
     if not has_header:
         return Form(delimiter, [f"column {number}" for number in range(1, len(cells) + 1)], decimal)
-    doubles = sorted({cell for cell in cells if cells.count(cell) > 1})
-    if doubles:
-        raise TableError(f"{path} has more than one column {doubles[0]!r}.")
+    _check_names(path, [cell.strip() for cell in cells])
     return Form(delimiter, None, decimal)
 
 
@@ -257,13 +274,24 @@ def _text(path: Path) -> str:
     head = _head(path)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TableError(f"{path} is in UTF-16; save it as UTF-8.")
+    if head.startswith(b"\x93NUMPY"):
+        raise TableError(f"{path} is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy.")
     if b"\0" in head:
-        raise TableError(f"{path} is not a table: it holds bytes that are no text.")
+        raise TableError(f"{path} is not a table: it holds bytes that are no text; make CSV or Parquet of it.")
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # which does not mind half a character at the end
     except UnicodeDecodeError as error:
         line = head.count(b"\n", 0, error.start) + 1
         raise TableError(f"{path}, line {line}: the byte {head[error.start]:#x} is not UTF-8; save the file as UTF-8.") from None
+
+
+def _guessed_delimiter(lines: list[str]) -> str:
+    """What separates the names of columns; spaces, if nothing else does and there are as many of them in each line."""
+    delimiter = max(_DELIMITERS, key=lines[0].count)
+    if delimiter in lines[0] or len(lines) == 1:
+        return delimiter
+    spaces = {line.strip().count(" ") for line in lines[: max(2, len(lines) - 1)]}  # the last of many may be cut off
+    return " " if len(spaces) == 1 and spaces != {0} else delimiter
 
 
 def _has_decimal_commas(lines: list[str]) -> bool:
@@ -286,7 +314,12 @@ def is_number_text(text: str) -> bool:
 def header_of(path: Path, given: Csv = Csv()) -> list[str] | None:
     """Names of the columns of a CSV file; None if it has no header."""
     form = form_of(path, given)
-    return _first_row(path, form) if form.names is None else None
+    return _header(path, form) if form.names is None else None
+
+
+def _header(path: Path, form: Form) -> list[str]:
+    """Names of columns, without the white space around them."""
+    return [name.strip() for name in _first_row(path, form)]
 
 
 def _first_row(path: Path, form: Form) -> list[str]:

@@ -15,11 +15,18 @@ import numpy as np
 
 from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
 from fastmlp.data.files import TableError, naming
-from fastmlp.data.preparation import Preparation, Target, learn_from_batches, learn_preparation, learn_target, missing_column
-from fastmlp.data.tables import TableSource
+from fastmlp.data.preparation import (
+    LearnedTarget,
+    Preparation,
+    Target,
+    learn_from_batches,
+    learn_preparation,
+    learn_target,
+    missing_column,
+)
+from fastmlp.data.tables import TableSource, joined
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.io import safetensors as model_files
-from fastmlp.io.extras import require
 from fastmlp.mlp import MLP
 from fastmlp.schedules import SCHEDULES
 
@@ -235,6 +242,12 @@ class TableCheckpoint(Checkpoint):
             raise TableError(
                 f"{self._path} is the checkpoint of a training on other rows or columns; give another name with --resume."
             )
+        sizes, mine = contents.network.sizes, self._model.network.sizes
+        if sizes != mine:
+            raise TableError(
+                f"{self._path} is the checkpoint of a network {'-'.join(map(str, sizes))}, but this one is "
+                f"{'-'.join(map(str, mine))}; leave --hidden as it was, or give another name with --resume."
+            )
         self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
         self._watch.best_theta = contents.arrays[_BEST]
 
@@ -290,7 +303,7 @@ def begin(
     if target.classes is not None:
         preparation = replace(preparation, target=target)
     train, held_out = arrays_of(preparation, table), arrays_of(preparation, validation)
-    _check_targets(train.y, preparation.target)
+    _check_classes(preparation.target, len(train.y))
     if len(held_out.y) == 0:
         raise TableError(f"None of the {validation.num_rows} rows to validate on has a value of the target {plan.target!r}.")
     return _new_model(preparation, plan), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
@@ -309,25 +322,40 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
         A share ``test`` of the rows; of these and of the held-out ones there are as many as fit into memory beside the network.
     batch_size : int
     """
-    arrow = require("pyarrow", "cli")
     rows = source.rows
     test = min(test, MOST_TEST_ROWS / rows)
     validation = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / rows)
     bounds = (0.0, test, test + validation, 1.0)
     shares = [source.share(low, high, plan.seed) for low, high in pairwise(bounds)]
     aside: list[list[Any]] = [[], []]
+    too_few = TableError(f"{rows} rows are too few to hold some of them out.")
+    whole: LearnedTarget | None = None
 
     def to_train_on() -> Iterator[Any]:
+        nonlocal whole
+        there = 0
         for *others, batch in source.split_batches(shares):
+            whole = whole or LearnedTarget(batch.schema, plan.target, plan.task)
+            for part in (*others, batch):
+                whole.add(part.column(plan.target))
             for kept, other in zip(aside, others, strict=True):
                 kept.append(other)
+            there += batch.num_rows
             yield batch
+        if there == 0:
+            raise too_few
 
     preparation, counted = learn_from_batches(to_train_on(), plan.target, task=plan.task)
-    tested, validated = (arrow.Table.from_batches(batches) for batches in aside)
+    assert whole is not None
+    target = whole.target()
+    if target.classes is not None or preparation.target.classes is not None:  # those of the rows to train on may be fewer
+        preparation = replace(preparation, target=target)
+    _check_classes(target, counted)
+    used = [*preparation.types, plan.target]
+    tested, validated = (joined(batches, used) for batches in aside)
     held_out = arrays_of(preparation, validated)
     if len(held_out.x) == 0:
-        raise TableError(f"{rows} rows are too few to hold some of them out.")
+        raise too_few
     train = shares[-1].prepared(preparation, rows=counted)
     return _new_model(preparation, plan), train, held_out, tested, plan.batch_size or guess_batch_size(counted)
 
@@ -360,13 +388,11 @@ def _rates(plan: Plan, done: int, epochs: int, steps: int) -> list[float]:
     return [float(rate) for rate in plan.learning_rate * factors]
 
 
-def _check_targets(y: Array, target: Target) -> None:
-    """Whether there is something to learn."""
-    if target.classes is None and len(np.unique(y)) < 2:
-        raise TableError(f"The target {target.name!r} has one value only, {target.mean:g}: there is nothing to learn.")
-    if target.classes is not None and len(target.classes) > max(2, len(y) / 2):
+def _check_classes(target: Target, rows: int) -> None:
+    """Whether there are enough rows to learn the classes from."""
+    if target.classes is not None and len(target.classes) > max(2, rows / 2):
         raise TableError(
-            f"The target {target.name!r} has {len(target.classes)} classes, but there are only {len(y)} rows to learn them from; "
+            f"The target {target.name!r} has {len(target.classes)} classes, but there are only {rows} rows to learn them from; "
             "is it the right column?"
         )
 

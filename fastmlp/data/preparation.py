@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -57,7 +58,8 @@ class Number:
         """out (rows, width) from a column."""
         values = _numbers(column, self.name)
         missing = np.isnan(values)
-        scaled = (values - self.mean) / self.scale
+        with np.errstate(over="ignore"):  # of what is out of the limits anyway
+            scaled = (values - self.mean) / self.scale
         out[:, 0] = np.where(missing, 0.0, np.clip(scaled, -FARTHEST, FARTHEST) if self.clipped else scaled)
         if self.flag:
             out[:, 1] = missing
@@ -86,7 +88,7 @@ class Category:
 
     def write(self, column: Any, out: Array) -> None:
         """out (rows, width) from a column."""
-        codes = _codes(column, self.categories)
+        codes = _codes(column, self.categories, self.name)
         out[:] = 0
         known = codes >= 0
         out[np.flatnonzero(known), codes[known]] = 1
@@ -118,7 +120,7 @@ class Ordinal:
 
     def write(self, column: Any, out: Array) -> None:
         """out (rows, width) from a column."""
-        codes = _codes(column, self.categories)
+        codes = _codes(column, self.categories, self.name)
         out[:, 0] = np.where(codes >= 0, codes / max(len(self.categories) - 1, 1), 0.5)
         if self.flag:
             out[:, 1] = codes == _NONE
@@ -142,17 +144,23 @@ class Target:
     mean: float = 0.0
     scale: float = 1.0
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether numbers are predicted as something else than they are."""
+        return (self.mean, self.scale) != (0.0, 1.0)
+
     def values(self, column: Any) -> tuple[Array, Array]:
         """Class labels (rows,), or numbers (rows, 1); and which rows have one at all."""
         if self.classes is not None:
-            codes = _codes(column, self.classes)
+            codes = _codes(column, self.classes, self.name)
             if (codes == _UNKNOWN).any():
-                unknown = texts(column)[int((codes == _UNKNOWN).argmax())].as_py()
+                unknown = texts(column, self.name)[int((codes == _UNKNOWN).argmax())].as_py()
                 raise TableError(f"Column {self.name!r} has the class {unknown!r}, which the model does not know.")
             return codes[codes >= 0], codes >= 0
-        values = _numbers(column, self.name)
-        there = ~np.isnan(values)
-        return ((values[there] - self.mean) / self.scale)[:, None], there
+        with np.errstate(over="ignore"):
+            values = (_numbers(column, self.name) - self.mean) / self.scale
+        there = np.isfinite(values)
+        return values[there][:, None], there
 
 
 @dataclass(frozen=True)
@@ -229,8 +237,9 @@ def _texts(value: Any) -> tuple[Any, ...]:
 def missing_column(name: str, names: Iterable[str]) -> str:
     """A sentence about a column that is not there, with the one that was probably meant."""
     names = list(names)
-    near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
+    small = {one.casefold(): one for one in names}
+    near = difflib.get_close_matches(name.casefold(), small, 1, cutoff=0.5)
+    meant = f" Did you mean {small[near[0]]!r}?" if near else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"There is no column {name!r}.{meant} The columns are: {shown}."
 
@@ -263,7 +272,7 @@ def learn_from_batches(
     categories : {"one_hot", "ordinal"}, default "one_hot"
         Whether a category becomes a 1 in a place of its own, or its place in the order as one number.
     scale : bool, default True
-        Whether numbers are brought to mean 0 and standard deviation 1.
+        Whether numbers, those to predict among them, are brought to mean 0 and standard deviation 1.
 
     Returns
     -------
@@ -273,10 +282,10 @@ def learn_from_batches(
     """
     features: dict[str, _Numbers | _Texts] = {}
     unusable: dict[str, str] = {}
-    learned: _LearnedTarget | None = None
+    learned: LearnedTarget | None = None
     for batch in batches:
         if learned is None:
-            learned = _LearnedTarget(batch.schema, target, task)
+            learned = LearnedTarget(batch.schema, target, task)
             features, unusable = _columns_to_learn(batch.schema, target)
         learned.add(batch.column(target))
         for name, feature in features.items():
@@ -295,7 +304,7 @@ def learn_from_batches(
         raise TableError("There is no column to learn from beside the target.")
     if shared_scale:
         made = _with_shared_scale(made, features)
-    return Preparation(tuple(made), learned.target(), dropped), learned.rows
+    return Preparation(tuple(made), learned.target(scale), dropped), learned.rows
 
 
 def _columns_to_learn(schema: Any, target: str) -> tuple[dict[str, _Numbers | _Texts], dict[str, str]]:
@@ -308,7 +317,7 @@ def _columns_to_learn(schema: Any, target: str) -> tuple[dict[str, _Numbers | _T
         if is_number(field_.type):
             features[field_.name] = _Numbers(field_.name)
         elif is_text(field_.type):
-            features[field_.name] = _Texts()
+            features[field_.name] = _Texts(field_.name)
         else:
             unusable[field_.name] = "it has no values" if str(field_.type) == "null" else f"it is of the type {field_.type}"
     return features, unusable
@@ -325,6 +334,7 @@ class _Numbers:
         self._name = name
         self.count = self._missing = 0
         self.mean = self.variance = 0.0
+        self.limits = math.inf, -math.inf
 
     def add(self, column: Any) -> None:
         """Take account of some rows."""
@@ -333,22 +343,26 @@ class _Numbers:
         self._missing += len(values) - len(there)
         if len(there) == 0:
             return
-        mean, variance = float(there.mean()), float(there.var())
+        with np.errstate(over="ignore", invalid="ignore"):  # why_not will say it
+            mean, variance = float(there.mean()), float(there.var())
+        self.limits = min(self.limits[0], float(there.min())), max(self.limits[1], float(there.max()))
         old = self.count / (self.count + len(there))
         new = 1 - old
-        self.variance = old * self.variance + new * variance + old * new * (mean - self.mean) ** 2
+        shift = mean - self.mean
+        self.variance = old * self.variance + new * variance + old * new * (shift * shift)
         self.mean = mean if self.count == 0 else self.mean + new * (mean - self.mean)
         self.count += len(there)
 
     @property
     def scale(self) -> float:
         """The standard deviation, or 1 where there is none to divide by."""
-        scale = math.sqrt(self.variance)
-        return scale if scale > 0 and math.isfinite(scale) else 1.0
+        return math.sqrt(self.variance) or 1.0
 
     def why_not(self) -> str | None:
         """Why the column is of no use, if it is not."""
-        return None if self.count else "it has no values"
+        if not self.count:
+            return "it has no values"
+        return None if math.isfinite(self.variance) else "its numbers are too far apart"
 
     def feature(self, name: str, categories: str, scale: bool) -> Number | Category | Ordinal:
         """What has been learned."""
@@ -360,7 +374,8 @@ class _Numbers:
 class _Texts:
     """How often each text of a column occurs."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.counts: Counter[str] = Counter()
         self._rows = self._missing = 0
 
@@ -369,7 +384,7 @@ class _Texts:
         self._rows += len(column)
         self._missing += column.null_count
         if len(self.counts) <= MOST_TEXTS:
-            self.counts.update(_counts(column))
+            self.counts.update(_counts(column, self._name))
 
     def why_not(self) -> str | None:
         """Why the column is of no use, if it is not."""
@@ -393,7 +408,7 @@ def _with_shared_scale(
     features: list[Number | Category | Ordinal], learned: dict[str, _Numbers | _Texts]
 ) -> list[Number | Category | Ordinal]:
     """One mean and standard deviation of all numbers in the place of each column's own."""
-    numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.count]
+    numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.why_not() is None]
     mean = float(np.mean([column.mean for column in numbers]))
     square = np.mean([column.variance + (column.mean - mean) ** 2 for column in numbers])
     scale = math.sqrt(float(square)) or 1.0
@@ -402,12 +417,12 @@ def _with_shared_scale(
 
 def learn_target(table: Any, target: str, task: str | None = None) -> Target:
     """Look at the column to predict alone; as for :func:`learn_from_batches`."""
-    learned = _LearnedTarget(table.schema, target, task)
+    learned = LearnedTarget(table.schema, target, task)
     learned.add(table.column(target))
     return learned.target()
 
 
-class _LearnedTarget:
+class LearnedTarget:
     """What is learned of the target, batch by batch.
 
     Parameters
@@ -425,11 +440,13 @@ class _LearnedTarget:
         self._name = name
         kind = schema.field(name).type
         self._is_text = is_text(kind)
+        if not (self._is_text or is_number(kind) or str(kind) == "null"):
+            raise TableError(f"The target {name!r} is of the type {kind}; it must be of numbers, text or truth values.")
         if task == "regression" and self._is_text:
             raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
         self._decided = task == "classification" or self._is_text
         is_integer = require("pyarrow", "cli").types.is_integer(kind)
-        self._texts = _Texts() if self._decided or (task is None and is_integer) else None
+        self._texts = _Texts(name) if self._decided or (task is None and is_integer) else None
         self._numbers = None if self._decided else _Numbers(name)
         self._has_missing = False
 
@@ -451,19 +468,27 @@ class _LearnedTarget:
         """That have a target."""
         return self._with_value if self._texts is not None or self._numbers is None else self._numbers.count
 
-    def target(self) -> Target:
-        """What has been learned."""
+    def target(self, scale: bool = True) -> Target:
+        """What has been learned; ``scale``: see :func:`learn_from_batches`."""
         if self.rows == 0:
             raise TableError(f"The target {self._name!r} has no values.")
         if self._texts is not None:
             classes = self._texts.counts
             if len(classes) < 2:
                 raise TableError(
-                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}: there is nothing to learn."
+                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}, in the rows to train on: "
+                    "there is nothing to learn."
                 )
             return Target(self._name, tuple(sorted(classes, key=_by_number)))
         assert self._numbers is not None
-        return Target(self._name, None, self._numbers.mean, self._numbers.scale)
+        low, high = self._numbers.limits
+        if low == high:
+            raise TableError(
+                f"The target {self._name!r} has one value only, {low:g}, in the rows to train on: there is nothing to learn."
+            )
+        if self._numbers.why_not() is not None:
+            raise TableError(f"The target {self._name!r} has numbers too far apart to be learned, from {low:g} to {high:g}.")
+        return Target(self._name, None, self._numbers.mean, self._numbers.scale) if scale else Target(self._name, None)
 
 
 def _by_number(text: str) -> tuple[float, str]:
@@ -488,34 +513,49 @@ def is_number(kind: Any) -> bool:
 
 def _numbers(column: Any, name: str) -> Array:
     """float64; nan where there is no value."""
-    arrow = require("pyarrow", "cli")
-    try:
-        values = np.array(column.cast(arrow.float64(), safe=False), np.float64)
-    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
-        raise TableError(f"Column {name!r} has something else where there were numbers: {str(error).splitlines()[0]}.") from None
+    with _where_there(column, name, "were numbers"):
+        values = np.array(column.cast("float64", safe=False), np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def texts(column: Any) -> Any:
+def as_text(column: Any, name: str) -> Any:
+    """A column as text."""
+    with _where_there(column, name, "was text"):
+        return column.cast("string")
+
+
+def texts(column: Any, name: str) -> Any:
     """As text, without the white space around it."""
-    arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
-    return compute.utf8_trim_whitespace(column.cast(arrow.string()))
+    with _where_there(column, name, "was text"):
+        return require("pyarrow.compute", "cli").utf8_trim_whitespace(as_text(column, name))
 
 
-def _counts(column: Any) -> Counter[str]:
+@contextmanager
+def _where_there(column: Any, name: str, was: str) -> Iterator[None]:
+    """What Arrow says about a column that is something else than it was, for people."""
+    arrow = require("pyarrow", "cli")
+    try:
+        yield
+    except arrow.ArrowNotImplementedError:
+        raise TableError(f"Column {name!r} is of the type {column.type} where there {was}.") from None
+    except arrow.ArrowInvalid as error:
+        raise TableError(f"Column {name!r} has something else where there {was}: {str(error).splitlines()[0]}.") from None
+
+
+def _counts(column: Any, name: str) -> Counter[str]:
     """How often each text occurs."""
     compute = require("pyarrow.compute", "cli")
-    counts = compute.value_counts(texts(column)).to_pylist()
+    counts = compute.value_counts(texts(column, name)).to_pylist()
     return Counter({one["values"]: one["counts"] for one in counts if one["values"] is not None})
 
 
 _UNKNOWN, _NONE = -1, -2
 
 
-def _codes(column: Any, categories: tuple[str, ...]) -> Array:
+def _codes(column: Any, categories: tuple[str, ...], name: str) -> Array:
     """The place of each row's text among categories; _UNKNOWN and _NONE for those that have no place and no text."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
-    text = texts(column)
+    text = texts(column, name)
     found = compute.index_in(text, value_set=arrow.array(categories, arrow.string()))
     codes = np.array(found.fill_null(_UNKNOWN), np.int64)
     codes[np.array(text.is_null())] = _NONE

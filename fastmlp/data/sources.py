@@ -130,9 +130,12 @@ def labels_of(y: Array, classes: Array, where: str) -> Array:
     Raises
     ------
     TableError
-        For a target that is none of them.
+        For a target that is none of them, and for several targets in a row.
     """
     y = _as_text(y)
+    if y.size != len(y):
+        raise TableError(f"{where}: the targets must be one class for each row, got the shape {y.shape}.")
+    y = y.reshape(-1)
     if (y.dtype.kind in "US") != (classes.dtype.kind in "US"):
         raise TableError(f"{where}: the targets are of dtype {y.dtype}, but the classes are {classes[:5].tolist()}.")
     order = np.argsort(classes)

@@ -22,7 +22,7 @@ import numpy as np
 from fastmlp.data.files import TableError
 from fastmlp.data.sources import Piece, Source
 from fastmlp.dropout import draw_key
-from fastmlp.feed import Feed, InMemory, Reading
+from fastmlp.feed import Beside, Feed, InMemory, Reading
 from fastmlp.network import Progress, Rates, Trainer
 from fastmlp.shuffle import Order
 from fastmlp.validation import Data
@@ -41,7 +41,9 @@ _FIRST_SHARES = (1 / 8, 1 / 4, 1 / 2)
 _BLOCKS, _ROWS = 0, 1  # what random numbers of an epoch are for
 
 
-def open_feed(source: Source, convert: Convert, *, batch_size: int, shuffle: bool, buffer_bytes: int) -> Feed:
+def open_feed(
+    source: Source, convert: Convert, *, batch_size: int, shuffle: bool, buffer_bytes: int, beside: Beside | None = None
+) -> Feed:
     """Rows of a source for a training: all of them in memory, if the buffer has room for them; else a stream.
 
     Parameters
@@ -52,6 +54,8 @@ def open_feed(source: Source, convert: Convert, *, batch_size: int, shuffle: boo
     batch_size : int
     shuffle : bool
     buffer_bytes : int
+    beside : callable, optional
+        ``beside(data)``: what the summed loss of some rows has beside that of the network.
     """
     like = next(_converted(source, convert, np.arange(source.n_blocks), mixed=1), None)
     if like is None:
@@ -63,8 +67,8 @@ def open_feed(source: Source, convert: Convert, *, batch_size: int, shuffle: boo
         )
     room = buffer_bytes // _row_bytes(like)
     if source.rows <= room:
-        return InMemory(_read_whole(source, convert, like), shuffle)
-    return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle)
+        return InMemory(_read_whole(source, convert, like), shuffle, beside)
+    return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle, beside)
 
 
 def _row_bytes(data: Data) -> int:
@@ -94,6 +98,8 @@ def _converted(source: Source, convert: Convert, blocks: Array, mixed: int) -> I
             continue
         try:
             data = convert(piece)
+        except TableError:  # which says where
+            raise
         except (ValueError, TypeError) as error:
             raise type(error)(f"{piece.where}: {error}") from None
         yield data
@@ -297,7 +303,7 @@ class Stream(Feed):
 
     Parameters
     ----------
-    source, convert, shuffle
+    source, convert, shuffle, beside
         See there.
     like : Data
         Some of the rows.
@@ -314,8 +320,10 @@ class Stream(Feed):
         room: int,
         batch_size: int,
         shuffle: bool,
+        beside: Beside | None = None,
     ) -> None:
         self.rows = source.rows
+        self._source, self._convert, self._beside = source, convert, beside
         self.reading: Reading = Reading()
         part_rows = max(1, room // 2 // batch_size) * batch_size
         rooms = [_Room(part_rows, like) for _ in range(2)]
@@ -343,10 +351,12 @@ class Stream(Feed):
             self._reader.read(self._asked_for)
         in_epoch = np.random.default_rng([seed, _ROWS])
         trainer.leave_room(self._reader.works)
-        before, steps_before = Progress(0, 0.0, 0.0), 0
+        before, steps_before, self.beside = Progress(0, 0.0, 0.0), 0, 0.0
         while (part := self._next_part()) is not None:
             steps = -(-part.rows // self._batch_size)
-            trainer.take(part.room.part(part.rows))
+            data = part.room.part(part.rows)
+            trainer.take(data)
+            self.beside += 0.0 if self._beside is None else self._beside(data)
             order = Order(part.rows, in_epoch) if self._shuffle and steps > 1 else None
             done = Progress(0, 0.0, 0.0)
             for done in trainer.epoch(order, _RatesOfSteps(rates, steps_before, steps), draw_key(dropout, in_epoch)):
@@ -355,6 +365,15 @@ class Stream(Feed):
             steps_before += steps
             self._reader.give_back(part.room)
         self.reading.passes += 1
+
+    def parts(self) -> Iterator[Data]:
+        """See the base class; read as they are asked for."""
+        rows = 0
+        for data in _converted(self._source, self._convert, np.arange(self._source.n_blocks), mixed=1):
+            rows += data.rows
+            yield data
+        if rows != self.rows:
+            raise _other_rows(self._source, rows)
 
     def _next_part(self) -> _Part | None:
         began = time.perf_counter()

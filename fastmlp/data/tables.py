@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, read_table
-from fastmlp.data.preparation import Preparation, is_number, is_text, learn_from_batches, missing_column, texts
+from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, without_views
+from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.dropout import row_key
 from fastmlp.frames import array_of_frame
@@ -26,6 +28,7 @@ _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = 2 << 20, 256 << 20
 """What Arrow needs for a column of a row group that it is reading, about: pages and a dictionary. So much goes to all of them."""
+_NAMELESS = "model"
 _SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 
@@ -103,9 +106,10 @@ class TableSource(Source):
         return f"from_files({str(self._paths[0])!r}{more})"
 
     def _first_schema(self) -> Any:
-        for batch in self._batches_of(0):
-            return batch.schema
-        raise TableError(f"{self._paths[0]} has no rows.")
+        for block in range(self.n_blocks):
+            for batch in self._batches_of(block):
+                return batch.schema
+        raise _no_rows(self._paths)
 
     # --- the same rows otherwise ----------------------------------------------------------------------------------------------
 
@@ -220,7 +224,7 @@ class TableSource(Source):
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
                 batches = file.iter_batches(PIECE_ROWS, row_groups=[group], columns=columns or self._names, use_threads=False)
-                yield from (with_texts(batch, self._categories) for batch in batches)
+                yield from (with_texts(without_views(batch), self._categories) for batch in batches)
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
@@ -251,13 +255,13 @@ class TableSource(Source):
         if column.null_count:
             row = int(np.array(column.is_null()).argmax())
             raise TableError(f"{where}: row {row} has no target; remove such rows, or use .prepared(), which leaves them out.")
-        values = _array_of_target(column)
+        values = _array_of_target(column, str(self.target))
         return values if self.classes is None else labels_of(values, self.classes, where)
 
     def _raw_targets(self) -> Iterator[Array]:
         for batch in self.batches([str(self.target)]):
             column = batch.column(self.target)
-            yield _array_of_target(column.drop_null().unique() if is_text(column.type) else column)
+            yield _array_of_target(column.drop_null().unique() if is_text(column.type) else column, str(self.target))
 
     @cached_property
     def classes(self) -> Array | None:
@@ -273,11 +277,11 @@ def is_string(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _array_of_target(column: Any) -> Array:
+def _array_of_target(column: Any, name: str) -> Array:
     """Numbers and truth values as they are; text without the white space around it."""
     if str(column.type) == "bool" or not is_text(column.type):
         return np.asarray(column)
-    return np.asarray(texts(column)).astype(str)
+    return np.asarray(texts(column, name)).astype(str)
 
 
 def _blocks_of(path: Path) -> list[Block]:
@@ -306,7 +310,7 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         if not found:
             raise TableError(f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}.")
         return found
-    if not path.exists() and glob.has_magic(str(given)):
+    if _is_pattern(path):
         matches = sorted(Path(name) for name in glob.glob(str(given), recursive=True) if os.path.isfile(name))
         if not matches:
             raise TableError(f"There is no file whose name matches {str(given)!r}.")
@@ -315,14 +319,44 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
     return [path]
 
 
+def name_for(given: Path) -> str:
+    """A name for what is learned of :func:`find_files`'s files, without an ending: that of the file or folder, or what a glob says.
+
+    Of a glob, that is the beginning of the names that it is for (``sales`` of ``sales-*.csv``), or else the folder they are in.
+    """
+    if not _is_pattern(given):
+        name = _last_name(given)
+        return (name if given.is_dir() else _without_suffixes(name)) or _NAMELESS
+    beginning = re.split(r"[*?[]", given.name)[0].rstrip("-_. ")
+    folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts))
+    return _without_suffixes(beginning) or _last_name(folder) or _NAMELESS
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether this is a glob, rather than the name of a file that has such characters in it."""
+    return not path.exists() and glob.has_magic(str(path))
+
+
+def _last_name(path: Path) -> str:
+    """What a file or folder is called, also where it was given as a dot."""
+    return os.path.basename(os.path.abspath(path))
+
+
+def _without_suffixes(name: str) -> str:
+    return re.sub(r"(\.(csv|tsv|txt|parquet|pq))?(\.gz)?$", "", name, flags=re.IGNORECASE)
+
+
 def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv = Csv()) -> None:  # noqa: B008  # it is frozen
     """Refuse files without some columns, before their rows are read; what is no name is no column."""
     wanted = list(wanted)
     for path in paths:
-        there = names_of(path, csv)
-        for name in wanted:
-            if name not in there:
-                raise TableError(f"{path}: {missing_column(str(name), there)}")
+        _check_columns(path, wanted, names_of(path, csv))
+
+
+def _check_columns(path: Path, wanted: Iterable[str | int], there: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in there:
+            raise TableError(f"{path}: {missing_column(str(name), there)}")
 
 
 def with_texts(table: Any, names: Iterable[str]) -> Any:
@@ -330,25 +364,54 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
     for name in names:
         place = table.schema.get_field_index(name)
         if place >= 0:
-            table = table.set_column(place, name, table.column(place).cast("string"))
+            table = table.set_column(place, name, as_text(table.column(place), name))
     return table
 
 
 def read_tables(paths: Sequence[Path], csv: Csv = Csv(), categories: Sequence[str] = ()) -> Any:  # noqa: B008  # it is frozen
     """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067."""
     types = dict.fromkeys(categories, "category")
-    tables = [with_texts(read_table(path, types, csv), categories) for path in paths]
-    if len(tables) == 1:
-        return tables[0]
-    for path, table in zip(paths, tables, strict=True):
-        for name in tables[0].schema.names:
-            if name not in table.schema.names:
-                raise TableError(f"{path}: {missing_column(name, table.schema.names)}")
+    batches: list[Any] = []
+    for path in paths:
+        for batch in read_batches(path, types, csv):
+            if batch.num_rows:
+                batches.append(with_texts(batch, categories))
+                _check_columns(path, batches[0].schema.names, batch.schema.names)
+    if not batches:
+        raise _no_rows(paths)
+    return joined(batches, batches[0].schema.names)
+
+
+def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
+    """Some columns of record batches as one table; types that are alike become the wider one.
+
+    Raises
+    ------
+    TableError
+        Where they are not alike.
+    """
     arrow = require("pyarrow", "cli")
+    tables = [arrow.Table.from_batches([batch]).select(names) for batch in batches]
+    if any(table.schema.types != tables[0].schema.types for table in tables):
+        tables = [_decoded(table) for table in tables]
     try:
-        return arrow.concat_tables([table.select(tables[0].schema.names) for table in tables], promote_options="permissive")
+        return arrow.concat_tables(tables, promote_options="permissive")
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise TableError(f"The columns of the files do not fit together: {error}.") from None
+
+
+def _decoded(table: Any) -> Any:
+    """A table without dictionaries, whose values are like those of no other type."""
+    types = require("pyarrow", "cli").types
+    for place, one in enumerate(table.schema):
+        if types.is_dictionary(one.type):
+            table = table.set_column(place, one.name, table.column(place).cast(one.type.value_type))
+    return table
+
+
+def _no_rows(paths: Sequence[Path]) -> TableError:
+    more = f", nor has any other of the {len(paths)} files" if len(paths) > 1 else ""
+    return TableError(f"{paths[0]} has no rows{more}.")
 
 
 def from_files(

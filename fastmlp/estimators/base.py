@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from fastmlp.data.sources import Piece, Source, as_source
 from fastmlp.data.stream import open_feed
 from fastmlp.estimators import solvers
 from fastmlp.estimators.tasks import CallbackSupportMixin, Tasks, of_scikit_learn
-from fastmlp.feed import BUFFER_BYTES, Feed, InMemory
+from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading
 from fastmlp.losses import Loss
 from fastmlp.mlp import MLP
 from fastmlp.network import Recipe, ScheduledRates
@@ -129,7 +130,7 @@ t_ : int
 n_iter_ : int
     Epochs or iterations of the last call.
 reading_ : fastmlp.feed.Reading or None
-    What has been waited for while rows of a source were read; None where all were in memory.
+    What has been waited for while rows of a source were read; None where all were in memory, and with L-BFGS.
 n_layers_, n_outputs_, n_features_in_ : int
 feature_names_in_ : ndarray of shape (n_features,)
 out_activation_ : str
@@ -149,6 +150,31 @@ def with_shared_documentation(score: str) -> Callable[[type[T]], type[T]]:
         return estimator
 
     return document
+
+
+Weigh = Callable[[Any, Any], Any]
+"""Weights of rows, or None, by their targets and the weights that they came with."""
+
+
+def _as_given(y: Any, weight: Any) -> Any:
+    return weight
+
+
+def _source_in(x: Any, y: Any, weight: Any, ending: str) -> Source | None:
+    """What a person has given in the place of samples, targets and weights, if it is a source.
+
+    Raises
+    ------
+    ValueError
+        For targets or weights beside a source; ``ending`` is that of the arguments' names.
+    """
+    source = as_source(x) if y is None or isinstance(x, Source) else None
+    for name, other in (("y", y), ("sample_weight", weight)):
+        if source is not None and other is not None:
+            raise ValueError(
+                f"{name}{ending} must be None where X{ending} is a source, which brings targets and weights of its own."
+            )
+    return source
 
 
 @dataclass
@@ -299,6 +325,10 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         """Weight of each sample."""
 
+    def _weigh(self, source: Source) -> Weigh:
+        """How rows of a source are weighted, which may take a pass over it."""
+        return _as_given
+
     @abstractmethod
     def _imagined(self, n_outputs: int) -> Array:
         """Targets with so many outputs, and all that is remembered of them."""
@@ -319,9 +349,14 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
         """What early stopping looks at unless ``scoring`` is given."""
 
-    def _constant_loss(self, data: Data) -> float:
-        """What the loss has beside that of the network."""
+    def _beside(self, data: Data) -> float:
+        """What the summed loss has beside that of the network."""
         return 0.0
+
+    def _given_targets(self, data: Data) -> Array:
+        """Targets as a person would give them."""
+        assert data.y is not None
+        return self._decide(data.y)
 
     # --- fit ----------------------------------------------------------------------------------------------------------------
 
@@ -348,18 +383,18 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts; a sample of weight 2 is one that is there twice.
         X_val, y_val, sample_weight_val : array-like, default=None
-            Validation data; in the place of a part of X where ``early_stopping`` is on.
+            Validation data; in the place of a part of X where ``early_stopping`` is on. X_val may be a source, too, whose rows are
+            held in memory.
         buffer_bytes : int, default=256 MiB
-            Memory for rows of a source; see :meth:`fastmlp.MLP.fit`.
+            Memory for rows of a source; see :meth:`fastmlp.MLP.fit`. L-BFGS reads them again for each evaluation where they do not
+            fit.
 
         Returns
         -------
         self : object
         """
-        source = as_source(X) if y is None else None
+        source = _source_in(X, y, sample_weight, "")
         if source is not None:
-            if sample_weight is not None:
-                raise ValueError("sample_weight must be None where X is a source, whose blocks may have weights of their own.")
             return self._fit_source(source, (X_val, y_val, sample_weight_val), check_count(buffer_bytes, "buffer_bytes"))
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs=None)
 
@@ -374,20 +409,24 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if first:
             self._begin([X.shape[1], *hidden, self._n_outputs(y)], X.dtype)
         weight = self._weights(y, sample_weight, incremental=incremental)
-        if self.solver == "lbfgs" and self.optimizer is None:
-            self._fit_lbfgs(self._samples(X, y, weight))
+        if self._uses_lbfgs:
+            self._fit_lbfgs(InMemory(self._samples(X, y, weight).data, self.shuffle), (X, y))
         else:
             train, held_out = self._split(X, y, weight, validation)
-            feed = InMemory(train.data, self.shuffle)
+            feed = InMemory(train.data, self.shuffle, self._beside)
             self._fit_epochs(feed, (train.x, train.y), held_out, epochs)
         return self._checked()
 
+    @property
+    def _uses_lbfgs(self) -> bool:
+        return self.solver == "lbfgs" and self.optimizer is None
+
     def _fit_source(self, source: Source, validation: tuple[Any, Any, Any], buffer_bytes: int) -> Self:
         """Fit to rows that need not fit into memory."""
-        if self.solver == "lbfgs" and self.optimizer is None:
-            raise ValueError("solver='lbfgs' needs all rows in memory at once; use solver='adam' or 'sgd' for a source.")
-        if self.early_stopping and validation[0] is None:
-            raise ValueError("early_stopping on a source needs validation rows: fit(source, X_val=..., y_val=...).")
+        if self.early_stopping and validation[0] is None and not self._uses_lbfgs:
+            raise ValueError(
+                "early_stopping on a source needs validation rows: fit(source, X_val=..., y_val=...), or another source as X_val."
+            )
         hidden = self._hidden_sizes()
         y = self._look_at_targets(source)
         if not hasattr(self, "coefs_") or not self.warm_start:
@@ -396,24 +435,30 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 del self.feature_names_in_
             dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
             self._begin([source.n_features, *hidden, self._n_outputs(y)], dtype)
-        feed = open_feed(
-            source, lambda piece: self._data_of(source, piece), shuffle=self.shuffle,
-            batch_size=BATCH_SIZE if self.batch_size == "auto" else self.batch_size, buffer_bytes=buffer_bytes,
-        )  # fmt: skip
-        self._fit_epochs(feed, (None, None), self._held_out(*validation), None)
+        feed = self._open(source, "X", self._weigh(source), buffer_bytes)
+        if self._uses_lbfgs:
+            self._fit_lbfgs(feed, (None, None))
+        else:
+            self._fit_epochs(feed, (None, None), self._held_out(*validation), None)
         return self._checked()
 
-    def _data_of(self, source: Source, piece: Piece) -> Data:
+    def _open(self, source: Source, argument: str, weigh: Weigh, buffer_bytes: int) -> Feed:
+        return open_feed(
+            source, lambda piece: self._data_of(source, argument, piece, weigh), shuffle=self.shuffle, beside=self._beside,
+            batch_size=BATCH_SIZE if self.batch_size == "auto" else self.batch_size, buffer_bytes=buffer_bytes,
+        )  # fmt: skip
+
+    def _data_of(self, source: Source, argument: str, piece: Piece, weigh: Weigh) -> Data:
         """Rows of a source as the network takes them."""
         y = self._targets_of(source, piece)
-        weight = self._weights(y, piece.weight, incremental=True)
+        weight = weigh(y, piece.weight)
         network = self._network
         targets, labels = self._targets(y, network.dtype)
         if targets is not None:
             check_finite(targets, "y")
-        rows = check_x(piece.x, network.sizes[0], network.dtype, "X")
+        rows = check_x(piece.x, network.sizes[0], network.dtype, argument)
         if len(y) != len(rows):
-            raise ValueError(f"y has {len(y)} rows, but X has {len(rows)}; each sample needs one.")
+            raise ValueError(f"y has {len(y)} rows, but {argument} has {len(rows)}; each sample needs one.")
         return Data(rows, targets, labels, None if weight is None else check_weight(weight, len(rows), network.dtype, part=True))
 
     def _checked(self) -> Self:
@@ -478,6 +523,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.best_loss_ = None if self.early_stopping else np.inf
         self._no_improvement_count = 0
         self._best_theta = self._network.theta
+        self.reading_: Reading | None = None
 
     def _layer_activations(self, n_layers: int) -> list[str | Activation]:
         """An activation for each layer of weights; the last is the loss's."""
@@ -539,6 +585,10 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """A person's own validation rows."""
         if X_val is None:
             return None
+        source = _source_in(X_val, y_val, weight_val, "_val")
+        if source is not None:
+            data = self._open(source, "X_val", _as_given, sys.maxsize).data
+            return Samples(data.x, self._given_targets(data), data)
         if y_val is None:
             raise ValueError("X_val was given without y_val; both are needed for validation.")
         X_val, y_val = self._validate(X_val, y_val, incremental=True, reset=False)
@@ -616,7 +666,6 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         rate = solvers.LearningRate(self.learning_rate_init, kind, self.power_t, state.get("rate", math.nan))
         schedule = SCHEDULES.find(self.learning_rate_schedule, "learning_rate_schedule")
         in_memory = isinstance(feed, InMemory)
-        constant = self._constant_loss(feed.data) if in_memory else 0.0
         self.n_iter_ = 0
         with feed, network._trainer(feed.data, batch_size, recipe) as trainer:
             if state.get("optimizer") == recipe.optimizer.name:
@@ -639,7 +688,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     weight = network._weight(feed.data) if in_memory else done.weight_sum
                     # The penalty is that of a typical step, between the epoch's first and last.
                     penalty = (penalty + self._penalty()) / 2 * steps / weight
-                    self.loss_ = recipe.loss_scale * done.loss_sum / done.weight_sum + constant + penalty
+                    self.loss_ = (recipe.loss_scale * done.loss_sum + feed.beside) / done.weight_sum + penalty
                     self.loss_curve_.append(self.loss_)
                     if self.verbose:
                         print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
@@ -669,7 +718,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network, data = self._network, held_out.data
             outputs = network._outputs(data.x)
             total, _ = network._sums(network._buffer, data, gradient=False)
-            self.validation_loss_curve_.append(self._loss_scale() * total / network._weight(data) + self._constant_loss(data))
+            self.validation_loss_curve_.append((self._loss_scale() * total + self._beside(data)) / network._weight(data))
         if not self.early_stopping:
             assert self.best_loss_ is not None
             self._no_improvement_count = self._no_improvement_count + 1 if self.loss_ > self.best_loss_ - self.tol else 0
@@ -705,18 +754,19 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             print(f"{message} Learning rate too small. Stopping." if rate.kind == "adaptive" else f"{message} Stopping.")
         return False
 
-    def _fit_lbfgs(self, train: Samples) -> None:
-        """SciPy's L-BFGS-B over the sum of the loss and the penalty."""
+    def _fit_lbfgs(self, feed: Feed, given: tuple[Any, Any]) -> None:
+        """SciPy's L-BFGS-B over the sum of the loss and the penalty; ``given``: samples and targets, where they are in memory."""
         from scipy.optimize import minimize
 
-        network, data = self._synchronized(), train.data
+        network = self._synchronized()
         if np.any(self.dropout):
             raise ValueError(
                 f"dropout={self.dropout!r} needs solver='adam', solver='sgd' or an optimizer; L-BFGS has no random steps."
             )
-        tasks = Tasks(self, of_scikit_learn(self.callbacks), self.max_iter, train.x, train.y, data.weight)
+        tasks = Tasks(self, of_scikit_learn(self.callbacks), self.max_iter, *given, feed.data.weight)
         stopped: list[bool] = []
-        weight, scale, constant = network._weight(data), self._loss_scale(), self._constant_loss(data)
+        scale = self._loss_scale()
+        weight, beside = np.sum([(network._weight(data), self._beside(data)) for data in feed.parts()], axis=0).tolist()
         is_coef = np.concatenate([
             np.full(array.size, array is coef)
             for coef, intercept in zip(network.w, network.b, strict=True) for array in (coef, intercept)
@@ -725,10 +775,13 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
         def objective(theta: Array) -> tuple[float, Array]:
             network.theta = theta
-            total, gradient = network._sums(network._buffer, data, gradient=True)
-            flat = network_gradient(gradient)
+            total, flat = 0.0, np.zeros(theta.shape)
+            for data in feed.parts():
+                loss_sum, gradient = network._sums(network._buffer, data, gradient=True)
+                total += loss_sum
+                flat += network_gradient(gradient)
             penalized = theta * is_coef
-            value = (scale * total + 0.5 * self.alpha * float(penalized @ penalized)) / weight + constant
+            value = (scale * total + beside + 0.5 * self.alpha * float(penalized @ penalized)) / weight
             return value, (scale * flat + self.alpha * penalized) / weight
 
         def network_gradient(gradient: Any) -> Array:
@@ -772,6 +825,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _raw(self, X: Any) -> Array:
         """The network's outputs."""
         check_is_fitted(self)
+        if isinstance(X, Source):
+            raise TypeError(f"Predictions are made of arrays and tables, got {X!r}; give the X of its rows, some at a time.")
         X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
         return self._synchronized().predict(X)
 

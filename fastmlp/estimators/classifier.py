@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -9,15 +10,16 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
 from fastmlp.data.sources import Piece, Source, labels_of
-from fastmlp.estimators.base import MLPBase, with_shared_documentation
+from fastmlp.estimators.base import MLPBase, Weigh, with_shared_documentation
 from fastmlp.losses import Loss
+from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -141,6 +143,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         classes = np.sort(source.distinct_targets() if classes is None else classes)
         if hasattr(self, "classes_") and self.warm_start and not np.array_equal(classes, self.classes_):
             raise ValueError(f"warm_start needs the classes of the last fit, {self.classes_}; the source has {classes}.")
+        check_classification_targets(classes)
         self._label_binarizer = LabelBinarizer().fit(classes)
         self.classes_ = self._label_binarizer.classes_
         return classes
@@ -184,13 +187,41 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             return sample_weight
         if incremental and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight='balanced' needs all rows at once; for partial_fit and for sources, compute the weights with "
+                "class_weight='balanced' needs all rows at once; for partial_fit, compute the weights with "
                 "sklearn.utils.compute_class_weight('balanced', classes=classes, y=y) and give them as a dict."
             )
-        by_class: Array = compute_sample_weight(self.class_weight, y)
-        return by_class if sample_weight is None else by_class * sample_weight
+        if y.ndim == 2:
+            by_row: Array = compute_sample_weight(self.class_weight, y)
+            return by_row if sample_weight is None else by_row * sample_weight
+        return self._weighted(compute_class_weight(self.class_weight, classes=self.classes_, y=y), y, sample_weight)
+
+    def _weighted(self, by_class: Array, y: Array, sample_weight: Array | None) -> Array:
+        """Weights of rows by the weights of their classes."""
+        by_row: Array = by_class[np.searchsorted(self.classes_, y)]
+        return by_row if sample_weight is None else by_row * sample_weight
+
+    def _weigh(self, source: Source) -> Weigh:
+        if self.class_weight is None:
+            return super()._weigh(source)
+        if self.class_weight == "balanced":
+            return partial(self._weighted, self._balanced(source))
+        return partial(self._weighted, compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_))
+
+    def _balanced(self, source: Source) -> Array:
+        """Weight of each class, by how often it occurs in a source; counted in one pass."""
+        counts = np.zeros(len(self.classes_))
+        for block in range(source.n_blocks):
+            for piece in source.pieces(block):
+                labels = np.searchsorted(self.classes_, self._targets_of(source, piece))
+                counts += np.bincount(labels, minlength=len(counts))
+        weights, there = np.ones(len(counts)), counts > 0  # classes that were given need not occur
+        weights[there] = counts.sum() / (np.count_nonzero(there) * counts[there])
+        return weights
 
     # --- results ------------------------------------------------------------------------------------------------------------
+
+    def _given_targets(self, data: Data) -> Array:
+        return super()._given_targets(data) if data.labels is None else np.asarray(self.classes_[data.labels])
 
     def _decide(self, outputs: Array) -> Array:
         if self._is_multiclass:

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from fastmlp.data.sources import Source
+from fastmlp.data.sources import Piece, Source
 from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data
@@ -128,18 +128,31 @@ class MLPRegressor(RegressorMixin, MLPBase):
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        self._check_range(y)
+        return X, y
+
+    def _check_range(self, y: Array) -> None:
+        """Refuse targets that the loss is not for."""
         if self._loss.name == "poisson" and np.min(y) < 0:
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'HalfPoissonLoss'.")
         if self._loss.name == "gamma" and np.min(y) < self._loss.targets[0]:
             raise ValueError(f"y must be above 0 for loss='gamma', got {np.min(y):g}.")
-        return X, y
 
     def _look_at_targets(self, source: Source) -> Any:
         if source.classes is not None:
             raise ValueError(f"The source has the classes {source.classes[:5].tolist()} as targets, but a regressor needs numbers.")
-        if self._loss.name in POSITIVE:
-            raise ValueError(f"loss={self.loss!r} needs all targets at once for what it reports; give arrays instead of a source.")
+        preparation = getattr(source, "preparation", None)
+        if self._loss.name in POSITIVE and preparation is not None and preparation.target.is_scaled:
+            raise ValueError(
+                f"loss={self._loss.name!r} is for targets as they are, but {source!r} scales them; "
+                "make it with prepared(scale=False)."
+            )
         return np.asarray(next(source.pieces(0)).y)
+
+    def _targets_of(self, source: Source, piece: Piece) -> Array:
+        y = super()._targets_of(source, piece)
+        self._check_range(y)
+        return y
 
     def _imagined(self, n_outputs: int) -> Array:
         return np.zeros((1, n_outputs))
@@ -166,12 +179,13 @@ class MLPRegressor(RegressorMixin, MLPBase):
     def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         return sample_weight
 
-    def _constant_loss(self, data: Data) -> float:
+    def _beside(self, data: Data) -> float:
         if self._loss.name not in POSITIVE or data.y is None:
             return 0.0
         # What makes it half of the deviance, which is 0 for a perfect prediction.
-        terms = (xlogy(data.y, data.y) - data.y if self._loss.name == "poisson" else -np.log(data.y) - 1).sum(axis=1)
-        return float(np.average(terms, weights=data.weight))
+        y = data.y.astype(np.float64)
+        terms = (xlogy(y, y) - y if self._loss.name == "poisson" else -np.log(y) - 1).sum(axis=1)
+        return float(terms.sum() if data.weight is None else data.weight @ terms)
 
     # --- results ------------------------------------------------------------------------------------------------------------
 
