@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastmlp.data.files import Csv
     from fastmlp.data.model import Plan, Split, TableModel
     from fastmlp.data.preparation import Preparation
-    from fastmlp.data.tables import TableSource
+    from fastmlp.data.sources import Source
 
 app = typer.Typer(
     help="Multilayer perceptrons that train fast on a CPU.",
@@ -193,6 +193,10 @@ def train(
     stream: Annotated[
         bool | None, typer.Option("--stream/--no-stream", help="Whether to read in parts while training; guessed from the size.")
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to keep, until the end, rows that are read in parts: later epochs are faster."),
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help=f"key=value, of {', '.join(SETTINGS)}.")] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -234,7 +238,7 @@ def train(
             require("matplotlib", "cli")  # rather than after the training
         began = time.perf_counter()
         named = [name for name in map(str.strip, (categories or "").split(",")) if name]
-        begun, plan = _begin(file, plan, 0.2 if test is None else test, validate, validate_target, csv, named, stream)
+        begun, plan = _begin(file, plan, 0.2 if test is None else test, validate, validate_target, csv, named, stream, cache)
         _train_on_table(file, begun, plan, out, plot, resume, began=began, quiet=quiet or json, json=json)
 
 
@@ -255,13 +259,14 @@ class _Begun:
     """What is there before the first step: rows to train on, to validate on and to report on, and the network."""
 
     model: TableModel
-    rows: Split | TableSource
+    rows: Split | Source
     held_out: Split
     tested: Any
     tested_name: str
     batch_size: int
     paths: list[Path]
     form: str
+    cache: Path | None
 
 
 def _begin(
@@ -273,21 +278,31 @@ def _begin(
     csv: Csv,
     categories: list[str],
     stream: bool | None,
+    cache: Path | None,
 ) -> tuple[_Begun, Plan]:
     """Read the table, whole or for the first time, and learn its preparation; also the plan, with the target by its name."""
+    from fastmlp.data import cached
     from fastmlp.data import model as models
     from fastmlp.data.files import is_idx
     from fastmlp.data.tables import find_files, from_files
 
+    if cache is not None and not cache.is_dir():
+        raise _end(f"--cache must be a folder that is there, got {cache}.", WRONG_USE)
     paths = find_files(file)
     labels = Path(plan.target) if is_idx(paths[0]) else None
     if labels is not None and stream:
         raise _end(f"--stream is for tables, and {file} is IDX, which is read whole; leave it out.", WRONG_USE)
-    rows: Split | TableSource
+    rows: Split | Source
     if labels is None and (models.is_large(paths) if stream is None else stream):
         source = from_files(paths, plan.target, categories=categories, csv=csv)
         model, rows, held_out, tested, batch_size = models.begin_streamed(source, 0 if validate else share, plan)
+        if cache is not None:
+            rows = cached(rows, cache)
     else:
+        if cache is not None:
+            raise _end(
+                f"--cache is for rows that are read in parts, and {file} is read whole; leave it out, or add --stream.", WRONG_USE
+            )
         plan = plan if labels is None else dataclasses.replace(plan, target="label")
         whole = _read(file, plan.target, labels, "--target", csv, categories)
         table, tested = (whole, None) if validate else models.split_table(whole, share, plan.seed)
@@ -296,7 +311,7 @@ def _begin(
         tested = _read(validate, plan.target, validate_labels, "--validate-target", csv, categories)
     name = str(validate or "the rows to test on")
     models.check_table(model, tested, name)
-    return _Begun(model, rows, held_out, tested, name, batch_size, paths, _form(paths[0], csv)), plan
+    return _Begun(model, rows, held_out, tested, name, batch_size, paths, _form(paths[0], csv), cache), plan
 
 
 def _read(file: Path, target: str, labels: Path | None, option: str, csv: Csv, categories: Sequence[str] = ()) -> Any:
@@ -413,9 +428,10 @@ def _say_guesses(file: Path, begun: _Begun, plan: Plan) -> None:
     model, rows, preparation = begun.model, begun.rows, begun.model.preparation
     train = len(rows.x) if isinstance(rows, Split) else rows.rows
     size = sum(path.stat().st_size for path in begun.paths)
+    copied = "" if begun.cache is None else f", and from the second epoch on from a copy in {begun.cache}"
     reading = (
         "whole, into memory" if isinstance(rows, Split)
-        else f"in parts, while training, through a buffer of {_bytes(plan.buffer_bytes)}"
+        else f"in parts, while training{copied}, through a buffer of {_bytes(plan.buffer_bytes)}"
     )  # fmt: skip
     files = f"{len(begun.paths)} files" if len(begun.paths) > 1 else "1 file"
     numbers = sum(isinstance(feature, Number) for feature in preparation.features)
@@ -439,7 +455,7 @@ def _say_guesses(file: Path, begun: _Begun, plan: Plan) -> None:
             f"{train:,} to train, {len(begun.held_out.x):,} to validate, {begun.tested.num_rows:,} to test",
             "--test, --validate",
         ),
-        ("reading", f"{reading}: {files} of {_bytes(size)}, {_bytes(memory_bytes())} of memory", "--stream, --no-stream"),
+        ("reading", f"{reading}: {files} of {_bytes(size)}, {_bytes(memory_bytes())} of memory", "--stream, --no-stream, --cache"),
         ("network", hidden, "--hidden"),
         (
             "training",

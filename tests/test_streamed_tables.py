@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from fastmlp.cli import app  # noqa: E402
 from fastmlp.data import model as models  # noqa: E402
+from fastmlp.data.cache import CachedSource  # noqa: E402
 from fastmlp.data.files import Csv  # noqa: E402
 from fastmlp.data.model import TableModel  # noqa: E402
 from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation  # noqa: E402
@@ -283,8 +285,26 @@ class TestCommandLine:
         rows, read = (int(re.search(rf"([\d,]+) {words}", again.output)[1].replace(",", "")) for words in ("to train", "rows read"))
         assert read == 2 * rows
 
+    def test_rows_are_kept_for_later_epochs(self, folder, command, monkeypatch):
+        found = []
+        from_file = CachedSource._from_file
+        monkeypatch.setattr(CachedSource, "_from_file", lambda self, block: [found.append(block), from_file(self, block)][1])
+        Path("kept").mkdir()
+        options = ["--target", "income", "--stream", "--set", "buffer_bytes=20000", "--batch-size", 32, "--epochs", 3]
+        assert command("train", folder, *options, "--out", "plain.safetensors")[0] == 0
+        code, out, errors = command("train", folder, *options, "--cache", "kept", "--out", "cached.safetensors")
+        assert (code, errors) == (0, "")
+        assert "copy in kept" in " ".join(out.replace("--stream, --no-stream, --cache", "").split())
+        plain, cached = (TableModel.load(f"{name}.safetensors").network.theta for name in ("plain", "cached"))
+        np.testing.assert_array_equal(cached, plain)
+        assert len(found) >= 2 * len(set(found)) > 0
+        gc.collect()
+        assert not list(Path("kept").iterdir())
+
     def test_errors(self, folder, tmp_path):
         for arguments, message in [
+            (["train", folder, "--target", "income", "--cache", tmp_path / "none"], "--cache must be a folder that is there"),
+            (["train", folder, "--target", "income", "--no-stream", "--cache", tmp_path], "leave it out, or add --stream"),
             (["train", tmp_path / "none*.csv", "--target", "income"], "no file whose name matches"),
             (["train", folder, "--target", "incme", "--stream"], "Did you mean 'income'"),
             (["train", folder, "--target", "income", "--set", "buffer_bytes=0"], "buffer_bytes must be at least 1"),

@@ -24,6 +24,7 @@ from fastmlp.data.preparation import (
     learn_target,
     missing_column,
 )
+from fastmlp.data.sources import Source
 from fastmlp.data.tables import TableSource, joined
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.io import safetensors as model_files
@@ -411,7 +412,7 @@ def check_table(model: TableModel, table: Any, name: str) -> None:
 
 def learn(
     model: TableModel,
-    train: Split | TableSource,
+    train: Split | Source,
     held_out: Split,
     batch_size: int,
     plan: Plan,
