@@ -657,6 +657,7 @@ class CompiledTrainer(Trainer):
 
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
         self._recipe, self._layout = recipe, engine.layout
+        self._steady: tuple[float, Array] | None = None  # a rate, and the coefficients that do not depend on the number of steps
         self.steps = 0
         self.session = engine.session(
             data, batch_size, plan.TRAINS, mean=mean, update=engine.update_address(recipe.optimizer),
@@ -703,13 +704,18 @@ class CompiledTrainer(Trainer):
 
         def table(first: int, last: int) -> Array:
             of_steps = rates[first:last]
-            if self._recipe.optimizer.steady and (of_steps == of_steps[0]).all():
-                of_steps = of_steps[:1]
-            table = np.empty((len(of_steps), plan.STEP_COLUMNS))
-            table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(self.steps + first + 1, of_steps)
-            table[:, plan.SHRINK] = 1 - of_steps * self._recipe.weight_decay
-            return table
+            if self._recipe.optimizer.steady and of_steps.min() == (rate := of_steps.max()):
+                if self._steady is None or self._steady[0] != rate:
+                    self._steady = rate, self._table(1, of_steps[:1])
+                return self._steady[1]
+            return self._table(self.steps + first + 1, of_steps)
 
+        return table
+
+    def _table(self, first_step: int, rates: Array) -> Array:
+        table = np.empty((len(rates), plan.STEP_COLUMNS))
+        table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(first_step, rates)
+        table[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay
         return table
 
     def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:

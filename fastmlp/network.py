@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -597,7 +598,7 @@ class Network(ABC):
 
     def _check_progress(self, done: Progress, good: Array, run: Run, rate: float) -> None:
         """Keep the parameters if they and the loss are finite; else restore the last good ones and say so."""
-        if np.isfinite(done.loss_sum) and np.isfinite(self._buffer).all():
+        if math.isfinite(done.loss_sum) and np.isfinite(self._buffer).all():
             good[:] = self._buffer
             return
         self._buffer[:] = good
