@@ -382,7 +382,7 @@ class _SpaceToPredict:
             self._team.dismiss()
             self._buffer = buffer
         rows, flat = x.shape[0], out.ravel()
-        if rows <= self._step_rows:
+        if rows <= self._step_rows:  # as nearly always, and sooner than a loop of one round
             return self._call(samples, flat, 0, rows)
         starts = range(0, rows, self._step_rows)
         return all(self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in starts)
@@ -509,7 +509,7 @@ class Session:
         job["loss"], job["update"] = engine.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._job, self._slots = job, slots
-        self._changes: tuple[int, ...] = ()  # numbers of the job that may change from call to call
+        self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._dropout, self._dropout_key = dropout, 0
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
         self._order = self._order_to_read = _NOTHING[_INT64]

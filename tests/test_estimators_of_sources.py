@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mean_gamma_deviance, mean_poisson_deviance
 
 from fastmlp import MLPClassifier, MLPRegressor
-from fastmlp.data import TableError, from_blocks, from_files, from_npy
+from fastmlp.data import TableError, cached, from_blocks, from_files, from_npy
 from fastmlp.data.stream import Stream
 
 ROWS = 1501
@@ -91,8 +91,9 @@ class TestLosses:
         y = np.round(np.exp(x[:, 0]), 1)
         pandas.DataFrame(x, columns=list("abcd")).assign(y=y).to_csv(tmp_path / "t.csv", index=False)
         source = from_files(tmp_path / "t.csv", target="y")
-        with pytest.raises(ValueError, match=r"loss='poisson' is for targets as they are, but .* scales them; .*scale=False"):
-            MLPRegressor("poisson", **OPTIONS).fit(source.prepared())
+        for scaled in (source.prepared(), cached(source.prepared())):
+            with pytest.raises(ValueError, match=r"loss='poisson' is for targets as they are, but .* scales them; .*scale=False"):
+                MLPRegressor("poisson", **OPTIONS).fit(scaled)
         streamed = fitted(MLPRegressor("poisson", **OPTIONS), source.prepared(scale=False), buffer_bytes=BUFFER)
         expected = fitted(MLPRegressor("poisson", **OPTIONS), x.astype(np.float32), y)
         assert streams(streamed)

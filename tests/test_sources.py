@@ -590,6 +590,20 @@ class TestCached:
         assert not list(tmp_path.glob("fastmlp-*/*"))
         assert sum(len(piece.x) for piece in kept.pieces(3)) == 200
 
+    def test_a_block_that_was_only_asked_for(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        kept.pieces(3)
+        assert sum(len(piece.x) for piece in kept.pieces(3)) == 200
+        assert len(list(tmp_path.glob("fastmlp-*/*"))) == 1
+
+    def test_a_copy_that_somebody_has_cut_off(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        list(kept.pieces(3))
+        (copy,) = tmp_path.glob("fastmlp-*/*")
+        copy.write_bytes(copy.read_bytes()[:-1])
+        with pytest.raises(TableError, match=r"The cache in .*fastmlp-.* has been changed: .*rows.parquet.* is not there any more"):
+            list(kept.pieces(3))
+
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limit to the size of a file")
     def test_a_full_disk(self, parquet):
         import resource

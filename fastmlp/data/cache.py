@@ -16,10 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.sources import Piece, Source
+from fastmlp.data.files import TableError
+from fastmlp.data.sources import BytesReader, Piece, Source
 from fastmlp.parameters import ALIGNMENT
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+_Kind = tuple[np.dtype[Any], tuple[int, ...]]
+"""Of an array: dtype and shape."""
 
 
 class _Kept(NamedTuple):
@@ -27,7 +32,7 @@ class _Kept(NamedTuple):
 
     start: int
     n_bytes: int
-    kinds: list[tuple[np.dtype[Any], tuple[int, ...]] | None]
+    kinds: list[_Kind | None]
     where: str
     first: int
 
@@ -36,7 +41,7 @@ def _padded(n_bytes: int) -> int:
     return -(-n_bytes // ALIGNMENT) * ALIGNMENT
 
 
-def _split(room: Array, kinds: list[tuple[np.dtype[Any], tuple[int, ...]] | None]) -> Iterator[Array | None]:
+def _split(read: Array, kinds: list[_Kind | None]) -> Iterator[Array | None]:
     """The arrays in the bytes of a piece."""
     start = 0
     for kind in kinds:
@@ -45,7 +50,7 @@ def _split(room: Array, kinds: list[tuple[np.dtype[Any], tuple[int, ...]] | None
             continue
         dtype, shape = kind
         n_bytes = dtype.itemsize * math.prod(shape)
-        yield room[start : start + n_bytes].view(dtype).reshape(shape)
+        yield read[start : start + n_bytes].view(dtype).reshape(shape)
         start += _padded(n_bytes)
 
 
@@ -56,13 +61,13 @@ class CachedSource(Source):
         super().__init__()
         self._source = source
         self.mixed_blocks, self.n_blocks = source.mixed_blocks, source.n_blocks
-        self.n_features, self.dtype = source.n_features, source.dtype
+        self.n_features, self.dtype, self.preparation = source.n_features, source.dtype, source.preparation
         self._folder = Path(tempfile.mkdtemp(prefix="fastmlp-", dir=folder))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # with this object, or at exit
         self._kept: dict[int, list[_Kept]] = {}
         self._being_kept: set[int] = set()
         self._lock = threading.Lock()
-        self._memory = threading.local()
+        self._reader = BytesReader()
         self._has_room = True
 
     def __repr__(self) -> str:
@@ -88,12 +93,19 @@ class CachedSource(Source):
     def pieces(self, block: int) -> Iterator[Piece]:
         """A block from its file; or from the source, and into a file if it is read to its end."""
         if block in self._kept:
-            return self._from_file(block)
+            yield from self._from_file(block)
+        elif self._begin_to_keep(block):
+            yield from self._from_source(block)
+        else:
+            yield from self._source.pieces(block)
+
+    def _begin_to_keep(self, block: int) -> bool:
+        """Whether there is room for a block that nobody else is keeping just now."""
         with self._lock:
             if block in self._being_kept or not self._has_room:
-                return self._source.pieces(block)
+                return False
             self._being_kept.add(block)
-        return self._from_source(block)
+            return True
 
     def _path(self, block: int) -> Path:
         return self._folder / str(block)
@@ -138,19 +150,11 @@ class CachedSource(Source):
 
     def _from_file(self, block: int) -> Iterator[Piece]:
         for kept in self._kept[block]:
-            room = self._room(kept.n_bytes)
-            with self._path(block).open("rb", buffering=0) as file:
-                file.seek(kept.start)
-                file.readinto(room.data)
-            x, y, weight = _split(room, kept.kinds)
+            read = self._reader.read(self._path(block), kept.start, kept.n_bytes)
+            if len(read) < kept.n_bytes:
+                raise TableError(f"The cache in {self._folder} has been changed: {kept.where} is not there any more.")
+            x, y, weight = _split(read, kept.kinds)
             yield Piece(x, y, weight, kept.where, block, kept.first)
-
-    def _room(self, n_bytes: int) -> Array:
-        """Memory of this thread: new memory for each piece would take longer to get than the rows take to copy."""
-        there = getattr(self._memory, "bytes", None)
-        if there is None or len(there) < n_bytes:
-            there = self._memory.bytes = np.empty(n_bytes, np.uint8)
-        return np.asarray(there[:n_bytes])
 
 
 def cached(source: Source, folder: str | os.PathLike[str] | None = None) -> Source:

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def without_views(batch: Any) -> Any:
 
 def _check_names(path: Path, names: list[str]) -> None:
     """Each column has a name of its own."""
-    doubles = sorted({name for name in names if names.count(name) > 1})
+    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubles:
         raise TableError(f"{path} has more than one column {doubles[0]!r}.")
 

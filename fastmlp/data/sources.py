@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.frames import array_of_frame, is_frame
+
+if TYPE_CHECKING:
+    from fastmlp.data.preparation import Preparation
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,9 +63,12 @@ class Source(ABC):
     n_features : int
     dtype : numpy.dtype
         Of the features.
+    preparation : fastmlp.data.preparation.Preparation or None
+        How columns of a table have become features; None where they are as they were.
     """
 
     mixed_blocks = 8
+    preparation: Preparation | None = None
     n_blocks: int
     n_features: int
     dtype: np.dtype[Any]
@@ -151,11 +157,31 @@ def labels_of(y: Array, classes: Array, where: str) -> Array:
 # --- .npy -------------------------------------------------------------------------------------------------------------------
 
 
-class NpyFile:
-    """The array in a ``.npy`` file, read range by range into memory of our own: mapped pages would count as the process's.
+class BytesReader:
+    """Reads parts of files into memory of our own: mapped pages would count as the process's.
 
-    Each thread has one piece of memory that it reads into: a new one for each range would take longer to get, page by page, from
-    the system than the rows take to copy.
+    Each thread has one piece of memory that it reads into: a new one for each part would take longer to get, page by page, from
+    the system than the bytes take to copy.
+    """
+
+    def __init__(self) -> None:
+        self._memory = threading.local()
+
+    def read(self, path: Path, start: int, count: int) -> Array:
+        """Bytes start .. start + count of a file, or as many as there are, as uint8; they stay until the thread's next call."""
+        there = getattr(self._memory, "bytes", None)
+        if there is None or len(there) < count:
+            there = self._memory.bytes = np.empty(count, np.uint8)
+        done = 0
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while done < count and (more := file.readinto(there[done:count].data)):  # the system may give less than is asked for
+                done += more
+        return np.asarray(there[:done])
+
+
+class NpyFile:
+    """The array in a ``.npy`` file, read range by range.
 
     Parameters
     ----------
@@ -176,22 +202,15 @@ class NpyFile:
             raise TableError(f"{path} is in Fortran order, column by column; write it with np.ascontiguousarray.")
         self.shape, self.dtype, self._offset = mapped.shape, mapped.dtype, mapped.offset
         self.row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        self._memory = threading.local()
+        self._reader = BytesReader()
 
     def read(self, start: int, stop: int) -> Array:
         """Rows start .. stop; they are there until the same thread reads the next ones."""
-        rows = self._room(stop - start)
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self._offset + start * self.row_bytes)
-            if rows.nbytes and file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
-                raise TableError(f"{self.path} ends before row {stop}; it has become shorter.")
-        return rows
-
-    def _room(self, rows: int) -> Array:
-        there = getattr(self._memory, "rows", None)
-        if there is None or len(there) < rows:
-            there = self._memory.rows = np.empty((rows, *self.shape[1:]), self.dtype)
-        return np.asarray(there[:rows])
+        count = (stop - start) * self.row_bytes
+        read = self._reader.read(self.path, self._offset + start * self.row_bytes, count)
+        if len(read) < count:
+            raise TableError(f"{self.path} ends before row {stop}; it has become shorter.")
+        return read.view(self.dtype).reshape(stop - start, *self.shape[1:])
 
 
 class NpySource(Source):

@@ -354,8 +354,9 @@ def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv =
 
 
 def _check_columns(path: Path, wanted: Iterable[str | int], there: Sequence[str]) -> None:
+    known = set(there)
     for name in wanted:
-        if name not in there:
+        if name not in known:
             raise TableError(f"{path}: {missing_column(str(name), there)}")
 
 
@@ -373,10 +374,10 @@ def read_tables(paths: Sequence[Path], csv: Csv = Csv(), categories: Sequence[st
     types = dict.fromkeys(categories, "category")
     batches: list[Any] = []
     for path in paths:
-        for batch in read_batches(path, types, csv):
-            if batch.num_rows:
-                batches.append(with_texts(batch, categories))
-                _check_columns(path, batches[0].schema.names, batch.schema.names)
+        found = [with_texts(batch, categories) for batch in read_batches(path, types, csv) if batch.num_rows]
+        batches += found
+        if found:
+            _check_columns(path, batches[0].schema.names, found[0].schema.names)
     if not batches:
         raise _no_rows(paths)
     return joined(batches, batches[0].schema.names)

@@ -141,8 +141,8 @@ class MLPRegressor(RegressorMixin, MLPBase):
     def _look_at_targets(self, source: Source) -> Any:
         if source.classes is not None:
             raise ValueError(f"The source has the classes {source.classes[:5].tolist()} as targets, but a regressor needs numbers.")
-        preparation = getattr(source, "preparation", None)
-        if self._loss.name in POSITIVE and preparation is not None and preparation.target.is_scaled:
+        prepared = source.preparation
+        if self._loss.name in POSITIVE and prepared is not None and prepared.target.is_scaled:
             raise ValueError(
                 f"loss={self._loss.name!r} is for targets as they are, but {source!r} scales them; "
                 "make it with prepared(scale=False)."

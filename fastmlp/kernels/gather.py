@@ -44,28 +44,18 @@ def gather_targets(job, y, labels, order, position, rows, out, o0):
 
 
 @device
-def gather_target(job, y, labels, row, out, o0):
-    """out (outputs,) at o0 = target of one sample, row ``row`` of the data."""
-    if not job.labelled:
-        copy(y, row * job.outputs, out, o0, job.outputs)
-    elif job.outputs == 1:
-        out[index(o0)] = labels[index(row)]
-    else:
-        for j in range(job.outputs):
-            out[index(o0 + j)] = 0
-        out[index(o0 + labels[index(row)])] = 1
-
-
-@device
 def gather_target_rows(job, y, labels, order, position, rows, out, o0, ld):
-    """out (rows, ld) at o0 = targets of the samples at positions ``position`` ..., for more than one output.
+    """out (rows, ld) at o0 = targets of the samples at positions ``position`` ....
 
-    What stands beyond them, in a padded row, stays there.
+    What stands beyond them, in a padded row, may change or not.
     """
     outputs = job.outputs
     if not job.labelled:
         for i in range(rows):
             copy(y, sample(job, order, position + i) * outputs, out, o0 + i * ld, outputs)
+    elif outputs == 1:
+        for i in range(rows):
+            out[index(o0 + i * ld)] = labels[index(sample(job, order, position + i))]
     else:
         for q in range(rows * ld):
             out[index(o0 + q)] = 0

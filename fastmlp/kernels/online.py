@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel
-from fastmlp.kernels.gather import gather_target, prefetch_samples, sample
+from fastmlp.kernels.gather import gather_target_rows, prefetch_samples, sample
 from fastmlp.kernels.jit import part
 from fastmlp.kernels.output import block_elements, output_panel, output_row
 from fastmlp.kernels.plan import LOSS_SUM, ONE, WEIGHT_SUM, ZERO
@@ -58,7 +58,7 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
                 scale = scale / weight if weight > 0 else 0.0
         copy(x, row * job.features, activations, bottom.inputs, job.features)
         if not top.by_row:  # so early that it has come when it is needed
-            gather_target(job, y, labels, row, scratch, block_elements(job.outputs))
+            gather_target_rows(job, y, labels, order, position, ONE, scratch, block_elements(job.outputs), top.width)
         for number in range(job.n_layers - 1):
             _affine_row(layers[number], parameters, activations, activations, layers[number].outputs)
             activate_panel(job, layers, number, position, ZERO, ONE, activations, deltas)

@@ -163,15 +163,15 @@ def scatter_deltas(scratch, d0, outputs, rows, deltas, o0, width):
 
 
 @device
-def weigh_rows(count, rounded_count, scale, constants, c0, scratch, d0, t0, deltas, o0):
+def weigh_rows(count, scale, constants, c0, scratch, d0, t0, deltas, o0):
     """deltas = delta * scale where there is an output, else 0; returns the sum of the terms there, in float64.
 
-    All of rows of the layer's width, ``count`` elements and more: where constants at c0 are 0, a row is padded.
+    All are rows of the layer's width, ``count`` elements in all, rounded up: where constants at c0 are 0, a row is padded.
     """
     factor = type(scratch[index(d0)])(scale)
     zero = type(factor)(0)
     total = 0.0
-    for q in range(rounded_count):
+    for q in range(rounded(count)):
         is_output = constants[index(c0 + q)] != zero
         deltas[index(o0 + q)] = scratch[index(d0 + q)] * factor if is_output else zero
         total += scratch[index(t0 + q)] if is_output & (q < count) else zero
@@ -190,7 +190,7 @@ def _output_rows(job, layer, y, labels, order, position, rows, scale, constants,
     gather_target_rows(job, y, labels, order, position, rows, scratch, y0, layer.width)
     copy(activations, z0, scratch, p0, count)
     elementwise_loss_and_delta(job, layer, rounded(count), scratch, p0, y0, d0, t0)
-    return weigh_rows(count, rounded(count), scale, constants, job.is_output, scratch, d0, t0, deltas, o0)
+    return weigh_rows(count, scale, constants, job.is_output, scratch, d0, t0, deltas, o0)
 
 
 @part
