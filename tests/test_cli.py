@@ -17,6 +17,7 @@ import pytest
 
 from fastmlp import ACTIVATIONS, LOSSES, OPTIMIZERS
 from fastmlp.io import load
+from tests.test_invariants import run_python
 
 ROOT = Path(__file__).parent.parent
 
@@ -105,6 +106,21 @@ def test_a_difference_of_the_losses_is_a_failure(tmp_path, monkeypatch):
     said = []
     assert not module.demonstrate(tmp_path, said.append, progress=False)
     assert "THE LOSSES DIFFER" in "".join(said)
+
+
+def test_the_demonstration_times_no_compilation():
+    printed = run_python(
+        "from fastmlp import MLP, demo\n"
+        "from fastmlp.kernels.loops import compile_loop\n"
+        "demo.EPOCHS = 1\n"
+        "demo.compile_kernels()\n"
+        "before = compile_loop.cache_info().misses\n"
+        "for variant in demo.VARIANTS:\n"
+        "    demo.train(MLP, variant, demo.Digits.load(), '', progress=False)\n"
+        "print(before, compile_loop.cache_info().misses)"
+    )
+    before, after = map(int, printed.split())
+    assert before == after > 0
 
 
 def test_bars_of_the_demonstration(tmp_path, monkeypatch, capsys):
