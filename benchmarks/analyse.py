@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .peers import BASELINE, OURS
+from .sections.scaling import THREADS
 
 Document = Mapping[str, Any]
 
@@ -221,7 +222,7 @@ def scalings(document: Document) -> list[Scaling]:
                 if timing.comparable:
                     by_peer.setdefault(timing.peer, []).append((value, timing.median * per))
             rows = unit["rows"] if axis == "rows" else unit["batch_size"]
-            cores = value if axis == "threads" else unit["cores"]
+            cores = value if axis.startswith(THREADS) else unit["cores"]
             floor.append((value, unit["flop_per_row"] * rows / (_tile(unit) * cores) * 1e6))
         curves = tuple(Curve(peer, tuple(line)) for peer, line in by_peer.items())
         found.append(Scaling(axis, titles[axis], curves, tuple(floor), dict(sorted(of_axis.items()))))

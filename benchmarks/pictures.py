@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 from .analyse import Comparison, Scaling, Start, predictions, ways
 from .peers import OURS, PEERS
+from .sections.scaling import THREADS
 from .tables import number
 
 INK = "#010203"
@@ -120,7 +121,7 @@ def scaling(found: Sequence[Scaling]) -> Figure:
             for curve in one.curves:
                 part.plot(*zip(*curve.points, strict=True), marker="o", label=curve.peer, color=COLOURS.get(curve.peer))
             part.plot(*zip(*one.floor, strict=True), linestyle=":", color=INK, label="roof of the tile")
-            part.set_xscale("log", base=2 if one.axis == "threads" else 10)
+            part.set_xscale("log", base=2 if one.axis.startswith(THREADS) else 10)
             part.set_yscale("log")
             part.set_xlabel(one.title)
             part.set_ylabel("us per epoch" if one.axis == "rows" else "us per step")

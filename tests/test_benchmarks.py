@@ -511,6 +511,17 @@ class TestSections:
         assert scaling.thread_values(1) == [1]
         assert scaling.thread_values(2) == [1, 2]
         assert scaling.thread_values(12) == [1, 2, 4, 8, 12]
+        assert scaling.AXES["threads of wide"].problem(4).sizes == PROBLEMS["wide"].sizes
+        assert scaling.AXES["threads of matexp"].rows(4, False) == PROBLEMS["matexp"].rows
+
+    @pytest.mark.parametrize("cores", [1, 2, 16])
+    def test_curves_over_threads_for_more_problems_where_there_are_more_processors(self, cores, monkeypatch):
+        monkeypatch.setattr(scaling, "available_processors", lambda: list(range(cores)))
+        names = [unit.name for unit in scaling.units([PEERS["fastmlp"]], Size(False, 3, 0.1))]
+        expected = scaling.thread_values(cores)
+        assert [f"scaling/threads={value}" for value in expected] == [name for name in names if name.startswith("scaling/threads=")]
+        others = [name for name in names if name.startswith("scaling/threads of ")]
+        assert len(others) == (5 * len(expected) if cores > 2 else 0)
 
     def test_kernels(self):
         problems = [PROBLEMS["digits"], PROBLEMS["online"]]

@@ -341,6 +341,33 @@ class TestTeam:
         team.run(kernel, "y")
         assert sorted(seen) == [(0, 3, "y"), (1, 3, "y"), (2, 3, "y")]
 
+    @pytest.mark.parametrize("n_threads", [2, 3, 5, 8])
+    def test_nobody_goes_on_before_all_have_come(self, n_threads):
+        from fastmlp.kernels.jit import kernel
+        from fastmlp.kernels.simd import atomic_load, atomic_store
+        from fastmlp.kernels.team import barrier, wait_while
+
+        @kernel
+        def meet(thread, n_threads, sync, times, came, wrong):
+            meeting = 1
+            for number in range(1, times + 1):
+                atomic_store(came, 8 * thread, number)
+                meeting = barrier(sync, thread, n_threads, meeting)
+                for other in range(n_threads):
+                    # Another may have come to the next meeting already, but not beyond it.
+                    if atomic_load(came, 8 * other) < number or atomic_load(came, 8 * other) > number + 1:
+                        wrong[thread] += 1
+            sync[STATES + LINE * thread] = ABSENT
+            if thread == 0:
+                wait_while(sync, n_threads, WORKING)
+            return meeting
+
+        team, came, wrong = Team(n_threads), np.zeros(8 * n_threads, np.int64), np.zeros(n_threads, np.int64)
+        for _ in range(3):  # flags of one call must not count in the next
+            came[:] = 0
+            assert team.run(meet, 200, came, wrong) == 201
+            assert not wrong.any()
+
     def test_a_thread_that_never_comes_does_not_hang_those_that_wait(self):
         """Thread 0 is interrupted before it enters the kernel; thread 1 waits at the barrier until it is told to give up."""
         from fastmlp.kernels.jit import kernel
@@ -348,7 +375,7 @@ class TestTeam:
 
         @kernel
         def wait(thread, n_threads, sync, out):
-            out[thread] = barrier(sync, n_threads, n_threads)
+            out[thread] = barrier(sync, thread, n_threads, 1)
 
         out = np.zeros(2, np.int64)
         wait(0, 1, np.zeros(16, np.int64), out)  # compile

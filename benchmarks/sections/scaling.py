@@ -15,6 +15,9 @@ from .unit import Size, Unit
 PEERS = (BASELINE, OURS, "jax_scan", "torch_eager")
 """Those that take part: the baseline, ours, and the two that are nearest to it on most problems."""
 
+THREADS = "threads"
+"""The name of an axis begins with it if threads are counted along it."""
+
 _FLOP, _QUICK_FLOP = 6e9, 1e9
 """Of an epoch, if its rows do not matter; at least two batches."""
 _MOST_STEPS = 1000
@@ -28,17 +31,20 @@ class Axis:
     ----------
     name : str
     title : str
+    base : str
+        Problem of which those of the points are variants.
     values, quick_values : tuple of int
     """
 
     name: str
     title: str
-    values: tuple[int, ...]
-    quick_values: tuple[int, ...]
+    base: str
+    values: tuple[int, ...] = ()
+    quick_values: tuple[int, ...] = ()
 
     def problem(self, value: int) -> Problem:
-        """The problem of a point: a variant of `higgs`, or of `deep` for depth."""
-        base = PROBLEMS["deep" if self.name == "depth" else "higgs"]
+        """The problem of a point."""
+        base = PROBLEMS[self.base]
         name = f"{self.name}={value}"
         if self.name == "width":
             return replace(base, name=name, sizes=(base.sizes[0], value, value, base.sizes[-1]))
@@ -56,16 +62,29 @@ class Axis:
         if self.name == "rows":
             return value
         problem = self.problem(value)
+        if self.name.startswith(THREADS):
+            return problem.quick_rows if quick else problem.rows
         most = (_QUICK_FLOP if quick else _FLOP) / problem.flop_per_row / problem.batch_size
         return problem.batch_size * max(2, min(_MOST_STEPS // (4 if quick else 1), int(most)))
 
 
+SHARED = ("higgs", "mnist", "deep", "wide", "float64", "matexp")
+"""Problems with steps that are large enough for several threads."""
+
+
+def _of_threads(name: str) -> Axis:
+    problem = PROBLEMS[name]
+    title = f"threads, {problem.network_name}, batch {problem.batch_size:,}"
+    # On two processors all of it is in the section on training; the first one is the example that stands beside the other axes.
+    return Axis(THREADS if name == SHARED[0] else f"{THREADS} of {name}", title, name)
+
+
 _TABLE = (
-    Axis("rows", "rows, 28-64-64-2, batch 256", (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 30_000)),
-    Axis("width", "width of two hidden layers, batch 256", (4, 16, 64, 256, 1024, 4096), (16, 256)),
-    Axis("batch", "rows in a batch, 28-64-64-2", (1, 4, 16, 64, 256, 1024, 4096), (1, 64)),
-    Axis("depth", "hidden layers of 32, batch 64", (1, 2, 4, 8, 16), ()),
-    Axis("threads", "threads, 28-64-64-2, batch 256", (), ()),
+    Axis("rows", "rows, 28-64-64-2, batch 256", "higgs", (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 30_000)),
+    Axis("width", "width of two hidden layers, batch 256", "higgs", (4, 16, 64, 256, 1024, 4096), (16, 256)),
+    Axis("batch", "rows in a batch, 28-64-64-2", "higgs", (1, 4, 16, 64, 256, 1024, 4096), (1, 64)),
+    Axis("depth", "hidden layers of 32, batch 64", "deep", (1, 2, 4, 8, 16)),
+    *(_of_threads(name) for name in SHARED),
 )
 
 AXES: dict[str, Axis] = {axis.name: axis for axis in _TABLE}
@@ -96,8 +115,8 @@ def units(peers: Iterable[Peer], size: Size) -> list[Unit]:
 
     found = []
     for axis in AXES.values():
-        if axis.name == "threads":
-            values = [] if size.quick else thread_values(cores)
+        if axis.name.startswith(THREADS):
+            values = [] if size.quick or (cores <= 2 and axis.name != THREADS) else thread_values(cores)
             one_each = {value: [Contestant(peer, value) for peer in taking_part] for value in values}
             found += [unit(axis, value, contestants) for value, contestants in one_each.items()]
         else:

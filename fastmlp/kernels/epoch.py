@@ -26,6 +26,7 @@ from fastmlp.kernels.plan import (
     LAST_CHUNK,
     LOSS_ONLY,
     LOSS_SUM,
+    ONE,
     PANEL_ROWS,
     REFRESH,
     TRAINS,
@@ -86,22 +87,22 @@ def _panel(job, layers, x, indices, starts, y, labels, weights, order, position,
 
 
 @part
-def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
+def _layered_chunk(thread, n_threads, sync, meeting, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
                    constants, activations, deltas, scratch, p0, panel_losses):  # fmt: skip
-    """All that comes before the gradients, one layer at a time; returns the barrier's next target."""
+    """All that comes before the gradients, one layer at a time; returns the number of the next meeting."""
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
     first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
         _gather(job, layers, x, order, position + first, first, min(PANEL_ROWS, rows - first), activations)
     for number in range(job.n_layers):
-        target = barrier(sync, n_threads, target)
-        if target < 0:
-            return target
+        meeting = barrier(sync, thread, n_threads, meeting)
+        if meeting < 0:
+            return meeting
         forward_columns(job, layers, number, position, rows, thread, n_threads, parameters, activations, deltas, scratch, p0)
-    target = barrier(sync, n_threads, target)
-    if target < 0:
-        return target
+    meeting = barrier(sync, thread, n_threads, meeting)
+    if meeting < 0:
+        return meeting
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
         panel_losses[index(panel)] = output_panel(
@@ -110,11 +111,11 @@ def _layered_chunk(thread, n_threads, sync, target, job, layers, x, y, labels, w
         )  # fmt: skip
     if job.mode != LOSS_ONLY:
         for number in range(job.n_layers - 1, 0, -1):
-            target = barrier(sync, n_threads, target)
-            if target < 0:
-                return target
+            meeting = barrier(sync, thread, n_threads, meeting)
+            if meeting < 0:
+                return meeting
             delta_columns(layers, number, rows, thread, n_threads, parameters, constants, deltas, scratch, p0)
-    return target
+    return meeting
 
 
 @part
@@ -165,7 +166,7 @@ def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weigh
 
 
 @part
-def _run_slots(thread, n_threads, sync, target, job, layers, units, bounds, x, indices, starts, y, labels, weights, order,
+def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, indices, starts, y, labels, weights, order,
                parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, losses, norms,
                coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """The same where a batch has many chunks and the network few parameters: each thread takes whole chunks.
@@ -204,8 +205,8 @@ def _run_slots(thread, n_threads, sync, target, job, layers, units, bounds, x, i
             losses[index(slot)] = loss if number < job.slots else losses[index(slot)] + loss
         if last < n_chunks:
             continue
-        target = barrier(sync, n_threads, target)
-        if target < 0:
+        meeting = barrier(sync, thread, n_threads, meeting)
+        if meeting < 0:
             return
         slots = min(job.slots, n_chunks)
         if thread == 0:
@@ -223,8 +224,8 @@ def _run_slots(thread, n_threads, sync, target, job, layers, units, bounds, x, i
         if job.mode == TRAINS:
             clip = 1.0
             if job.max_norm > 0:
-                target = barrier(sync, n_threads, target)
-                if target < 0:
+                meeting = barrier(sync, thread, n_threads, meeting)
+                if meeting < 0:
                     return
                 clip = _clip_factor(norms, job.max_norm)
             c0 = (batch - first_batch) * job.step_columns
@@ -234,8 +235,8 @@ def _run_slots(thread, n_threads, sync, target, job, layers, units, bounds, x, i
                 g0 = layer.weights + unit.row * layer.width + unit.column
                 update_block(job, layers, unit, parameters, gradient, g0, layer.width, state1, state2, clip, l2, coefficients, c0)
                 transpose_weights(layers, unit, parameters, transposed)
-        target = barrier(sync, n_threads, target)
-        if target < 0:
+        meeting = barrier(sync, thread, n_threads, meeting)
+        if meeting < 0:
             return
 
 
@@ -270,7 +271,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     """
     mode = flush_denormals()
     job = jobs[0]
-    target = n_threads
+    meeting = ONE
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     clips = job.max_norm > 0
     keep_gradient = chunks_per_batch > 1 or clips or job.mode == GRADIENT_ONLY
@@ -278,7 +279,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     if refresh and not job.layered:
         for u in range(bounds[thread], bounds[thread + 1]):
             transpose_weights(layers, units[u], parameters, transposed)
-        target = barrier(sync, n_threads, target)
+        meeting = barrier(sync, thread, n_threads, meeting)
 
     if job.single:
         if thread == 0:
@@ -289,13 +290,13 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
         last_chunk = first_chunk
     if job.slots > 0:
         _run_slots(
-            thread, n_threads, sync, target, job, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+            thread, n_threads, sync, meeting, job, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
             transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
             first_batch, first_chunk, last_chunk, sums,
         )  # fmt: skip
         last_chunk = first_chunk
     for chunk in range(first_chunk, last_chunk):
-        if target < 0:
+        if meeting < 0:
             break
         batch = chunk // chunks_per_batch
         number = chunk - batch * chunks_per_batch
@@ -325,11 +326,11 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
         n_shares = shares_before + last_unit - first_unit
         position = batch_start + chunk_start
         if job.layered:
-            target = _layered_chunk(
-                thread, n_threads, sync, target, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
+            meeting = _layered_chunk(
+                thread, n_threads, sync, meeting, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
                 constants, activations, deltas, scratch, p0, panel_losses,
             )  # fmt: skip
-            if target < 0:
+            if meeting < 0:
                 break
         else:
             for panel in range(first_panel, last_panel):
@@ -343,8 +344,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                     job, layers, x, indices, starts, y, labels, weights, order, position + first, first, n, scale,
                     parameters, transposed, constants, activations, deltas, scratch, p0,
                 )  # fmt: skip
-        target = barrier(sync, n_threads, target)
-        if target < 0:
+        meeting = barrier(sync, thread, n_threads, meeting)
+        if meeting < 0:
             break
 
         if thread == 0:
@@ -370,14 +371,14 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                             coefficients, c0, first_column, last_column,
                         )  # fmt: skip
                 else:
-                    target = barrier(sync, n_threads, target)
-                    if target < 0:
+                    meeting = barrier(sync, thread, n_threads, meeting)
+                    if meeting < 0:
                         break
             # Clipping needs the norm of the whole gradient before the first update: two rounds over the units instead of one.
             for turn in range(2 if clips and steps_now else 1):
                 if turn == 1:
-                    target = barrier(sync, n_threads, target)
-                    if target < 0:
+                    meeting = barrier(sync, thread, n_threads, meeting)
+                    if meeting < 0:
                         break
                     clip = _clip_factor(norms, job.max_norm)
                 for u in range(first_unit, last_unit):
@@ -417,7 +418,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                             clear_block(unit, out, out0, ld)
                         if not job.layered:
                             transpose_weights(layers, unit, parameters, transposed)
-        target = barrier(sync, n_threads, target)
+        meeting = barrier(sync, thread, n_threads, meeting)
     restore_denormals(mode)
 
 

@@ -117,13 +117,14 @@ ZERO, ONE = np.int64(0), np.int64(1)
 NO, YES = np.bool_(False), np.bool_(True)
 
 # Places in the array that threads share; 8 int64 make a cache line.
-ARRIVED, ABORT, PLACES_LOCK, ALLOWED = 0, 8, 16, 24
-"""How many have arrived at the barrier, whether to give up, who may move, and to which processors, a bit for each."""
+ABORT, PLACES_LOCK, ALLOWED = 0, 8, 16
+"""Whether to give up, who may move, and to which processors, a bit for each."""
 MASK_WORDS = 16
 ONE_PLACE = ALLOWED + MASK_WORDS
 """Processors of the one that moves, as bits."""
-STATES, LINE, PLACE = ONE_PLACE + MASK_WORDS, 8, 1
-"""The state of each thread, a line apart; and, one element further, its processor's number + 1, or 0."""
+STATES, LINE, PLACE, FLAGS = ONE_PLACE + MASK_WORDS, 24, 1, 8
+"""The state of each thread, some lines apart; one element further, its processor's number + 1, or 0; and on the lines that follow,
+the last meeting of which another has told it, for each of two to the power of sixteen threads at most."""
 
 ABSENT, WAITING, WORKING, LEAVING = range(4)
 """States of a thread that helps: not in the kernel; in it, without work; at work; told to leave."""

@@ -687,17 +687,6 @@ def _outer_python(vectors, values, first, count, d, d0, g, g0, ld_g):
 
 
 @intrinsic
-def atomic_add(typingctx, array, index, value):
-    """Add to an int64 element in one indivisible step."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]])
-        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
-
-    return types.int64(array, types.intp, types.int64), codegen
-
-
-@intrinsic
 def atomic_load(typingctx, array, index):
     """Read an int64 element and all that was written before it was."""
 

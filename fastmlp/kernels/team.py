@@ -1,6 +1,6 @@
 """Threads that run one kernel together.
 
-Inside: a barrier on an atomic counter, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that
+Inside: a barrier, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that
 call the same kernel, each with its own number, and wait inside it for its next call.
 numba's own threads are not used: they cannot be entered by two Python threads at once, do not survive a fork, and leave no choice
 of who computes what, on which the bits of a result may not depend.
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fastmlp.kernels.jit import device, kernel
-from fastmlp.kernels.plan import ABORT, ABSENT, ARRIVED, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
+from fastmlp.kernels.plan import ABORT, ABSENT, FLAGS, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, allow
-from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
+from fastmlp.kernels.simd import atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
 from fastmlp.parameters import aligned_zeros
 
 _SPINS = 2000
@@ -27,21 +27,32 @@ _SPINS = 2000
 
 
 @device
-def barrier(sync, n_threads, target):
-    """Wait until ``n_threads`` have arrived; returns the next target, or -1 when the team has been told to give up."""
-    if n_threads == 1:
-        return target
-    atomic_add(sync, ARRIVED, 1)
-    spins = 0
-    while atomic_load(sync, ARRIVED) < target:
-        spins += 1
-        if spins < _SPINS:
-            pause()
-        elif sync[index(ABORT)] != 0:
-            return -1
-        else:
-            yield_processor()
-    return target + n_threads
+def barrier(sync, thread, n_threads, meeting):
+    """Wait until all threads have come to meeting number ``meeting`` (1, 2, ...); returns the next number, or -1 to give up.
+
+    Each tells the one 1, then 2, 4, ... places further that it, and whoever has told it so far, is there (the dissemination barrier
+    of Hensgen, Finkel and Manber, 1988): no cache line has more than one writer at a time, and the threads need not queue for a
+    counter.
+    """
+    distance, told = 1, FLAGS
+    while distance < n_threads:
+        other = thread + distance
+        if other >= n_threads:
+            other -= n_threads
+        atomic_store(sync, STATES + LINE * other + told, meeting)
+        mine = STATES + LINE * thread + told
+        spins = 0
+        while atomic_load(sync, mine) < meeting:
+            spins += 1
+            if spins < _SPINS:
+                pause()
+            elif sync[index(ABORT)] != 0:
+                return -1
+            else:
+                yield_processor()
+        distance *= 2
+        told += 1
+    return meeting + 1
 
 
 _LINGER = 1000
@@ -86,6 +97,9 @@ def wait_while(sync, n_threads, state):
 @kernel
 def signal_helpers(sync, n_threads, state, reached):
     """Give helpers that wait another state, and wait for those that are told to leave; reached (n_threads,): who was there."""
+    for thread in range(n_threads):
+        for flag in range(STATES + LINE * thread + FLAGS, STATES + LINE * (thread + 1)):
+            sync[index(flag)] = 0
     for thread in range(1, n_threads):
         reached[thread] = compare_exchange(sync, STATES + LINE * thread, WAITING, state)
     wait_while(sync, n_threads, LEAVING)
@@ -129,7 +143,7 @@ class Team:
             self._process = os.getpid()
             sync[STATES:] = ABSENT
             sync[PLACES_LOCK] = 0
-        sync[ARRIVED] = sync[ABORT] = 0
+        sync[ABORT] = 0
         signal_helpers(sync, self.n_threads, WORKING, self._reached)
         errors: list[BaseException] = []
         absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
