@@ -24,6 +24,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_ROWS = 8192
 """Rows of a row group that are read at a time: some hundred kilobytes."""
+_DECODED_VALUES = 1 << 20
+"""That Arrow decodes at a time, about: some pieces, because each time it goes through pages that have left the caches since."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = 2 << 20, 256 << 20
@@ -221,10 +223,13 @@ class TableSource(Source):
             yield from read_batches(path, types, self._csv)
             return
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
+        columns = columns or self._names
+        rows = PIECE_ROWS * max(1, _DECODED_VALUES // (PIECE_ROWS * len(columns)))
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
-                batches = file.iter_batches(PIECE_ROWS, row_groups=[group], columns=columns or self._names, use_threads=False)
-                yield from (with_texts(without_views(batch), self._categories) for batch in batches)
+                for decoded in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
+                    for start in range(0, decoded.num_rows, PIECE_ROWS):
+                        yield with_texts(without_views(decoded.slice(start, PIECE_ROWS)), self._categories)
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
