@@ -19,7 +19,7 @@ from fastmlp.kernels.gradient import add_slots, gradient_block, transpose_weight
 from fastmlp.kernels.jit import FASTMATH, Kernel
 from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
 from fastmlp.kernels.output import output_panel
-from fastmlp.kernels.plan import LOSS_SUM, NO, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
+from fastmlp.kernels.plan import LOSS_SUM, NO, NOBODY, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import MACHINE, TILE_ROWS, TILE_VECTORS, flush_denormals, restore_denormals
 from fastmlp.network import Recipe
@@ -115,7 +115,10 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                         exact, scratch, ZERO,
                     )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
-                    add_slots(gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), len(parameters))
+                    add_slots(
+                        gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), len(parameters),
+                        job.slots, ONE, NOBODY,
+                    )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
                     update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, job.l2, coefficients, ZERO)
                 if parts & TRANSPOSE and start + rows == batch_rows and not job.layered:

@@ -55,7 +55,11 @@ CHUNK_FLOP = 2e10
 SLOT_BYTES = 1 << 22
 """The gradients that parts of a batch have for themselves may take so much memory together..."""
 MOST_SLOTS, LEAST_SLOTS = 64, 4
-"""...and so many are worth it."""
+"""...and so many are worth it..."""
+LEAST_SLOT_ROWS = 64
+"""...and, of a batch that is one chunk, parts of so many rows..."""
+SHARED_PER_WEIGHT = 9
+"""...where threads that share the chunk would read so many of each other's activations and deltas for each weight."""
 
 LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
@@ -228,12 +232,23 @@ class Engine:
         most = min(most, max(LEAST_LAYERED_ROWS, int(CHUNK_FLOP * 4 / self.dtype.itemsize / max(flop_per_row, 1))))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
 
-    def slots(self, batch_size: int, sparse: bool) -> int:
-        """Parts of a batch that have a gradient each, a function of the sizes only; 0 where threads share chunks."""
-        if sparse or self.is_layered(batch_size) or self.chunk_rows(batch_size) == batch_size:
-            return 0
-        slots = min(MOST_SLOTS, -(-batch_size // LEAST_CHUNK_ROWS), SLOT_BYTES // (self.layout.length * self.dtype.itemsize))
-        return slots if slots >= LEAST_SLOTS else 0
+    def slots(self, batch_size: int, sparse: bool) -> tuple[int, int]:
+        """Parts of a batch that have a gradient each, and rows of each, by the sizes only; (0, 0) where threads share chunks."""
+        if sparse or self.is_layered(batch_size):
+            return 0, 0
+        if self.chunk_rows(batch_size) < batch_size:
+            most = min(MOST_SLOTS, SLOT_BYTES // (self.layout.length * self.dtype.itemsize))
+            slots = min(most, -(-batch_size // LEAST_CHUNK_ROWS))
+            return (slots, LEAST_CHUNK_ROWS) if slots >= LEAST_SLOTS else (0, 0)
+        between_parts = batch_size * (self.widths[0] + 2 * sum(self.widths[1:]))
+        if self.flop_per_row * batch_size < FLOP_OF_TWO or between_parts < SHARED_PER_WEIGHT * self.layout.length:
+            return 0, 0
+        panels = -(-batch_size // PANEL_ROWS)
+        for slots in (4, 2):
+            most = -(-panels // slots)
+            if most * PANEL_ROWS >= LEAST_SLOT_ROWS and (slots == 2 or slots * most < 1.1 * panels):
+                return slots, most * PANEL_ROWS
+        return 0, 0
 
     def is_layered(self, rows: int) -> bool:
         """Whether so many rows go through the network layer by layer, rather than panel by panel."""
@@ -483,8 +498,8 @@ class Session:
         self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
         dtype = engine.dtype
         self._sparse = data.sparse
-        slots = engine.slots(batch_size, data.sparse)
-        chunk_rows = LEAST_CHUNK_ROWS if slots else engine.chunk_rows(batch_size, data.sparse)
+        slots, slot_rows = engine.slots(batch_size, data.sparse)
+        chunk_rows = slot_rows or engine.chunk_rows(batch_size, data.sparse)
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
         rounds = -(-data.rows // (batch_size if slots else chunk_rows))
@@ -596,7 +611,10 @@ class Session:
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
             seconds = CROWDED_SECONDS if crowded else self._pace.limit(CALL_SECONDS)
-            stop = min(n_chunks, start + max(1, int(seconds / self._chunk_seconds)))
+            count = max(1, int(seconds / self._chunk_seconds))
+            if count > self._chunks_per_batch:  # whole batches
+                count -= (start + count) % self._chunks_per_batch
+            stop = min(n_chunks, start + count)
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             began = time.perf_counter()
             self._team(n_threads).run(self._kernel, *arguments)

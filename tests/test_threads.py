@@ -54,55 +54,59 @@ def test_same_bits_for_any_number_of_threads(case, dtype):
             assert np.array_equal(ours, theirs)  # equal, not close
 
 
-SLOT_CASES = {
-    "all rows": {"batch_size": 5001, "optimizer": "adam"},
-    "clipped": {"batch_size": 5001, "optimizer": "momentum", "max_grad_norm": 0.5, "l2": 0.01, "weight_decay": 0.01},
-    "two batches": {"batch_size": 2600, "optimizer": "sgd"},
-    "dropout": {"batch_size": 2600, "optimizer": "adam", "dropout": 0.3},
+_SMALL, _LARGER = (4, 32, 16, 3), (28, 64, 64, 3)
+SLOT_CASES = {  # sizes, batch_size, slots and rows of each, options
+    "all rows": (_SMALL, 5001, (20, 256), {"optimizer": "adam"}),
+    "clipped": (_SMALL, 5001, (20, 256), {"optimizer": "momentum", "max_grad_norm": 0.5, "l2": 0.01, "weight_decay": 0.01}),
+    "two batches": (_SMALL, 2600, (11, 256), {"optimizer": "sgd"}),
+    "dropout": (_SMALL, 2600, (11, 256), {"optimizer": "adam", "dropout": 0.3}),
+    "a chunk in four parts": (_LARGER, 256, (4, 64), {"optimizer": "sgd"}),
+    "a chunk in two parts": (_LARGER, 200, (2, 112), {"optimizer": "adam", "max_grad_norm": 0.5}),
 }
 
 
 class TestSlots:
-    """Batches of many chunks, of which each thread takes whole ones."""
+    """Batches of which each thread takes whole chunks."""
 
-    SIZES = (4, 32, 16, 3)
-
-    @classmethod
-    def trained(cls, kind, options, dtype, n_threads=None):
+    @staticmethod
+    def trained(kind, case, dtype, n_threads=None):
+        sizes, batch_size, _, options = SLOT_CASES[case]
         rng = np.random.default_rng(3)
-        x, y, weight = rng.normal(size=(5001, 4)), rng.normal(size=(5001, 3)), rng.random(5001)
-        net = kind(cls.SIZES, ("tanh", "tanh", "identity"), dtype=dtype, random_state=5, n_threads=n_threads)
-        net.fit(x, y, epochs=3, learning_rate=0.01, sample_weight=weight, **SLOT_CASES[options])
+        x, y, weight = rng.normal(size=(5001, sizes[0])), rng.normal(size=(5001, 3)), rng.random(5001)
+        net = kind(sizes, ("tanh", "tanh", "identity"), dtype=dtype, random_state=5, n_threads=n_threads)
+        net.fit(x, y, epochs=3, batch_size=batch_size, learning_rate=0.01, sample_weight=weight, **options)
         loss, gradient, _ = net.loss_and_grad(net.theta, x, y, weight)
         return net.theta, np.array(net.loss_curve_), gradient, np.array([loss, net.eval_loss(x, y)])
 
-    @pytest.fixture(autouse=True)
-    def there_are_slots(self):
-        engine = MLP(self.SIZES).engine
-        assert engine.slots(5001, False) > engine.slots(2600, False) > 3
-        assert engine.slots(256, False) == 0
+    def test_how_many_there_are(self):
+        for sizes, batch_size, slots, _ in SLOT_CASES.values():
+            assert MLP(sizes).engine.slots(batch_size, False) == slots
+        engine = MLP(_LARGER).engine
+        assert engine.slots(256, True) == engine.slots(32, False) == MLP(_SMALL).engine.slots(256, False) == (0, 0)
+        assert MLP((784, 128, 64, 10)).engine.slots(256, False) == (0, 0)  # it has more weights to read than activations
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    @pytest.mark.parametrize("options", SLOT_CASES)
-    def test_same_bits_for_any_number_of_threads(self, options, dtype):
-        expected = self.trained(MLP, options, dtype, 1)
-        for n_threads in (2, 3, 7):
-            for ours, theirs in zip(self.trained(MLP, options, dtype, n_threads), expected, strict=True):
+    @pytest.mark.parametrize("case", SLOT_CASES)
+    def test_same_bits_for_any_number_of_threads(self, case, dtype):
+        expected = self.trained(MLP, case, dtype, 1)
+        for n_threads in (2, 3, 4, 7):
+            for ours, theirs in zip(self.trained(MLP, case, dtype, n_threads), expected, strict=True):
                 assert np.array_equal(ours, theirs)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    @pytest.mark.parametrize("options", SLOT_CASES)
-    def test_same_numbers_as_the_reference(self, options, dtype):
+    @pytest.mark.parametrize("case", SLOT_CASES)
+    def test_same_numbers_as_the_reference(self, case, dtype):
         tolerance = {"rtol": 1e-8, "atol": 1e-9} if dtype == "float64" else {"rtol": 2e-3, "atol": 2e-3}
-        for ours, theirs in zip(self.trained(MLP, options, dtype), self.trained(ReferenceMLP, options, dtype), strict=True):
+        for ours, theirs in zip(self.trained(MLP, case, dtype), self.trained(ReferenceMLP, case, dtype), strict=True):
             np.testing.assert_allclose(ours, theirs, **tolerance)
 
     @pytest.mark.parametrize("n_threads", [1, 2])
-    def test_where_a_call_ends_changes_nothing(self, monkeypatch, n_threads):
+    @pytest.mark.parametrize("case", ["two batches", "a chunk in four parts"])
+    def test_where_a_call_ends_changes_nothing(self, monkeypatch, case, n_threads):
         """Calls are cut by the clock, in the middle of batches, too."""
-        expected = self.trained(MLP, "two batches", "float32", n_threads)
+        expected = self.trained(MLP, case, "float32", n_threads)
         monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
-        for ours, theirs in zip(self.trained(MLP, "two batches", "float32", n_threads), expected, strict=True):
+        for ours, theirs in zip(self.trained(MLP, case, "float32", n_threads), expected, strict=True):
             assert np.array_equal(ours, theirs)
 
 

@@ -26,6 +26,7 @@ from fastmlp.kernels.plan import (
     LAST_CHUNK,
     LOSS_ONLY,
     LOSS_SUM,
+    NOBODY,
     ONE,
     PANEL_ROWS,
     REFRESH,
@@ -169,11 +170,11 @@ def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weigh
 def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, indices, starts, y, labels, weights, order,
                parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, losses, norms,
                coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
-    """The same where a batch has many chunks and the network few parameters: each thread takes whole chunks.
+    """The same where each thread takes whole chunks of a batch.
 
-    So threads share neither activations nor deltas, and meet once a batch. Chunk number c of a batch adds to slot c % job.slots,
-    in order; slots have a gradient each, and a loss in ``losses``, and are summed in order when the batch is complete, which may
-    be in a later call. How many there are follows from the sizes, so who takes which changes nothing in the result.
+    So threads share neither activations nor deltas, and meet twice a batch. Chunk number c of a batch adds to slot c % job.slots,
+    in order; slots have a gradient each, and a loss in ``losses``, and are summed when the batch is complete, which may be in a
+    later call. How many there are follows from the sizes, so who takes which changes nothing in the result.
     """
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     first_slot, last_slot = job.slots * thread // n_threads, job.slots * (thread + 1) // n_threads
@@ -205,10 +206,12 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
             losses[index(slot)] = loss if number < job.slots else losses[index(slot)] + loss
         if last < n_chunks:
             continue
+        slots = min(job.slots, n_chunks)
+        if n_threads > 1 and job.mode != LOSS_ONLY:
+            add_slots(gradient, ZERO, ZERO, ONE, length, slots, length, job.slots, n_threads, thread)
         meeting = barrier(sync, thread, n_threads, meeting)
         if meeting < 0:
             return
-        slots = min(job.slots, n_chunks)
         if thread == 0:
             for slot in range(slots):
                 sums[LOSS_SUM] += losses[index(slot)]
@@ -218,7 +221,9 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
                 unit = units[u]
                 layer = layers[unit.layer]
                 g0 = layer.weights + unit.row * layer.width + unit.column
-                add_slots(gradient, g0, layer.width, unit.rows + unit.bias, unit.columns, slots, length)
+                add_slots(
+                    gradient, g0, layer.width, unit.rows + unit.bias, unit.columns, slots, length, job.slots, n_threads, NOBODY
+                )  # fmt: skip
                 if job.max_norm > 0:
                     squared_norms(unit, gradient, g0, layer.width, norms)
         if job.mode == TRAINS:

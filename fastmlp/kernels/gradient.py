@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
-from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, ONE, SHRINK, YES, ZERO
+from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, column_sums, index, prefetch, prefetch_to_write, transpose_block
 
@@ -155,13 +155,26 @@ def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2
 
 
 @device
-def add_slots(gradient, g0, ld, rows, columns, slots, length):
-    """gradient (rows, columns) at g0 += those of all slots after the first, which are ``length`` apart, in order."""
-    for slot in range(1, slots):
-        s0 = g0 + slot * length
-        for i in range(rows):
-            for j in range(columns):
-                gradient[index(g0 + i * ld + j)] += gradient[index(s0 + i * ld + j)]
+def add_slots(gradient, g0, ld, rows, columns, count, length, slots, n_threads, mine):
+    """Sum of the gradients (rows, columns) at g0 of ``count`` slots, ``length`` apart; it is left in the first.
+
+    Slots are added in pairs, then pairs of pairs: the same sums, whoever makes them. A thread makes those of its own slots, of
+    number ``mine``; where that is NOBODY, the others are made, and if there is one thread, all.
+    """
+    span = 1
+    while span < count:
+        for left in range(0, count - span, 2 * span):
+            last = min(left + 2 * span, count) - 1
+            # The slots of thread t are slots * t // n_threads and those after it, up to those of the next thread.
+            owner = ((left + 1) * n_threads - 1) // slots
+            is_owned = n_threads > 1 and owner == ((last + 1) * n_threads - 1) // slots
+            if (is_owned and owner == mine) or (mine == NOBODY and not is_owned):
+                a0 = g0 + left * length
+                b0 = a0 + span * length
+                for i in range(rows):
+                    for j in range(columns):
+                        gradient[index(a0 + i * ld + j)] += gradient[index(b0 + i * ld + j)]
+        span *= 2
 
 
 @device

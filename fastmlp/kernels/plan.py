@@ -114,6 +114,7 @@ FEW_SCRATCH = UNIT_ELEMENTS + UNIT_COLUMNS
 
 # Numbers and truths for calls from one kernel to another: numba would compile the callee once more for every literal.
 ZERO, ONE = np.int64(0), np.int64(1)
+NOBODY = np.int64(-1)  # in the place of a thread's number
 NO, YES = np.bool_(False), np.bool_(True)
 
 # Places in the array that threads share; 8 int64 make a cache line.
