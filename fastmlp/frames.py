@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,5 +91,37 @@ def _of_pyarrow(column: Any, dtype: np.dtype[Any]) -> Array | None:
         return None
     if kind.startswith("decimal"):
         column = column.cast("float64")
-    values = column.to_numpy() if hasattr(column, "chunks") else column.to_numpy(zero_copy_only=False)
-    return np.asarray(values)
+    return array_of_arrow(column)
+
+
+# Arrow's own conversions from and to NumPy import pandas where it is installed, which takes longer than many a training.
+
+
+def array_of_arrow(column: Any) -> Array:
+    """The values of a column of Arrow's; of numbers, nan where there is none."""
+    if hasattr(column, "chunks"):
+        parts = [array_of_arrow(chunk) for chunk in column.chunks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.asarray(column.to_numpy())])
+    kind = str(column.type)
+    if kind == "bool" and not column.null_count:
+        return array_of_arrow(column.cast("uint8")).view(bool)
+    if not kind.startswith(("int", "uint", "float", "double", "halffloat")):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    if not column.null_count:
+        return np.asarray(np.from_dlpack(column))
+    whole = type(column).from_buffers(column.type, len(column), [None, column.buffers()[1]], offset=column.offset)
+    values, there = np.asarray(np.from_dlpack(whole)), array_of_arrow(column.is_valid())
+    return np.where(there, values, np.array(np.nan, values.dtype if values.dtype.kind == "f" else np.float64))
+
+
+def arrow_of_array(arrow: Any, array: Array) -> Any:
+    """An array of Arrow's; ``arrow`` is the module pyarrow, ``array`` of int64 or bool."""
+    kind, content = (arrow.bool_(), np.packbits(array, bitorder="little")) if array.dtype == bool else (arrow.int64(), array)
+    return arrow.Array.from_buffers(kind, len(array), [None, arrow.py_buffer(content)])
+
+
+def arrow_of_texts(arrow: Any, texts: Sequence[str]) -> Any:
+    """The same of some texts."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return arrow.Array.from_buffers(arrow.string(), len(texts), [None, arrow.py_buffer(ends), arrow.py_buffer(b"".join(encoded))])

@@ -18,7 +18,7 @@ from fastmlp.data import TableError, cached, from_blocks, from_files, from_npy
 from fastmlp.data import sources as sources_module
 from fastmlp.data.sources import NpyFile
 from fastmlp.data.stream import Stream, open_feed
-from fastmlp.frames import array_of_frame
+from fastmlp.frames import array_of_arrow, array_of_frame, arrow_of_array, arrow_of_texts
 from fastmlp.network import Progress, Trainer
 from tests.test_invariants import run_python
 
@@ -330,6 +330,43 @@ class TestFrames:
         np.testing.assert_array_equal(made, np.array([[1, 4], [np.nan, 5], [3, 6]], dtype))
         assert made.dtype == dtype
         assert made.flags.c_contiguous
+
+    @pytest.mark.parametrize("kind", ["int8", "uint16", "int64", "float16", "float32", "float64", "bool"])
+    @pytest.mark.parametrize("values", [[], [1, 0, 1], [1, None, 0], [None]])
+    def test_columns_of_arrow_are_what_arrow_makes_of_them(self, kind, values):
+        arrow = pytest.importorskip("pyarrow")
+        array = np.array([value or 0 for value in values], kind)
+        column = arrow.array(array, mask=np.array([value is None for value in values], bool))
+        for one in (column, column.slice(1), arrow.chunked_array([column, column.slice(1)]), arrow.chunked_array([column])):
+            made = array_of_arrow(one)
+            expected = one.to_numpy() if hasattr(one, "chunks") else one.to_numpy(zero_copy_only=False)
+            np.testing.assert_array_equal(made, expected)
+            assert made.dtype == expected.dtype
+
+    def test_columns_for_arrow(self):
+        arrow = pytest.importorskip("pyarrow")
+        for array in (np.arange(5), np.zeros(0, np.int64), np.arange(11) % 3 == 0, np.zeros(0, bool)):
+            assert arrow_of_array(arrow, array).to_pylist() == array.tolist()
+        for texts in ([], ["", "x", "größer", ""]):
+            assert arrow_of_texts(arrow, texts).to_pylist() == texts
+
+    def test_pandas_is_not_imported_for_files(self, data, tmp_path):
+        """By itself, Arrow imports it to make an array of numbers, which takes longer than many a training."""
+        x, y = data
+        write_parquet(tmp_path / "rows.parquet", x, y)
+        write_csv(tmp_path / "rows.csv", x, y)
+        printed = run_python(f"""
+            import sys
+            from fastmlp import MLP
+            from fastmlp.data import from_files
+            for file in ("rows.parquet", "rows.csv"):
+                source = from_files({str(tmp_path)!r} + "/" + file, target="y")
+                for rows in (source, source.share(0.2, 1.0, 0), source.prepared()):
+                    outputs = 2 if rows.classes is None else len(rows.classes)
+                    MLP((rows.n_features, 3, outputs), ("relu", "softmax"), "cross_entropy").fit(rows, epochs=1, batch_size=32)
+            print("pandas" in sys.modules)
+        """)
+        assert printed.splitlines()[-1] == "False"
 
     @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
     def test_columns_that_are_no_numbers_are_named(self, library):

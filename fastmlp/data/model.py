@@ -27,7 +27,9 @@ from fastmlp.data.preparation import (
 from fastmlp.data.sources import Source
 from fastmlp.data.tables import TableSource, joined
 from fastmlp.feed import BUFFER_BYTES
+from fastmlp.frames import arrow_of_array
 from fastmlp.io import safetensors as model_files
+from fastmlp.io.extras import require
 from fastmlp.mlp import MLP
 from fastmlp.schedules import SCHEDULES
 
@@ -268,7 +270,9 @@ def split_table(table: Any, share: float, seed: int) -> tuple[Any, Any]:
     if not 0 < held_out < rows:
         raise TableError(f"Of {rows} rows, a share of {share:g} cannot be held out: there are too few on one side.")
     order = np.random.default_rng(seed).permutation(rows)
-    return table.take(np.sort(order[held_out:])), table.take(np.sort(order[:held_out]))
+    arrow = require("pyarrow", "cli")
+    kept, out = (table.take(arrow_of_array(arrow, np.sort(part))) for part in (order[held_out:], order[:held_out]))
+    return kept, out
 
 
 def guess_batch_size(rows: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastmlp.data.fields import check_fields
 from fastmlp.data.files import TableError
+from fastmlp.frames import array_of_arrow, arrow_of_texts
 from fastmlp.io.extras import require
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -514,7 +515,7 @@ def is_number(kind: Any) -> bool:
 def _numbers(column: Any, name: str) -> Array:
     """float64; nan where there is no value."""
     with _where_there(column, name, "were numbers"):
-        values = np.array(column.cast("float64", safe=False), np.float64)
+        values = array_of_arrow(column.cast("float64", safe=False))
     return np.where(np.isfinite(values), values, np.nan)
 
 
@@ -556,7 +557,7 @@ def _codes(column: Any, categories: tuple[str, ...], name: str) -> Array:
     """The place of each row's text among categories; _UNKNOWN and _NONE for those that have no place and no text."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
     text = texts(column, name)
-    found = compute.index_in(text, value_set=arrow.array(categories, arrow.string()))
-    codes = np.array(found.fill_null(_UNKNOWN), np.int64)
-    codes[np.array(text.is_null())] = _NONE
+    found = compute.index_in(text, value_set=arrow_of_texts(arrow, categories))
+    codes = np.nan_to_num(array_of_arrow(found), nan=_UNKNOWN).astype(np.int64)
+    codes[array_of_arrow(text.is_null())] = _NONE
     return codes

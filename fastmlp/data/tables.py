@@ -17,7 +17,7 @@ from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of
 from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.dropout import row_key
-from fastmlp.frames import array_of_frame
+from fastmlp.frames import array_of_arrow, array_of_frame, arrow_of_array
 from fastmlp.io.extras import require
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -176,7 +176,7 @@ class TableSource(Source):
         for block in range(self.n_blocks):
             for first, batch in self._shared_batches(block):
                 masks = (share._share.mask(block, first, batch.num_rows) for share in shares)
-                yield [batch.filter(arrow.array(mask)) for mask in masks]
+                yield [batch.filter(arrow_of_array(arrow, mask)) for mask in masks]
 
     # --- reading --------------------------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class TableSource(Source):
         for batch in self._batches_of(block, columns):
             rows = batch.num_rows
             if self._share[:2] != (0.0, 1.0):
-                batch = batch.filter(arrow.array(self._share.mask(block, first, rows)))
+                batch = batch.filter(arrow_of_array(arrow, self._share.mask(block, first, rows)))
             yield first, batch
             first += rows
 
@@ -239,7 +239,7 @@ class TableSource(Source):
             path, group = self.blocks[block]
             part = "" if group is None else f", row group {group}"
             where = f"{path}{part}, rows {first} to {first + batch.num_rows - 1}"
-            weight = None if self._weight is None else np.asarray(batch.column(self._weight))
+            weight = None if self._weight is None else array_of_arrow(batch.column(self._weight))
             if self.preparation is None:
                 yield Piece(self._plain(batch, where), self._plain_target(batch, where), weight, where, block, first)
                 continue
@@ -285,7 +285,7 @@ def is_string(kind: Any) -> bool:
 def _array_of_target(column: Any, name: str) -> Array:
     """Numbers and truth values as they are; text without the white space around it."""
     if str(column.type) == "bool" or not is_text(column.type):
-        return np.asarray(column)
+        return array_of_arrow(column)
     return np.asarray(texts(column, name)).astype(str)
 
 
