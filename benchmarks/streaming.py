@@ -1,6 +1,6 @@
 """Rows from files beside rows in memory: the same training from .npy, Parquet and arrays, and scikit-learn's partial_fit.
 
-    python -m benchmarks.streaming [--rows 11000000] [--folder DIR]
+    python -m benchmarks.streaming [--rows 11000000] [--threads 1] [--folder DIR]
 
 makes the files (a teacher's labels of random numbers), measures each way in a process of its own and prints a table in Markdown.
 The first epoch from a file is told apart: it also gets the memory of the buffer from the system, where rows in memory have theirs.
@@ -77,7 +77,7 @@ def peak_bytes() -> int:
     return int(line.split()[1]) << 10
 
 
-def measure(way: str, folder: Path) -> dict[str, Any]:
+def measure(way: str, folder: Path, threads: int | None = None) -> dict[str, Any]:
     """Seconds of the first epoch and of one after it, once all is imported and compiled."""
     if way == "sklearn":
         return _measure_sklearn(folder)
@@ -94,7 +94,7 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
 
     def network() -> MLP:
         sizes, activations = (FEATURES, 64, 64, 2), ("relu", "relu", "softmax")
-        return MLP(sizes, activations, "cross_entropy", random_state=0)
+        return MLP(sizes, activations, "cross_entropy", random_state=0, n_threads=threads)
 
     options: dict[str, Any] = {"batch_size": BATCH_SIZE, "optimizer": "adam"}
     network().fit(np.zeros((1000, FEATURES), np.float32), np.zeros(1000, np.int64), epochs=1, **options)
@@ -135,15 +135,16 @@ def _measure_sklearn(folder: Path) -> dict[str, Any]:
 _USED_BEFORE = "import numpy; numpy.ones(1 << 27)"
 
 
-def in_own_process(way: str, folder: Path) -> dict[str, Any]:
+def in_own_process(way: str, folder: Path, threads: int | None) -> dict[str, Any]:
     """The same, in a fresh interpreter.
 
     Memory that a virtual machine has not used yet comes slowly from its host, half a gigabyte a second: so another process has used
     some just before.
     """
     subprocess.run([sys.executable, "-c", _USED_BEFORE], check=True)
+    chosen = [] if threads is None else ["--threads", str(threads)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.streaming", "--way", way, "--folder", str(folder)],
+        [sys.executable, "-m", "benchmarks.streaming", "--way", way, "--folder", str(folder), *chosen],
         capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
@@ -166,7 +167,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def run(folder: Path, rows: int, rounds: int) -> None:
+def run(folder: Path, rows: int, rounds: int, threads: int | None) -> None:
     """Make the files, measure, print; of each way the best epochs of some rounds, which take turns."""
     make_files(folder, rows)
     results: dict[str, dict[str, Any]] = {}
@@ -174,7 +175,7 @@ def run(folder: Path, rows: int, rounds: int) -> None:
         for way in WAYS:
             if way == "sklearn" and round_:
                 continue
-            one = in_own_process(way, folder)
+            one = in_own_process(way, folder, threads)
             best = results.setdefault(way, one)
             best |= {epoch: min(best[epoch], one[epoch]) for epoch in ("first", "later")}
     print(table(results))
@@ -187,17 +188,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of the training; one leaves a processor to what reads")
     parser.add_argument("--folder", type=Path, help="for the files, which stay; a temporary one unless given")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.way:
-        print(json.dumps(measure(options.way, options.folder)))
+        print(json.dumps(measure(options.way, options.folder, options.threads)))
     elif options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
-        run(options.folder, options.rows, options.rounds)
+        run(options.folder, options.rows, options.rounds, options.threads)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            run(Path(folder), options.rows, options.rounds)
+            run(Path(folder), options.rows, options.rounds, options.threads)
 
 
 if __name__ == "__main__":

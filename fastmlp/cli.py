@@ -354,7 +354,8 @@ def _form(file: Path, csv: Csv) -> str:
     form = form_of(file, csv)
     separator = {"\t": "tabs", " ": "spaces"}.get(form.delimiter, repr(form.delimiter))
     decimal = ", decimal commas" if form.decimal == "," else ""
-    return f"CSV, columns separated by {separator}, {'no header' if form.names else 'header'}{decimal}"
+    skipped = f", {form.skip} line{'s' * (form.skip > 1)} before it left out" if form.skip else ""
+    return f"CSV, columns separated by {separator}, {'no header' if form.names else 'header'}{decimal}{skipped}"
 
 
 def _train_on_table(

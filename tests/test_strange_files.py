@@ -59,6 +59,12 @@ GOOD = {
     "separated by spaces": table("age colour y", lambda n, a, c: f"{a} {c} {label(a, c)}").encode(),
     "numbers beyond all squares": table("age,n,colour,y", lambda n, a, c: f"{a},{(-1) ** n}e308,{c},{label(a, c)}").encode(),
     "names that look like markup": table("[bold]age,[/red],y", lambda n, a, c: f"{a},[{c}],[/{label(a, c)}]").encode(),
+    "comments": ("# made by hand\n#, for you, and you\n\n" + table()).encode(),
+    "a comment before tabs": ("# made, by, hand\n" + table("age\tcolour\ty", lambda n, a, c: f"{a}\t{c}\t{label(a, c)}")).encode(),
+    "a comment, crlf": gzip.compress(("# made by hand\n" + table()).replace("\n", "\r\n").encode()),
+    "what is for Excel": ("sep=;\n" + table("age;colour;y", lambda n, a, c: f"{a};{c};{label(a, c)}")).encode(),
+    "and a mark": ("\ufeffsep=|\r\n" + table("age|colour|y", lambda n, a, c: f"{a}|{c}|{label(a, c)}", "\r\n")).encode(),
+    "names after #": ("# a comment\n" + table("#age,colour,y")).encode(),
     "a class of one row": table(line=lambda n, a, c: f"{a},{c},{'rare' if n == 7 else label(a, c)}").encode(),
 }  # fmt: skip
 
@@ -245,6 +251,9 @@ BAD = {
     "a title": (b"Report\n\n" + table().encode(), "t.csv, line 3: 3 values where the other lines have 1."),
     "ragged": ((table() + "1,red\n").encode(), "t.csv, line 202: 2 values where the other lines have 3."),
     "an open quote": ((table() + '5,"red,no\n').encode(), "t.csv, line 202: 2 values where the other lines have 3."),
+    "ragged after comments": (
+        ("# a\n# b,c\n" + table() + "1,red\n").encode(), "t.csv, line 204: 2 values where the other lines have 3."
+    ),
     "ragged gzip": (gzip.compress((table() + "1,red\n").encode()), "t.csv, line 202: 2 values where the other lines have 3."),
     "a constant that is not exact": (table(line=lambda n, a, c: f"{a},{c},0.1").encode(), "'y' has one value only, 0.1"),
     "a target beyond all squares": (
@@ -321,6 +330,9 @@ class TestUse:
             (["train", "r.csv", *Y, "--task", "classification"], 1, "is it the right column?"),
             (["predict", "t.csv", "t.csv"], 1, "'t.csv' is not a usable fastmlp model: it is damaged, or no .safetensors file"),
             (["predict", "none", "t.csv"], 1, "There is no file 'none'."),
+            (["predict", "m.safetensor", "t.csv"], 1, "There is no file 'm.safetensor'. Did you mean 'm.safetensors'?"),
+            (["predict", "m.safetensors", "tt.csv"], 1, "There is no file 'tt.csv'. Did you mean 't.csv'?"),
+            (["train", "no/t.csv", *Y], 1, "There is no file 'no/t.csv': there is no folder 'no'."),
             (["predict", "folder", "t.csv"], 1, "'folder' is a folder; give a file in it."),
             (["predict", "m.safetensors", "folder"], 1, "The folder 'folder' has no tables, whose names would end with .parquet"),
             (["predict", "m.safetensors", "t.csv", "--out", "t.csv", "--force"], 2, "--out is t.csv, which this command needs"),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp.io.extras import require
+from fastmlp.io.files import no_file
 
 MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-"]
 """What stands for a value that is not there."""
@@ -70,6 +71,8 @@ class Form(NamedTuple):
     names: list[str] | None
     """Of the columns, where the file has none."""
     decimal: str
+    skip: int
+    """Lines before the table."""
 
 
 def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Any:  # it is frozen
@@ -123,7 +126,7 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     try:
         reader = arrow.csv.open_csv(
             arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None),  # whatever its name says
-            arrow.csv.ReadOptions(column_names=form.names),
+            arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip),
             arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
             arrow.csv.ConvertOptions(
                 null_values=MISSING, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
@@ -195,14 +198,17 @@ def _sentence(path: Path, error: Exception, form: Form) -> str:
 
 def _line_with(path: Path, cells: int, form: Form) -> int:
     """Number of the first line with so many values; Arrow's streaming reader does not say it."""
-    with _lines(path) as file:
+    with _lines(path, form) as file:
         reader = csv.reader(file, delimiter=form.delimiter)
-        return next((reader.line_num for row in reader if len(row) == cells), 0)
+        return next((form.skip + reader.line_num for row in reader if len(row) == cells), 0)
 
 
-def _lines(path: Path) -> io.TextIOWrapper:
-    """The text of a file, compressed or not."""
-    return io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="replace", newline="")
+def _lines(path: Path, form: Form) -> io.TextIOWrapper:
+    """The text of a table, compressed or not."""
+    file = io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="replace", newline="")
+    for _ in range(form.skip):
+        file.readline()
+    return file
 
 
 def _opened(path: Path) -> Any:
@@ -218,7 +224,7 @@ def _is_gzip(path: Path) -> bool:
 def check_file(path: Path) -> None:
     """A file that is there and not empty."""
     if not path.exists():
-        raise TableError(f"There is no file {str(path)!r}.")
+        raise TableError(no_file(path))
     if path.is_dir():
         raise TableError(f"{str(path)!r} is a folder; give a file in it.")
     if path.stat().st_size == 0:
@@ -256,18 +262,34 @@ def is_idx(path: Path) -> bool:
 
 def form_of(path: Path, given: Csv = Csv()) -> Form:
     """The separator, the decimal point, and names for the columns where the file has none; by its beginning, unless given."""
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    all_lines = re.split("\r\n|\r|\n", _text(path))
+    skip, told = _before_table(all_lines)
+    lines = [line for line in all_lines[skip:] if line.strip()]
     if not lines:
         raise TableError(f"{path} has no rows.")
-    delimiter = given.separator or _guessed_delimiter(lines)
+    delimiter = given.separator or told or _guessed_delimiter(lines)
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(lines) else ".")
     cells = next(csv.reader([lines[0]], delimiter=delimiter), [])
     has_numbers = any(is_number_text(cell.replace(decimal, ".")) for cell in cells)
     has_header = not has_numbers if given.header is None else given.header
     if not has_header:
-        return Form(delimiter, [f"column {number}" for number in range(1, len(cells) + 1)], decimal)
+        return Form(delimiter, [f"column {number}" for number in range(1, len(cells) + 1)], decimal, skip)
     _check_names(path, [cell.strip() for cell in cells])
-    return Form(delimiter, None, decimal)
+    return Form(delimiter, None, decimal, skip)
+
+
+def _before_table(lines: list[str]) -> tuple[int, str | None]:
+    """How many lines come before a table, comments and ``sep=;``, which is for Excel; and the separator that the latter names."""
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0], re.IGNORECASE)
+    skip = first = 1 if told else 0
+    while skip < len(lines) and (lines[skip].startswith("#") or not lines[skip].strip()):
+        skip += 1
+    if skip == len(lines):
+        return first, told and told[1]
+    last, separator = lines[skip - 1], told[1] if told else _guessed_delimiter(lines[skip:])
+    if skip > first and last.startswith("#") and last.count(separator) == lines[skip].count(separator) > 0:
+        skip -= 1  # names of columns
+    return skip, told and told[1]
 
 
 def _text(path: Path) -> str:
@@ -324,7 +346,7 @@ def _header(path: Path, form: Form) -> list[str]:
 
 
 def _first_row(path: Path, form: Form) -> list[str]:
-    with _lines(path) as file:
+    with _lines(path, form) as file:
         return next((cells for cells in csv.reader(file, delimiter=form.delimiter) if cells), [])
 
 

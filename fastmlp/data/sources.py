@@ -18,6 +18,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.frames import array_of_frame, is_frame
+from fastmlp.io.files import no_file
 
 if TYPE_CHECKING:
     from fastmlp.data.preparation import Preparation
@@ -191,7 +192,7 @@ class NpyFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise TableError(f"There is no file {str(path)!r}.")
+            raise TableError(no_file(path))
         try:
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.io.extras import require
-from fastmlp.io.files import replace_file
+from fastmlp.io.files import no_file, replace_file
 from fastmlp.losses import LOSSES
 from fastmlp.mlp import MLP
 from fastmlp.network import Network
@@ -165,8 +165,7 @@ def read(path: str | os.PathLike[str], *, with_training: bool = False) -> Conten
     safetensors = require("safetensors", "cli")
     if not Path(path).is_file():
         is_folder = Path(path).is_dir()
-        name = repr(os.fspath(path))
-        raise FileNotFoundError(f"{name} is a folder; give a file in it." if is_folder else f"There is no file {name}.")
+        raise FileNotFoundError(f"{os.fspath(path)!r} is a folder; give a file in it." if is_folder else no_file(path))
     what = f"{os.fspath(path)!r} is not a usable fastmlp {'checkpoint' if with_training else 'model'}"
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
