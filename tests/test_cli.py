@@ -356,7 +356,7 @@ class TestPictures:
         ("arguments", "code", "message"),
         [
             (["train", "new.gz"], 2, "--target is missing: which file has the labels of new.gz?"),
-            (["train", "new.gz", "--target", "label"], 1, "There is no file 'label'."),
+            (["train", "new.gz", "--target", "label"], 1, "There is no file 'label'. Did you mean 'labels'?"),
             (["train", "new.gz", "--target", "labels"], 1, "labels has 1297 labels, but new.gz has 500 rows."),
             (
                 ["train", "new.gz", "--target", "new-labels.gz", "--stream"], 2,
