@@ -10,6 +10,8 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LIBRARIES = ("pandas", "polars", "pyarrow")
+_NUMBERS = ("int", "uint", "float", "double", "halffloat")
+"""How the names of Arrow's types of numbers begin."""
 
 
 def library_of(given: Any) -> str | None:
@@ -87,7 +89,7 @@ def _of_pyarrow(column: Any, dtype: np.dtype[Any]) -> Array | None:
     kind = str(column.type)
     if kind == "bool":
         column = column.cast("uint8")
-    elif not kind.startswith(("int", "uint", "float", "double", "halffloat", "decimal")):
+    elif not kind.startswith((*_NUMBERS, "decimal")):
         return None
     if kind.startswith("decimal"):
         column = column.cast("float64")
@@ -105,7 +107,7 @@ def array_of_arrow(column: Any) -> Array:
     kind = str(column.type)
     if kind == "bool" and not column.null_count:
         return array_of_arrow(column.cast("uint8")).view(bool)
-    if not kind.startswith(("int", "uint", "float", "double", "halffloat")):
+    if not kind.startswith(_NUMBERS):
         return np.asarray(column.to_numpy(zero_copy_only=False))
     if not column.null_count:
         return np.asarray(np.from_dlpack(column))

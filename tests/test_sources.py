@@ -383,6 +383,8 @@ class TestErrors:
         x, y = data
         np.save(tmp_path / "x.npy", x)
         np.save(tmp_path / "y.npy", y[1:])
+        with pytest.raises(TableError, match=r"'.*' is a folder; give a file in it\.$"):
+            from_npy(tmp_path, tmp_path)
         with pytest.raises(TableError, match=r"There is no file .*z\.npy"):
             from_npy(tmp_path / "x.npy", tmp_path / "z.npy")
         with pytest.raises(TableError, match=r"y\.npy has 3000 rows, but .*x\.npy has 3001"):

@@ -223,10 +223,8 @@ def _is_gzip(path: Path) -> bool:
 
 def check_file(path: Path) -> None:
     """A file that is there and not empty."""
-    if not path.exists():
+    if path.is_dir() or not path.exists():
         raise TableError(no_file(path))
-    if path.is_dir():
-        raise TableError(f"{str(path)!r} is a folder; give a file in it.")
     if path.stat().st_size == 0:
         raise TableError(f"{path} is empty.")
 

@@ -92,8 +92,10 @@ def _umask() -> int:
 def no_file(path: str | os.PathLike[str]) -> str:
     """A sentence about a file that is not there, with the one that was probably meant."""
     path, names = Path(path), list[str]()
+    if path.is_dir():
+        return f"{str(path)!r} is a folder; give a file in it."
     if not path.parent.is_dir():
         return f"There is no file {str(path)!r}: there is no folder {str(path.parent)!r}."
     with contextlib.suppress(OSError):
-        names = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], 1)
+        names = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir() if other != path], 1)
     return f"There is no file {str(path)!r}." + (f" Did you mean {str(path.with_name(names[0]))!r}?" if names else "")

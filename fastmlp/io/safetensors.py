@@ -164,8 +164,7 @@ def read(path: str | os.PathLike[str], *, with_training: bool = False) -> Conten
     """Read everything; see :func:`load` and :func:`load_training` for what is raised."""
     safetensors = require("safetensors", "cli")
     if not Path(path).is_file():
-        is_folder = Path(path).is_dir()
-        raise FileNotFoundError(f"{os.fspath(path)!r} is a folder; give a file in it." if is_folder else no_file(path))
+        raise FileNotFoundError(no_file(path))
     what = f"{os.fspath(path)!r} is not a usable fastmlp {'checkpoint' if with_training else 'model'}"
     try:
         with safetensors.safe_open(path, framework="numpy") as file:

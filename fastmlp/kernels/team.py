@@ -1,7 +1,7 @@
 """Threads that run one kernel together.
 
-Inside: a barrier, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that
-call the same kernel, each with its own number, and wait inside it for its next call.
+Inside: a barrier, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that call the same
+kernel, each with its own number, and wait inside it for its next call.
 numba's own threads are not used: they cannot be entered by two Python threads at once, do not survive a fork, and leave no choice
 of who computes what, on which the bits of a result may not depend.
 """
@@ -31,8 +31,7 @@ def barrier(sync, thread, n_threads, meeting):
     """Wait until all threads have come to meeting number ``meeting`` (1, 2, ...); returns the next number, or -1 to give up.
 
     Each tells the one 1, then 2, 4, ... places further that it, and whoever has told it so far, is there (the dissemination barrier
-    of Hensgen, Finkel and Manber, 1988): no cache line has more than one writer at a time, and the threads need not queue for a
-    counter.
+    of Hensgen, Finkel and Manber, 1988): each number has one writer and one reader, so threads need not queue for a counter.
     """
     distance, told = 1, FLAGS
     while distance < n_threads:
