@@ -101,6 +101,14 @@ def test_whole_numbers_that_are_too_many_for_classes(command, tmp_path, how):
     assert (code, json.loads(out)["task"]) == (0, "regression")
 
 
+@pytest.mark.parametrize("before", ["", "# a comment\n"])
+def test_rows_that_begin_with_a_hash_are_no_comments(tmp_path, before):
+    (tmp_path / "t.csv").write_text(before + "#sale,a,x\n#new,b,y\nold,c,z\n")
+    assert read_table(tmp_path / "t.csv").num_rows == 2  # and names
+    (tmp_path / "t.csv").write_text(before + "#sale,1,x\n#new,2,y\nold,3,z\n")
+    assert read_table(tmp_path / "t.csv").num_rows == 3
+
+
 def parquet(path, **columns):
     import pyarrow.parquet
 

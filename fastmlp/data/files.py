@@ -284,9 +284,10 @@ def _before_table(lines: list[str]) -> tuple[int, str | None]:
         skip += 1
     if skip == len(lines):
         return first, told and told[1]
-    last, separator = lines[skip - 1], told[1] if told else _guessed_delimiter(lines[skip:])
-    if skip > first and last.startswith("#") and last.count(separator) == lines[skip].count(separator) > 0:
-        skip -= 1  # names of columns
+    separator = told[1] if told else _guessed_delimiter(lines[skip:])
+    # A line with as many values as the table has belongs to it: names of columns, or rows whose first value begins with #.
+    while skip > first and lines[skip - 1].startswith("#") and lines[skip - 1].count(separator) == lines[skip].count(separator) > 0:
+        skip -= 1
     return skip, told and told[1]
 
 
