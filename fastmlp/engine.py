@@ -87,25 +87,27 @@ _FLOAT64, _INT64, _INT32 = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np
 _PREDICTIONS = Succession()
 
 
-def _read_only(array: Array | None, dtype: np.dtype[Any]) -> Array:
-    """A flat view that kernels cannot write to; always, so that there is one signature for all callers' arrays."""
-    if array is None:
-        return _NOTHING[dtype]
-    view = array.ravel()  # of a contiguous array a new view, even if it is flat: not the caller's own flag
-    view.setflags(write=False)
-    return view
+def _nothing(dtype: np.dtype[Any]) -> Array:
+    """In the place of data that a call does not have. Read-only, as data is to kernels, which are compiled for these."""
+    nothing = np.empty(0, dtype)
+    nothing.setflags(write=False)
+    return nothing
 
 
-_NOTHING = {dtype: _read_only(np.empty(0, dtype), dtype) for dtype in (np.dtype(np.float32), _FLOAT64, _INT64, _INT32)}
-_NO_INDICES, _NO_STARTS = _NOTHING[_INT32], _NOTHING[_INT64]
+_NOTHING = {dtype: _nothing(dtype) for dtype in (np.dtype(np.float32), _FLOAT64, _INT64, _INT32)}
+_NO_INDICES, _NO_STARTS, _NO_LABELS, _NO_ORDER = _NOTHING[_INT32], _NOTHING[_INT64], _NOTHING[_INT64], _NOTHING[_INT64]
 
 
-def _samples(x: Any, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
-    """Samples as kernels take them: numbers, and for compressed rows their column indices and starts."""
+def _no_data(dtype: np.dtype[Any]) -> tuple[Array, ...]:
+    """Samples, their indices and starts, targets, labels, weights and their order, of a call that has none of them."""
+    return (_NOTHING[dtype], _NO_INDICES, _NO_STARTS, _NOTHING[dtype], _NO_LABELS, _NOTHING[dtype], _NO_ORDER)
+
+
+def _samples(x: Any) -> tuple[Array, Array, Array]:
+    """Samples as kernels take them: flat numbers, and for compressed rows their column indices and starts."""
     if is_sparse(x):
-        values, indices, starts = compressed(x)
-        return _read_only(values, dtype), _read_only(indices, _INT32), _read_only(starts, _INT64)
-    return _read_only(x, dtype), _NO_INDICES, _NO_STARTS
+        return compressed(x)
+    return x.ravel(), _NO_INDICES, _NO_STARTS
 
 
 def _records(records: Array) -> Array:
@@ -146,6 +148,7 @@ class Engine:
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
+        self.run_chunks: Callable[..., None] | None = None  # when a session has compiled it for arrays of this dtype
         self._spaces_to_predict = defaultdict[int, list[_SpaceToPredict]](list)
 
     @property
@@ -289,8 +292,9 @@ class Engine:
         """Keep a session without state for the next user of its kind."""
         if session.key is not None:
             self._sessions[session.key] = session
-            for oldest in list(self._sessions)[:-MOST_SESSIONS]:  # a copy: other threads do the same
-                self._sessions.pop(oldest, None)
+            if len(self._sessions) > MOST_SESSIONS:
+                for oldest in list(self._sessions)[:-MOST_SESSIONS]:  # a copy: other threads do the same
+                    self._sessions.pop(oldest, None)
 
     def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
@@ -377,19 +381,22 @@ class _SpaceToPredict:
         stride = padded((2 * PANEL_ROWS + plan.FEW_OUTPUTS) * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
         job = engine.job.copy()
         job["scratch_stride"] = stride
-        self._kernel = predict_rows.dispatcher
         self._finite = aligned_zeros(8 * n_threads, dtype)
-        self._job, self._sparse, self._dtype = job, False, dtype
+        self._job, self._sparse = job, False
         self._before = _records(job), _records(engine.make_layers(PANEL_ROWS, slopes=False)[0])
-        self._scratch = aligned_zeros(n_threads * stride, dtype)
+        scratch = self._scratch = aligned_zeros(n_threads * stride, dtype)
         self._calls = np.zeros(6, np.int64)
         self._buffer: Array | None = None
         self._team = Team(n_threads)
+        before = self._calls, *self._before
+        samples = _NOTHING[dtype], _NO_INDICES, _NO_STARTS
+        compiled = self._team.compiled(predict_rows, *before, *samples, scratch, scratch, scratch, self._finite)
+        self._predict = self._team.runner(compiled)
         self._step_rows = max(PANEL_ROWS, int(3 * CALL_SECONDS * n_threads * _FIRST_FLOP_PER_SECOND / engine.flop_per_row))
 
     def run(self, buffer: Array, x: Any, out: Array) -> bool:
         """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""
-        samples = _samples(x, self._dtype)
+        samples = _samples(x)
         sparse = samples[1] is not _NO_INDICES
         if sparse != self._sparse:
             self._job["sparse"] = self._sparse = sparse
@@ -407,8 +414,8 @@ class _SpaceToPredict:
         calls[plan.FIRST_ROW], calls[plan.LAST_ROW] = start, stop
         if team.n_threads > 1:
             calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
-        seen = team.run(self._kernel, calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
-        return bool(seen == 0)
+        seen: float = self._predict(calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
+        return seen == 0
 
 
 class _Workspace:
@@ -527,9 +534,9 @@ class Session:
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._dropout, self._dropout_key = dropout, 0
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
-        self._order = self._order_to_read = _NOTHING[_INT64]
-        self._teams: dict[int, Team] = {}
-        self._kernel = run_chunks.dispatcher
+        self._order, self._nothing = _NO_ORDER, _NOTHING[dtype]
+        self._teams: list[Team] = []
+        self._runners: dict[int, Callable[..., None]] = {}  # by number of threads
         self._calls = np.zeros(4, np.int64)
         self._steps = np.empty(0)
         self.somebody_works: Callable[[], bool] = _nobody_works
@@ -537,11 +544,14 @@ class Session:
 
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
-        dtype = self._engine.dtype
+        nothing = self._nothing
         self._buffer = buffer
         self._data = (
-            *_samples(data.x, dtype), _read_only(data.y, dtype), _read_only(data.labels, _INT64), _read_only(data.weight, dtype),
-        )  # fmt: skip
+            *_samples(data.x),
+            nothing if data.y is None else data.y.ravel(),
+            _NO_LABELS if data.labels is None else data.labels.ravel(),
+            nothing if data.weight is None else data.weight.ravel(),
+        )
         return self
 
     def replace(self, data: Data) -> None:
@@ -566,14 +576,9 @@ class Session:
         if error[0] is None:  # else it may have ended in the middle of a batch, with a part of its gradient
             self._engine.give_back_session(self)
 
-    def _team(self, n_threads: int) -> Team:
-        if n_threads not in self._teams:
-            self._teams[n_threads] = Team(n_threads)
-        return self._teams[n_threads]
-
     def _dismiss(self) -> None:
         """Before an array that helpers know is replaced."""
-        for team in self._teams.values():
+        for team in self._teams:
             team.dismiss()
 
     def _put_order(self, order: Order, first_batch: int, last_batch: int) -> None:
@@ -583,7 +588,6 @@ class Session:
         if len(self._order) < last - first:
             self._dismiss()
             self._order = np.empty(last - first, np.int64)
-            self._order_to_read = _read_only(self._order, _INT64)
         rows = self._order[: last - first]
         if order.array is not None:
             rows[:] = order.array[first:last]
@@ -616,8 +620,9 @@ class Session:
                 count -= (start + count) % self._chunks_per_batch
             stop = min(n_chunks, start + count)
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
+            runner = self._runners.get(n_threads) or self._make_runner(n_threads)
             began = time.perf_counter()
-            self._team(n_threads).run(self._kernel, *arguments)
+            runner(*arguments)
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-7)
             if not crowded:
@@ -641,7 +646,6 @@ class Session:
         """What :func:`~fastmlp.kernels.epoch.run_chunks` is called with for chunks start .. stop, after what the team adds."""
         space, job = self._space, self._job
         assert space is not None
-        units, bounds = space.shares(n_threads)
         first_batch, last_batch = start // self._chunks_per_batch, -(-stop // self._chunks_per_batch)
         if order is not None:
             self._put_order(order, first_batch, last_batch)
@@ -663,11 +667,25 @@ class Session:
             for name, value in zip(_CHANGING, changes, strict=True):
                 job[name] = value
         self._calls[:] = refresh, first_batch, start, stop
+        return self._arrays(space, n_threads, (*self._data, self._order))
+
+    def _arrays(self, space: _Workspace, n_threads: int, data: tuple[Array, ...]) -> tuple[Any, ...]:
+        units, bounds = space.shares(n_threads)
         return (
-            self._calls, _records(job), _records(space.layers), _records(units), bounds, *self._data,
-            self._order_to_read, self._buffer, space.transposed, *self.states, self._gradients, space.constants,
+            self._calls, _records(self._job), _records(space.layers), _records(units), bounds, *data,
+            self._buffer, space.transposed, *self.states, self._gradients, space.constants,
             space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
         )  # fmt: skip
+
+    def _make_runner(self, n_threads: int) -> Callable[..., None]:
+        """:func:`~fastmlp.kernels.epoch.run_chunks`, run by so many threads, for arrays of this dtype."""
+        team, engine = Team(n_threads), self._engine
+        if engine.run_chunks is None:
+            assert self._space is not None
+            engine.run_chunks = team.compiled(run_chunks, *self._arrays(self._space, n_threads, _no_data(engine.dtype)))
+        self._teams.append(team)
+        self._runners[n_threads] = runner = team.runner(engine.run_chunks)
+        return runner
 
 
 class CompiledTrainer(Trainer):

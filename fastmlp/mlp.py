@@ -74,12 +74,15 @@ class MLP(Network):
     @property
     def engine(self) -> Engine:
         """The compiled side; numba is imported here, when a kernel is first needed."""
-        if "_engine" not in self.__dict__:
+        try:
+            engine = self._engine
+        except AttributeError:
             from fastmlp.engine import Engine
 
-            self._engine = Engine(self.sizes, self.dtype, self._activations, self._loss, self.reduction == "mean", self.n_threads)
-        self._engine.n_threads = self.n_threads  # an attribute that people may change
-        return self._engine
+            engine = Engine(self.sizes, self.dtype, self._activations, self._loss, self.reduction == "mean", self.n_threads)
+            self._engine = engine
+        engine.n_threads = self.n_threads  # an attribute that people may change
+        return engine
 
     def _outputs(self, x: Array) -> Array:
         outputs, finite = self.engine.outputs(self._buffer, x)

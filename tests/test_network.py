@@ -166,6 +166,50 @@ class TestForward:
         assert not np.array_equal(net.predict(x), first)
 
 
+def _at_an_odd_address(array):
+    room = np.zeros(array.nbytes + 1, np.uint8)
+    room[1:] = array.view(np.uint8).ravel()
+    return room[1:].view(array.dtype).reshape(array.shape)
+
+
+def _read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+def _every_other_row(array):
+    return np.repeat(array, 2, axis=0)[::2]
+
+
+@pytest.mark.parametrize(
+    "laid_out",
+    [
+        _at_an_odd_address,
+        _read_only,
+        _every_other_row,
+        np.asfortranarray,
+        lambda array: array.astype(">f8"),
+        lambda array: array[:, :],
+    ],
+    ids=["odd address", "read only", "every other row", "Fortran order", "big endian", "view"],
+)
+def test_data_may_lie_in_memory_as_it_likes(kind, data, rng, laid_out):
+    x, y = data
+    weight = rng.uniform(0.5, 1, len(x))
+    net, other = make(kind), make(kind)
+    rtol = 0 if kind is MLP else 1e-12  # NumPy sums in another order where it has to copy
+    moved = laid_out(x), laid_out(y), laid_out(weight[:, None])[:, 0]
+    np.testing.assert_allclose(net.predict(moved[0]), other.predict(x), rtol=rtol)
+    np.testing.assert_allclose(net.predict(moved[0][3]), other.predict(x[3]), rtol=rtol)
+    np.testing.assert_allclose(net.eval_loss(*moved), other.eval_loss(x, y, weight), rtol=rtol)
+    for ours, theirs in zip(net.loss_and_grad(net.theta, *moved), other.loss_and_grad(net.theta, x, y, weight), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol)
+    net.fit(moved[0], moved[1], epochs=2, batch_size=7, sample_weight=moved[2])
+    other.fit(x, y, epochs=2, batch_size=7, sample_weight=weight)
+    np.testing.assert_allclose(net.theta, other.theta, rtol=rtol)
+
+
 class TestLoss:
     def test_mean_and_sum(self, kind, data):
         terms = 0.5 * ((make(kind).predict(data[0]) - data[1]) ** 2).sum(axis=1)

@@ -12,15 +12,18 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
-from fastmlp.kernels.jit import device, kernel
+from fastmlp.kernels.jit import Kernel, device, kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, FLAGS, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, allow
 from fastmlp.kernels.simd import atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
 from fastmlp.parameters import aligned_zeros
+
+R = TypeVar("R")
 
 _SPINS = 2000
 """Looks at the counter before a waiting thread begins to give its processor away: some ten microseconds."""
@@ -127,7 +130,15 @@ class Team:
         self._reached = np.zeros(n_threads, np.bool_)
         self._process = os.getpid()
 
-    def run(self, kernel: Callable[..., Any], *arguments: Any) -> Any:
+    def runner(self, kernel: Callable[..., R]) -> Callable[..., R]:
+        """``runner(kernel)(*arguments)`` is ``run(kernel, *arguments)``; one thread is sooner at work so."""
+        return partial(kernel, 0, 1, self._sync) if self.n_threads == 1 else partial(self.run, kernel)
+
+    def compiled(self, kernel: Kernel[..., R], *examples: Any) -> Callable[..., R]:
+        """The machine code of a kernel for arguments as these."""
+        return kernel.compiled_for(0, 1, self._sync, *examples)
+
+    def run(self, kernel: Callable[..., R], *arguments: Any) -> R:
         """Call ``kernel(thread, n_threads, sync, *arguments)`` in this thread and, where no helper waits, in new ones.
 
         Returns what it returns in this thread.
