@@ -98,12 +98,11 @@ class Kernel(Generic[P, R]):
 
         numba's dispatcher does at each call, which takes a microsecond for thirty arguments.
         """
-        dispatcher = self.dispatcher
-        if dispatcher is self.py_func:
-            return self.py_func
-        from numba import typeof
+        code: Callable[..., R] = self.py_func
+        if self.dispatcher is not code:
+            from numba import typeof
 
-        code: Callable[..., R] = dispatcher.compile(tuple(map(typeof, examples)))
+            code = self.dispatcher.compile(tuple(map(typeof, examples)))
         return code
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
