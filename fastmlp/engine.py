@@ -18,6 +18,7 @@ from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.dropout import threshold
 from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
+from fastmlp.kernels.jit import Kernel
 from fastmlp.kernels.loops import (
     Loop,
     activate_and_slope_loop,
@@ -27,6 +28,7 @@ from fastmlp.kernels.loops import (
     loss_and_slope_loop,
     update_loop,
 )
+from fastmlp.kernels.online import run_rows
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
@@ -148,7 +150,7 @@ class Engine:
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
-        self.run_chunks: Callable[..., None] | None = None  # when a session has compiled it for arrays of this dtype
+        self.compiled: dict[Kernel[..., None], Callable[..., None]] = {}  # what sessions have used so far, for this dtype
         self._spaces_to_predict = defaultdict[int, list[_SpaceToPredict]](list)
 
     @property
@@ -367,7 +369,10 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
         compile_loop(loop, dtype)
     engine = Engine((1, 1), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
     buffer, zero = aligned_zeros(engine.layout.length, dtype), np.zeros((1, 1), dtype)
-    engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
+    data = Data(zero, zero, None, None)
+    engine.sums(buffer, data, gradient=True)
+    with CompiledTrainer(engine, buffer, data, 1, Recipe(OPTIMIZERS["sgd"]), mean=True) as online:
+        list(online.epoch(None, np.zeros(1)))
     engine.outputs(buffer, zero)
     fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
     signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))
@@ -525,7 +530,7 @@ class Session:
         job["sparse"], job["slots"] = data.sparse, slots
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
-        job["single"] = batch_size == 1 and job["plain"] and not data.sparse
+        self._kernel = run_rows if batch_size == 1 and job["plain"] and not data.sparse else run_chunks
         job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.loss_address(), update
@@ -643,7 +648,7 @@ class Session:
     def arguments(
         self, order: Order | None, coefficients: Coefficients | None, start: int, stop: int, n_threads: int, refresh: bool
     ) -> tuple[Any, ...]:
-        """What :func:`~fastmlp.kernels.epoch.run_chunks` is called with for chunks start .. stop, after what the team adds."""
+        """What the kernel is called with for chunks start .. stop, after what the team adds."""
         space, job = self._space, self._job
         assert space is not None
         first_batch, last_batch = start // self._chunks_per_batch, -(-stop // self._chunks_per_batch)
@@ -678,13 +683,14 @@ class Session:
         )  # fmt: skip
 
     def _make_runner(self, n_threads: int) -> Callable[..., None]:
-        """:func:`~fastmlp.kernels.epoch.run_chunks`, run by so many threads, for arrays of this dtype."""
-        team, engine = Team(n_threads), self._engine
-        if engine.run_chunks is None:
+        """The kernel, run by so many threads, for arrays of this dtype."""
+        team, compiled = Team(n_threads), self._engine.compiled
+        if self._kernel not in compiled:
             assert self._space is not None
-            engine.run_chunks = team.compiled(run_chunks, *self._arrays(self._space, n_threads, _no_data(engine.dtype)))
+            arrays = self._arrays(self._space, n_threads, _no_data(self._engine.dtype))
+            compiled[self._kernel] = team.compiled(self._kernel, *arrays)
         self._teams.append(team)
-        self._runners[n_threads] = runner = team.runner(engine.run_chunks)
+        self._runners[n_threads] = runner = team.runner(compiled[self._kernel])
         return runner
 
 

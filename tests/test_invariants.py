@@ -65,6 +65,7 @@ class TestSignatures:
 
     def test_nothing_recompiles(self):
         from fastmlp.kernels.epoch import run_chunks
+        from fastmlp.kernels.online import run_rows
         from fastmlp.kernels.predict import predict_rows
 
         rng = np.random.default_rng(0)
@@ -83,32 +84,36 @@ class TestSignatures:
                 )  # fmt: skip
                 net.predict(x[:1])
                 net.backprop(x, y)
+                net.fit(x, y, epochs=1, batch_size=1, learning_rate=1e-9)
         net = MLP((3, 4), "softmax", "cross_entropy")
         net.fit(np.zeros((5, 3)), [0, 1, 2, 3, 0], epochs=1, batch_size=2)
-        assert len(run_chunks.dispatcher.signatures) == 2
-        assert len(predict_rows.dispatcher.signatures) == 2
+        assert [len(one.dispatcher.signatures) for one in (run_chunks, run_rows, predict_rows)] == [2, 2, 2]
 
     def test_arguments_are_flat_arrays_and_numbers(self):
         from numba import types
 
         from fastmlp.kernels.epoch import run_chunks
+        from fastmlp.kernels.online import run_rows
         from fastmlp.kernels.predict import predict_rows
 
         net = MLP((2, 2))
-        net.fit([[0, 0]], [[0, 0]], epochs=1, batch_size=1).predict([[0, 0]])
-        for one in (run_chunks, predict_rows):
+        net.fit(np.zeros((2, 2)), np.zeros((2, 2)), epochs=1, batch_size=2).predict([[0, 0]])
+        net.fit([[0, 0]], [[0, 0]], epochs=1, batch_size=1)
+        for one in (run_chunks, run_rows, predict_rows):
             for argument in one.dispatcher.signatures[0]:
                 flat = isinstance(argument, types.Array) and argument.ndim == 1
                 assert flat or isinstance(argument, types.Number | types.Boolean), argument
 
     def test_data_of_the_caller_cannot_be_written_to(self):
         from fastmlp.kernels.epoch import run_chunks
+        from fastmlp.kernels.online import run_rows
 
-        MLP((2, 2)).fit([[0, 0]], [[0, 0]], epochs=1, batch_size=1)
-        names = run_chunks.py_func.__code__.co_varnames
-        arguments = dict(zip(names, run_chunks.dispatcher.signatures[0], strict=False))
-        assert not any(arguments[name].mutable for name in ("x", "y", "labels", "weights", "order"))
-        assert arguments["parameters"].mutable
+        for rows, one in ((2, run_chunks), (1, run_rows)):
+            MLP((2, 2)).fit(np.zeros((rows, 2)), np.zeros((rows, 2)), epochs=1, batch_size=rows)
+            names = one.py_func.__code__.co_varnames
+            arguments = dict(zip(names, one.dispatcher.signatures[0], strict=False))
+            assert not any(arguments[name].mutable for name in ("x", "y", "labels", "weights", "order"))
+            assert arguments["parameters"].mutable
 
 
 def test_ladders_stand_outside_element_loops():

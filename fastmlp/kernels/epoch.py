@@ -17,7 +17,6 @@ from fastmlp.kernels.gradient import (
 )
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
-from fastmlp.kernels.online import train_rows
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import (
     FIRST_BATCH,
@@ -286,13 +285,6 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             transpose_weights(layers, units[u], parameters, transposed)
         meeting = barrier(sync, thread, n_threads, meeting)
 
-    if job.single:
-        if thread == 0:
-            train_rows(
-                job, layers, x, y, labels, weights, order, first_chunk, last_chunk, parameters, transposed, constants,
-                activations, deltas, scratch, coefficients, sums,
-            )  # fmt: skip
-        last_chunk = first_chunk
     if job.slots > 0:
         _run_slots(
             thread, n_threads, sync, meeting, job, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,

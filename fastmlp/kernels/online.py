@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel
 from fastmlp.kernels.gather import gather_target_rows, prefetch_samples, sample
-from fastmlp.kernels.jit import part
+from fastmlp.kernels.gradient import transpose_weights
+from fastmlp.kernels.jit import kernel, part
 from fastmlp.kernels.output import block_elements, output_panel, output_row
-from fastmlp.kernels.plan import LOSS_SUM, ONE, WEIGHT_SUM, ZERO
-from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, copy, index, lanes, outer, row_product
+from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, ONE, REFRESH, WEIGHT_SUM, ZERO
+from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, copy, flush_denormals, index, lanes, outer, restore_denormals, row_product
 
 AHEAD = 8
 """So many samples ahead, the one to come is asked for."""
@@ -36,8 +37,8 @@ def _add_outer(values, first, count, d, d0, width, weights, w0):
 
 
 @part
-def train_rows(job, layers, x, y, labels, weights, order, first, last, parameters, transposed, constants, activations, deltas,
-               scratch, coefficients, sums):  # fmt: skip
+def _train_rows(job, layers, x, y, labels, weights, order, first, last, parameters, transposed, constants, activations, deltas,
+                scratch, coefficients, sums):  # fmt: skip
     """Steps first .. last of an epoch; their losses and weights are added to ``sums``.
 
     coefficients: of these steps, ``job.step_columns`` apart. The bias of a layer is the row after its last one: it is the
@@ -88,3 +89,22 @@ def train_rows(job, layers, x, y, labels, weights, order, first, last, parameter
             _add_outer(activations, layer.inputs, layer.fan_in + 1, deltas, layer.deltas, layer.width, parameters, layer.weights)
         sums[LOSS_SUM] += loss
         sums[WEIGHT_SUM] += weight
+
+
+@kernel
+def run_rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+             transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
+             sums):  # fmt: skip
+    """Some steps of an epoch where each batch is one dense sample; by one thread.
+
+    Takes what :func:`~fastmlp.kernels.epoch.run_chunks` takes; to compile it into that would make everybody wait for it.
+    """
+    mode = flush_denormals()
+    if calls[REFRESH] != 0:
+        for u in range(len(units)):
+            transpose_weights(layers, units[u], parameters, transposed)
+    _train_rows(
+        jobs[0], layers, x, y, labels, weights, order, calls[FIRST_CHUNK], calls[LAST_CHUNK], parameters, transposed, constants,
+        activations, deltas, scratch, coefficients, sums,
+    )  # fmt: skip
+    restore_denormals(mode)

@@ -58,7 +58,6 @@ JOB = _record(
     plain="i8",  # 1: a step is w - c0 * gradient, without penalties or clipping, and a batch is one chunk
     still="i8",  # 1: a gradient of zero changes neither a weight nor the optimizer's state; likewise
     step_columns="i8",  # from the coefficients of one step to those of the next; 0: all steps have the same
-    single="i8",  # 1: plain, and a batch is one dense sample
     layered="i8",  # 1: one layer at a time for all rows of a chunk, instead of one panel of rows at a time through all layers
     shares_weights="i8",  # 1: the weights are few enough to ask for all that other threads have updated at once
     shuffled="i8",  # 1: row i of the epoch is row order[i - order_start] of the data
