@@ -62,12 +62,24 @@ class TestPreparation:
         [
             ([3, 1, 10, 3], None, ("1", "3", "10")), (list(range(30)), None, None), ([0.5, 1.5, 2.5], None, None),
             (["a", "b"], None, ("a", "b")), ([True, False], None, ("false", "true")), ([1, 2, 1], "regression", None),
-            ([0.5, 1.5], "classification", ("0.5", "1.5")),
+            ([0.5, 1.5], "classification", ("0.5", "1.5")), ([1.0, 0.0, None, np.nan], None, ("0", "1")), ([0.5, 1.5], None, None),
+            ([1.0, 2.0, 3.0], None, None), ([1.0, 0.0], "regression", None), (np.array([0, 1], np.float16), None, ("0", "1")),
+            ([*[None] * 3, *range(20)], None, tuple(map(str, range(20)))),
         ],
     )  # fmt: skip
     def test_classes_or_numbers(self, values, task, expected):
         learned = learn_preparation(table(x=list(range(len(values))), y=values), "y", task=task)
         assert learned.target.classes == expected
+
+    def test_a_class_that_a_program_wrote_as_a_float(self):
+        given_ = table(x=[1.0, 2.0, 3.0, 4.0], y=[1.0, np.nan, 0.0, None])
+        target = learn_preparation(given_, "y").target
+        labels, there = target.values(given_.column("y"))
+        np.testing.assert_array_equal(labels, [1, 0])
+        np.testing.assert_array_equal(there, [True, False, True, False])
+        np.testing.assert_array_equal(target.values(table(y=[0, 1]).column("y"))[0], [0, 1])
+        with pytest.raises(TableError, match="the class '2', which the model does not know"):
+            target.values(table(y=[1.0, 2.0]).column("y"))
 
     def test_what_is_left_out(self):
         rows = 500

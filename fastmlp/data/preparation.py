@@ -24,7 +24,9 @@ MOST_CATEGORIES = 200
 MOST_TEXTS = 1_000_000
 """A column with more different ones is not counted any further."""
 MOST_CLASSES = 20
-"""A target of whole numbers that takes no more values than this is taken for classes."""
+"""A target of whole numbers that takes no more values than this is taken for classes..."""
+MOST_CLASSES_OF_FLOATS = 2
+"""...and one of floating-point numbers, if they are whole: 0 and 1 become 0.0 and 1.0 where a program had missing values, too."""
 FARTHEST = 10.0
 """Standard deviations beyond which a number is taken for one at that distance: a single value far out would govern the loss."""
 
@@ -446,20 +448,22 @@ class LearnedTarget:
         if task == "regression" and self._is_text:
             raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
         self._decided = task == "classification" or self._is_text
-        is_integer = require("pyarrow", "cli").types.is_integer(kind)
-        self._texts = _Texts(name) if self._decided or (task is None and is_integer) else None
+        types = require("pyarrow", "cli").types
+        self._most_classes = MOST_CLASSES if types.is_integer(kind) else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0
+        self._texts = _Texts(name) if self._decided or (task is None and self._most_classes) else None
         self._numbers = None if self._decided else _Numbers(name)
-        self._has_missing = False
 
     def add(self, column: Any) -> None:
         """Take account of some rows."""
+        column = _finite(column)
         self._with_value += len(column) - column.null_count
-        self._has_missing = self._has_missing or column.null_count > 0
         if column.null_count == len(column):
             return
+        if self._texts is not None and not self._decided and not _is_whole(column):
+            self._texts = None
         if self._texts is not None:
             self._texts.add(column)
-            if not self._decided and len(self._texts.counts) + self._has_missing > MOST_CLASSES:
+            if not self._decided and len(self._texts.counts) > self._most_classes:
                 self._texts = None
         if self._numbers is not None:
             self._numbers.add(column)
@@ -519,10 +523,27 @@ def _numbers(column: Any, name: str) -> Array:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def _finite(column: Any) -> Any:
+    """A column without nan and infinity: no value in their place."""
+    if not require("pyarrow", "cli").types.is_floating(column.type):
+        return column
+    compute = require("pyarrow.compute", "cli")
+    return compute.if_else(compute.is_finite(column), column, None)
+
+
+def _is_whole(column: Any) -> bool:
+    """Whether all numbers of a column are whole."""
+    if not require("pyarrow", "cli").types.is_floating(column.type):
+        return True
+    compute = require("pyarrow.compute", "cli")
+    values = column.cast("float64")  # floor does not take all kinds
+    return bool(compute.all(compute.equal(values, compute.floor(values))).as_py())
+
+
 def as_text(column: Any, name: str) -> Any:
     """A column as text."""
     with _where_there(column, name, "was text"):
-        return column.cast("string")
+        return _finite(column).cast("string")
 
 
 def texts(column: Any, name: str) -> Any:
