@@ -24,8 +24,16 @@ def rng():
     return np.random.default_rng(20)
 
 
+@pytest.fixture(scope="session")
+def compiled():
+    """What the command line uses has been compiled, and said to be, before anybody looks at what a program says."""
+    x, y = np.zeros((100, 2)), np.arange(100) % 2
+    net = MLP((2, 2, 2), ("relu", "softmax"), "cross_entropy", n_threads=2)
+    net.fit(x, y, epochs=1, batch_size=50, optimizer="adamw").predict(x)
+
+
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
+def command(compiled, tmp_path, monkeypatch, capsys):
     """The command line in this process, in an empty folder: exit code, output, errors."""
     from fastmlp.cli import app
 

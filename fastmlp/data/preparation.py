@@ -532,12 +532,13 @@ def _finite(column: Any) -> Any:
 
 
 def _is_whole(column: Any) -> bool:
-    """Whether all numbers of a column are whole."""
+    """Whether all numbers of a column are whole, and such as people count with."""
     if not require("pyarrow", "cli").types.is_floating(column.type):
         return True
     compute = require("pyarrow.compute", "cli")
     values = column.cast("float64")  # floor does not take all kinds
-    return bool(compute.all(compute.equal(values, compute.floor(values))).as_py())
+    counted = compute.and_(compute.equal(values, compute.floor(values)), compute.less(compute.abs(values), 2.0**31))
+    return bool(compute.all(counted).as_py())
 
 
 def as_text(column: Any, name: str) -> Any:
