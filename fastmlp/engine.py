@@ -28,11 +28,12 @@ from fastmlp.kernels.loops import (
     loss_and_slope_loop,
     update_loop,
 )
+from fastmlp.kernels.narrow import TERMS, narrow_rows
 from fastmlp.kernels.online import run_rows
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.shuffle import fill_order
-from fastmlp.kernels.simd import TILE_VECTORS
+from fastmlp.kernels.simd import MACHINE, TILE_VECTORS
 from fastmlp.kernels.team import Team, signal_helpers
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import Progress, Rates, Recipe, Trainer
@@ -67,6 +68,10 @@ LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
 """...unless there are too few rows to pay for packing it."""
+
+NARROW_VECTORS = 100
+"""So many vectors of weights or fewer are worked through sooner by a kernel that knows its formulas, one after the other, than by
+one that calls them, some at a time."""
 
 CACHE_BYTES = 1 << 20
 """Data larger than this does not stay in a processor's own cache from one epoch to the next."""
@@ -190,6 +195,25 @@ class Engine:
     def update_address(self, optimizer: Optimizer) -> int:
         """Address of the loop over an optimizer's step."""
         return self._address(optimizer_loop(optimizer), optimizer)
+
+    def narrow_kernel(self) -> Kernel[..., None] | None:
+        """The kernel for online learning, if this network is narrow and made of entries of the tables."""
+        *hidden, output = self._activations
+        width = max(self.widths[1:])
+        lanes = MACHINE.vector_bytes // self.dtype.itemsize
+        vectors = sum(fan_in * width // lanes for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
+        is_narrow = vectors <= NARROW_VECTORS and width <= plan.NARROW_WIDTH and self.n_layers <= plan.NARROW_LAYERS
+        has_own = any(entry.source is not None for entry in (*self._activations, self._loss))
+        canonical, loss = bool(self.job["canonical"]), self._loss
+        if not is_narrow or has_own or (output.by_row and not canonical) or len({entry.name for entry in hidden}) > 1:
+            return None
+        inner = hidden[0] if hidden else ACTIVATIONS["identity"]
+        return narrow_rows(
+            (inner.compiled_value, inner.compiled_derivative),
+            None if output.by_row else (output.compiled_value, output.compiled_derivative),
+            (loss.compiled_value, loss.compiled_derivative), canonical, loss.compiled_logits_value,
+            f"narrow_rows_{inner.name}_{output.name}_{loss.name}",
+        )  # fmt: skip
 
     def make_layers(self, rows: int, sparse: bool = False, *, slopes: bool) -> tuple[Array, int, int]:
         """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas.
@@ -369,9 +393,9 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
         compile_loop(loop, dtype)
     engine = Engine((1, 1), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
     buffer, zero = aligned_zeros(engine.layout.length, dtype), np.zeros((1, 1), dtype)
-    data = Data(zero, zero, None, None)
-    engine.sums(buffer, data, gradient=True)
-    with CompiledTrainer(engine, buffer, data, 1, Recipe(OPTIMIZERS["sgd"]), mean=True) as online:
+    engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
+    weighted = Data(zero, zero, None, np.ones(1, dtype))
+    with CompiledTrainer(engine, buffer, weighted, 1, Recipe(OPTIMIZERS["sgd"]), mean=True) as online:
         list(online.epoch(None, np.zeros(1)))
     engine.outputs(buffer, zero)
     fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
@@ -530,7 +554,11 @@ class Session:
         job["sparse"], job["slots"] = data.sparse, slots
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
-        self._kernel = run_rows if batch_size == 1 and job["plain"] and not data.sparse else run_chunks
+        self._kernel, self._least_chunks, self._whole_chunks = run_chunks, 1, self._chunks_per_batch
+        if batch_size == 1 and job["plain"] and not data.sparse:
+            narrow = None if data.weight is not None or dropout else engine.narrow_kernel()
+            self._kernel, self._least_chunks = (run_rows, 1) if narrow is None else (narrow, TERMS)
+            self._whole_chunks = self._least_chunks
         job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.loss_address(), update
@@ -620,9 +648,9 @@ class Session:
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
             seconds = CROWDED_SECONDS if crowded else self._pace.limit(CALL_SECONDS)
-            count = max(1, int(seconds / self._chunk_seconds))
-            if count > self._chunks_per_batch:  # whole batches
-                count -= (start + count) % self._chunks_per_batch
+            count = max(self._least_chunks, int(seconds / self._chunk_seconds))
+            if count > self._whole_chunks:
+                count -= (start + count) % self._whole_chunks
             stop = min(n_chunks, start + count)
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             runner = self._runners.get(n_threads) or self._make_runner(n_threads)

@@ -35,6 +35,9 @@ def test_kernels_run_as_plain_python_and_agree_with_the_reference():
                 np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=tolerance, atol=tolerance)
                 np.testing.assert_allclose(nets[0].predict(x), nets[1].predict(x), rtol=tolerance, atol=tolerance)
                 np.testing.assert_allclose(nets[0].eval_loss(x, y), nets[1].eval_loss(x, y), rtol=tolerance)
+                for net in nets:
+                    net.fit(x, y, epochs=1, batch_size=1, learning_rate=1e-3)
+                np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=tolerance, atol=tolerance)
                 count += 1
         print(count)
         """,

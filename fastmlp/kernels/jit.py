@@ -1,11 +1,12 @@
 """The one place that sets numba's options, each with its reason; numba itself is imported when a kernel is first used.
 
-Five decorators, by who calls the function:
+Seven decorators, by who calls the function:
 
 - :func:`kernel`: called from Python; kept in the on-disk cache (:mod:`fastmlp.kernels.cache`).
 - :func:`device`: called from kernels only; loops.
 - :func:`part`: called from kernels only; calls of device functions. Compiles faster (:mod:`fastmlp.kernels.pipeline`).
 - :func:`formula`: called from loops only, with single numbers.
+- :func:`rolled_kernel` and :func:`rolled_part`: a kernel that has formulas in it, and what that calls.
 - :func:`elementary`: a formula that is exact in the order of its floating-point operations.
 
 And :func:`callback`, for what is called by its address.
@@ -139,6 +140,16 @@ def part(function: Callable[P, R]) -> Kernel[P, R]:
 def formula(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function of single numbers: always inlined into the loops over them, or those would not become vectors."""
     return Kernel(function, "part", fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
+
+
+def rolled_kernel(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile a kernel with loops as long as a vector register, over formulas: these become vector instructions in the kernel."""
+    return Kernel(function, "rolled kernel", cache=True, fastmath=FASTMATH, no_cfunc_wrapper=True)
+
+
+def rolled_part(function: Callable[P, R]) -> Kernel[P, R]:
+    """Compile what always becomes a part of such a kernel."""
+    return Kernel(function, "rolled part", fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
 
 
 def elementary(function: Callable[P, R]) -> Kernel[P, R]:

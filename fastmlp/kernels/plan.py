@@ -111,6 +111,9 @@ FEW_OUTPUTS = 2
 FEW_SCRATCH = UNIT_ELEMENTS + UNIT_COLUMNS
 """...and the place for their transposed gradient is where that of a unit as narrow as a cache line has ended."""
 
+NARROW_LAYERS, NARROW_WIDTH = 8, 64
+"""Most layers, and most units of one, padding included, of a network that counts as narrow."""
+
 # Numbers and truths for calls from one kernel to another: numba would compile the callee once more for every literal.
 ZERO, ONE = np.int64(0), np.int64(1)
 NOBODY = np.int64(-1)  # in the place of a thread's number

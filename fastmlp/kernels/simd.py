@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.plan import NARROW_LAYERS, NARROW_WIDTH, PANEL_ROWS
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
@@ -859,6 +859,55 @@ def _as_type_of_python(array, like):
 
 as_type_of = _as_type_of_python if config.DISABLE_JIT else _as_type_of
 """An array that may only be read, as the type of one that may be written to: numba compiles a callee for each of the two types."""
+
+
+@intrinsic
+def _room_on_stack(typingctx, like):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(like)(context, builder, args[0])
+        element = array.data.type.pointee
+        room = cgutils.alloca_once(builder, ir.ArrayType(element, NARROW_LAYERS * NARROW_WIDTH))
+        room.align = 64
+        array.data = builder.bitcast(room, array.data.type)
+        return array._getvalue()
+
+    return like(like), codegen
+
+
+def _room_on_stack_python(like):
+    return np.zeros(NARROW_LAYERS * NARROW_WIDTH, like.dtype)
+
+
+room_on_stack: Any = _room_on_stack_python if config.DISABLE_JIT else _room_on_stack
+"""An array like another, of NARROW_LAYERS * NARROW_WIDTH elements that live until the kernel ends; each call in it has its own."""
+
+
+def _reduction(operation: str, python: Any) -> Any:
+    """A function that reduces the vector at x0 of x to one number."""
+
+    @intrinsic
+    def reduce(typingctx, x, x0):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            element = context.get_data_type(signature.args[0].dtype)
+            align = signature.args[0].dtype.bitwidth // 8
+            vector = ir.VectorType(element, MACHINE.vector_bytes // align)
+            value = builder.load(_vector_at(builder, data_pointer(context, builder, signature.args[0], args[0]), args[1], vector))
+            value.align = align
+            name = f"llvm.vector.reduce.{operation}.v{vector.count}f{8 * align}"
+            start = [ir.Constant(element, -0.0)] if operation == "fadd" else []
+            signature_ = ir.FunctionType(element, [*(one.type for one in start), vector])
+            function = cgutils.get_or_insert_function(builder.module, signature_, name)
+            return builder.call(function, [*start, value], fastmath=("reassoc",))
+
+        return x.dtype(x, types.intp), codegen
+
+    def reduce_python(x, x0):
+        return python(x[x0 : x0 + MACHINE.vector_bytes // x.itemsize])
+
+    return reduce_python if config.DISABLE_JIT else reduce
+
+
+sum_of_lanes, max_of_lanes = _reduction("fadd", np.sum), _reduction("fmax", np.fmax.reduce)
 
 index = np.uint64
 """Every subscript of a hot loop is an unsigned integer: numba's test for a negative one stops the vectoriser."""
