@@ -28,7 +28,7 @@ from fastmlp.kernels.loops import (
     loss_and_slope_loop,
     update_loop,
 )
-from fastmlp.kernels.narrow import TERMS, narrow_rows
+from fastmlp.kernels.narrow import narrow_rows
 from fastmlp.kernels.online import run_rows
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
@@ -166,7 +166,7 @@ class Engine:
     def _make_job(self, loss: Loss, mean: bool) -> Array:
         """The job record, with what every call has in common."""
         job = np.zeros(1, plan.JOB)
-        canonical = loss.canonical == self._activations[-1].name
+        canonical = loss.belongs_to(self._activations[-1])
         job["n_layers"] = self.n_layers
         job["is_output"] = max(self.widths)
         job["shares_weights"] = self.layout.length * self.dtype.itemsize <= SHARED_BYTES
@@ -199,10 +199,10 @@ class Engine:
     def narrow_kernel(self) -> Kernel[..., None] | None:
         """The kernel for online learning, if this network is narrow and made of entries of the tables."""
         *hidden, output = self._activations
-        width = max(self.widths[1:])
         lanes = MACHINE.vector_bytes // self.dtype.itemsize
         vectors = sum(fan_in * width // lanes for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
-        is_narrow = vectors <= NARROW_VECTORS and width <= plan.NARROW_WIDTH and self.n_layers <= plan.NARROW_LAYERS
+        fits_stack = max(self.widths[1:]) <= plan.NARROW_WIDTH and self.n_layers <= plan.NARROW_LAYERS
+        is_narrow = vectors <= NARROW_VECTORS and fits_stack
         has_own = any(entry.source is not None for entry in (*self._activations, self._loss))
         canonical, loss = bool(self.job["canonical"]), self._loss
         if not is_narrow or has_own or (output.by_row and not canonical) or len({entry.name for entry in hidden}) > 1:
@@ -212,7 +212,7 @@ class Engine:
             (inner.compiled_value, inner.compiled_derivative),
             None if output.by_row else (output.compiled_value, output.compiled_derivative),
             (loss.compiled_value, loss.compiled_derivative), canonical, loss.compiled_logits_value,
-            f"narrow_rows_{inner.name}_{output.name}_{loss.name}",
+            f"narrow_rows__{inner.name}__{output.name}__{loss.name}__{'a_pair' if canonical else 'no_pair'}",
         )  # fmt: skip
 
     def make_layers(self, rows: int, sparse: bool = False, *, slopes: bool) -> tuple[Array, int, int]:
@@ -388,7 +388,7 @@ def _loops() -> Iterator[Loop]:
 
 
 def compile_kernels(dtype: np.dtype[Any]) -> None:
-    """Compile everything that a network of a dtype may need, or load it from the cache."""
+    """Compile what networks of a dtype may need, or load it from the cache; but for the kernels of narrow ones."""
     for loop in _loops():
         compile_loop(loop, dtype)
     engine = Engine((1, 1), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
@@ -554,11 +554,10 @@ class Session:
         job["sparse"], job["slots"] = data.sparse, slots
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
-        self._kernel, self._least_chunks, self._whole_chunks = run_chunks, 1, self._chunks_per_batch
+        self._kernel = run_chunks
         if batch_size == 1 and job["plain"] and not data.sparse:
             narrow = None if data.weight is not None or dropout else engine.narrow_kernel()
-            self._kernel, self._least_chunks = (run_rows, 1) if narrow is None else (narrow, TERMS)
-            self._whole_chunks = self._least_chunks
+            self._kernel = narrow or run_rows
         job["prefetches"] = not data.sparse and data.x.nbytes > CACHE_BYTES
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.loss_address(), update
@@ -590,6 +589,7 @@ class Session:
     def replace(self, data: Data) -> None:
         """Go on with other rows, of the same kind and in any number."""
         self._dismiss()
+        self.key = None  # from now on for no certain number
         self._rows = data.rows
         self._job["rows"] = data.rows
         self.on(self._buffer, data)
@@ -598,6 +598,7 @@ class Session:
         rows = self._chunk_rows * (self._most_threads if self._slots else 1)
         space = self._space = self._engine.take_workspace(rows, self._most_threads, self._sparse)
         space.leave_out(self._dropout)
+        space.transposed[:] = 0  # a training that diverged has left nan where padding should be, which nothing else writes
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -648,16 +649,16 @@ class Session:
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
             seconds = CROWDED_SECONDS if crowded else self._pace.limit(CALL_SECONDS)
-            count = max(self._least_chunks, int(seconds / self._chunk_seconds))
-            if count > self._whole_chunks:
-                count -= (start + count) % self._whole_chunks
+            count = max(1, int(seconds / self._chunk_seconds))
+            if count > self._chunks_per_batch:  # whole batches
+                count -= (start + count) % self._chunks_per_batch
             stop = min(n_chunks, start + count)
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             runner = self._runners.get(n_threads) or self._make_runner(n_threads)
             began = time.perf_counter()
             runner(*arguments)
             seconds = time.perf_counter() - began
-            self._chunk_seconds = max(seconds / (stop - start), 1e-7)
+            self._chunk_seconds = max(seconds / (stop - start), 1e-9)
             if not crowded:
                 self._pace.record(stop - start, seconds)
             start = stop

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.activations import Activation
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import Kernel, formula
 from fastmlp.table import Entry, Table
@@ -79,6 +80,10 @@ class Loss(Entry):
         if self.source is None:
             return _restore, (self.name, self.parameter)
         return _restore_own, (*self.source, self.name, self.classification)
+
+    def belongs_to(self, activation: Activation) -> bool:
+        """Whether this is the canonical activation; a person's own function of that name is another."""
+        return self.canonical == activation.name and activation.source is None
 
     def __call__(self, parameter: float) -> Loss:
         """The same loss with another threshold or quantile."""

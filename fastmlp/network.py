@@ -636,4 +636,4 @@ class Network(ABC):
     @property
     def _canonical(self) -> bool:
         """Whether loss and output activation belong together, so that delta of the output layer is a - y."""
-        return self._loss.canonical == self._activations[-1].name
+        return self._loss.belongs_to(self._activations[-1])

@@ -267,6 +267,12 @@ def _check_rows(n_given: int, rows: int, argument: str) -> None:
         raise ValueError(f"{argument} has {n_given} rows, but x has {rows}; each sample needs one.")
 
 
+def check_target_columns(y: Array, outputs: int) -> None:
+    """Targets (rows, outputs)."""
+    if y.shape[1] != outputs:
+        raise ValueError(f"y has {y.shape[1]} target(s) for each row, but the network was made for {outputs}.")
+
+
 def _check_labels(labels: Array, outputs: int, loss: Loss) -> Array:
     if outputs == 1 and loss.canonical == "softmax":
         raise ValueError(

@@ -267,6 +267,20 @@ class TestPartialFit:
         assert ours.score(x[200:], y[200:]) == max(ours.validation_scores_)
 
 
+def test_targets_keep_their_number():
+    x, y = np.random.default_rng(0).normal(size=(2, 50, 3))
+    two, one = y[:, :2], y[:, 0]
+    message = r"y has {} target\(s\) for each row, but the network was made for {}\."
+    reg = MLPRegressor(random_state=0).partial_fit(x, two)
+    with pytest.raises(ValueError, match=message.format(1, 2)):
+        reg.partial_fit(x, one)
+    with pytest.raises(ValueError, match=message.format(1, 2)):
+        MLPRegressor(random_state=0).fit(x, two, X_val=x, y_val=one)
+    reg = quiet(MLPRegressor(random_state=0, warm_start=True, max_iter=2), x, one)
+    with pytest.raises(ValueError, match=message.format(2, 1)):
+        quiet(reg, x, two)
+
+
 def test_warm_start_keeps_the_optimizer():
     x, y = data("regression")
     options = {"random_state": 4, "n_iter_no_change": np.inf}

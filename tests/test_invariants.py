@@ -61,7 +61,7 @@ class TestNoAllocation:
 
 
 class TestSignatures:
-    """Invariant 3: flat arrays and numbers, and one compilation per dtype for every network there is."""
+    """Invariant 3: flat arrays and numbers, and one compilation per dtype for networks of any shape."""
 
     def test_nothing_recompiles(self):
         from fastmlp.kernels.epoch import run_chunks

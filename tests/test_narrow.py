@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fastmlp import ACTIVATIONS, LOSSES, MLP, ReferenceMLP, engine, make_activation
+from fastmlp import ACTIVATIONS, LOSSES, MLP, DivergenceError, ReferenceMLP, engine, make_activation
 from fastmlp.kernels.online import run_rows
 from tests.test_gradients import targets_for
 
@@ -146,10 +146,29 @@ def test_other_networks_go_the_other_way(network, fit):
     assert names_of_kernels(net) == {run_rows.__name__}
 
 
-def test_a_diverging_training_is_noticed():
-    from fastmlp import DivergenceError
+@pytest.mark.parametrize("hidden", [3, 200], ids=["narrow", "wide"])
+def test_a_training_may_follow_one_that_has_diverged(hidden):
+    """What is not finite stays in no buffer."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 2)), rng.normal(size=(50, 1))
+    net = MLP((2, hidden, 1), ("relu", "identity"), dtype="float64", random_state=0)
+    other = MLP((2, hidden, 1), ("relu", "identity"), dtype="float64", random_state=0)
+    for diverge in (
+        lambda: net.fit(1e3 * x, y, epochs=5, batch_size=1, learning_rate=1e10),
+        lambda: net.train_step([[1e300] * 2], [1], 1),
+    ):
+        with pytest.raises(DivergenceError, match="learning_rate=1"):
+            diverge()
+        np.testing.assert_array_equal(net.theta, other.theta)
+        for one in (net, other):
+            one.fit(x, y, epochs=1, batch_size=1, shuffle=False).fit(x, y, epochs=1, batch_size=16, shuffle=False)
+            one.train_step(x[0], y[0], 1e-3)
+        np.testing.assert_array_equal(net.theta, other.theta)
+        np.testing.assert_array_equal(net.backprop(x[:16], y[:16])[0][0], other.backprop(x[:16], y[:16])[0][0])
 
-    net = MLP((2, 3, 1), ("relu", "identity"), random_state=0)
-    with pytest.raises(DivergenceError, match="learning_rate=1e"):
-        net.fit(np.full((50, 2), 1e3), np.ones((50, 1)), epochs=5, batch_size=1, learning_rate=1e10)
-    assert np.isfinite(net.theta).all()
+
+def test_losses_are_summed_in_float64():
+    net = MLP((1, 1), random_state=0)
+    net.w[0] = [[0.0]]
+    net.fit(np.zeros((100, 1)), np.full((100, 1), 2e19), epochs=1, batch_size=1, learning_rate=1e-30)
+    np.testing.assert_allclose(net.loss_curve_, [2e38], rtol=1e-6)

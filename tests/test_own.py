@@ -86,6 +86,20 @@ def test_gradient_is_the_slope_of_the_loss(kind, activation, derivative):
     np.testing.assert_allclose(gradient, numerical_gradient(net, theta, x, y, weight), rtol=2e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("name", "loss"), [("identity", "squared_error"), ("sigmoid", "binary_cross_entropy"), ("exponential", "poisson")]
+)
+def test_a_function_with_a_name_of_the_table_is_another_one(kind, name, loss):
+    """Not the loss's canonical activation, whose derivative is a - y."""
+    own = make_activation(lambda z: 0.3 + 0.4 / (1 + math.exp(-2 * z)), name=name)
+    rng = np.random.default_rng(1)
+    net = kind((3, 4, 2), ["tanh", own], loss, dtype="float64", random_state=0)
+    theta = net.theta + 0.1
+    x, y, weight = rng.normal(size=(5, 3)), rng.random((5, 2)), rng.random(5)
+    _, gradient, _ = net.loss_and_grad(theta, x, y, weight)
+    np.testing.assert_allclose(gradient, numerical_gradient(net, theta, x, y, weight), rtol=2e-6, atol=1e-8)
+
+
 def test_a_twin_of_the_table_gives_the_same():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 2))

@@ -154,6 +154,23 @@ class TestOrder:
         assert np.array_equal(net.theta, network().fit(*data, **options).theta)
         assert net.reading_ is None
 
+    def test_arrays_may_follow(self, data, npy):
+        """Of as many rows as the feed first had, by an optimizer without state: its session must not be mistaken for theirs."""
+        x, y = data[0][:416], data[1][:416]
+        net, other = network(), network()
+        net.fit(npy, **OPTIONS | {"optimizer": "sgd"})
+        other.theta = net.theta
+        for one in (net, other):
+            one.fit(x, y, epochs=1, batch_size=32, shuffle=False)
+        assert net.loss_curve_ == other.loss_curve_
+        np.testing.assert_array_equal(net.theta, other.theta)
+
+    def test_online_learning_of_a_narrow_network(self, data, npy):
+        nets = [network(kind, dtype="float64") for kind in (MLP, ReferenceMLP)]
+        for net in nets:
+            net.fit(npy, epochs=1, batch_size=1, learning_rate=0.01, buffer_bytes=BUFFER)
+        np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=1e-9)
+
     @pytest.mark.parametrize("slow", ["reader", "training"])
     def test_a_run_repeats_to_the_bit_whoever_is_slower(self, data, slow):
         x, y = data

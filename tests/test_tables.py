@@ -64,6 +64,7 @@ class TestPreparation:
             (["a", "b"], None, ("a", "b")), ([True, False], None, ("false", "true")), ([1, 2, 1], "regression", None),
             ([0.5, 1.5], "classification", ("0.5", "1.5")), ([1.0, 0.0, None, np.nan], None, ("0", "1")), ([0.5, 1.5], None, None),
             ([1.0, 2.0, 3.0], None, None), ([1.0, 0.0], "regression", None), (np.array([0, 1], np.float16), None, ("0", "1")),
+            ([-0.0, 0.0, 1.0], None, ("0", "1")), ([-0.0, 0.0, 0.5], None, None),
             ([*[None] * 3, *range(20)], None, tuple(map(str, range(20)))),
         ],
     )  # fmt: skip
@@ -78,6 +79,7 @@ class TestPreparation:
         np.testing.assert_array_equal(labels, [1, 0])
         np.testing.assert_array_equal(there, [True, False, True, False])
         np.testing.assert_array_equal(target.values(table(y=[0, 1]).column("y"))[0], [0, 1])
+        np.testing.assert_array_equal(target.values(table(y=[-0.0, 1]).column("y"))[0], [0, 1])
         with pytest.raises(TableError, match="the class '2', which the model does not know"):
             target.values(table(y=[1.0, 2.0]).column("y"))
 

@@ -269,7 +269,7 @@ def learn_from_batches(
     target : str
         Name of the column to predict.
     task : {"classification", "regression"}, optional
-        Guessed from the target unless given: text, truth values and few whole numbers are classes.
+        Guessed from the target unless given: text, truth values, few whole numbers and two whole floats are classes.
     shared_scale : bool, default False
         One mean and scale for all columns of numbers, as suits the pixels of pictures.
     categories : {"one_hot", "ordinal"}, default "one_hot"
@@ -524,11 +524,13 @@ def _numbers(column: Any, name: str) -> Array:
 
 
 def _finite(column: Any) -> Any:
-    """A column without nan and infinity: no value in their place."""
+    """A column without nan and infinity, which have no value in their place, and without -0, which is 0."""
     if not require("pyarrow", "cli").types.is_floating(column.type):
         return column
     compute = require("pyarrow.compute", "cli")
-    return compute.if_else(compute.is_finite(column), column, None)
+    if str(column.type) == "halffloat":  # with which Arrow does not calculate
+        column = column.cast("float")
+    return compute.add(compute.if_else(compute.is_finite(column), column, None), require("pyarrow", "cli").scalar(0, column.type))
 
 
 def _is_whole(column: Any) -> bool:
@@ -536,8 +538,7 @@ def _is_whole(column: Any) -> bool:
     if not require("pyarrow", "cli").types.is_floating(column.type):
         return True
     compute = require("pyarrow.compute", "cli")
-    values = column.cast("float64")  # floor does not take all kinds
-    counted = compute.and_(compute.equal(values, compute.floor(values)), compute.less(compute.abs(values), 2.0**31))
+    counted = compute.and_(compute.equal(column, compute.floor(column)), compute.less(compute.abs(column), 2.0**31))
     return bool(compute.all(counted).as_py())
 
 

@@ -34,7 +34,16 @@ from fastmlp.mlp import MLP
 from fastmlp.network import Recipe, ScheduledRates
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
-from fastmlp.validation import Data, check_count, check_dropout, check_dtype, check_finite, check_weight, check_x
+from fastmlp.validation import (
+    Data,
+    check_count,
+    check_dropout,
+    check_dtype,
+    check_finite,
+    check_target_columns,
+    check_weight,
+    check_x,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -456,6 +465,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         targets, labels = self._targets(y, network.dtype)
         if targets is not None:
             check_finite(targets, "y")
+            check_target_columns(targets, network.sizes[-1])
         rows = check_x(piece.x, network.sizes[0], network.dtype, argument)
         if len(y) != len(rows):
             raise ValueError(f"y has {len(y)} rows, but {argument} has {len(rows)}; each sample needs one.")
@@ -559,6 +569,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Data of the network's dtype."""
         network = self._network
         targets, labels = self._targets(y, network.dtype)
+        if targets is not None:
+            check_target_columns(targets, network.sizes[-1])
         checked = None if weight is None else check_weight(weight, X.shape[0], network.dtype)
         return Samples(X, y, Data(check_x(X, network.sizes[0], network.dtype, "X"), targets, labels, checked))
 

@@ -3,7 +3,7 @@
 A formula of the tables (activations, losses, optimizers) is for one number; the loop that is made of it here becomes vector
 instructions. Kernels know it by its address, which is data like everything else that differs between networks. So the first
 training of all waits for the formulas that it needs and no others, and a person's own functions go the same way as those of
-the tables, at the same speed.
+the tables, at the same speed (but for online learning, where those of the tables may be :mod:`~fastmlp.kernels.narrow`).
 
 What is called by an address takes pointers, and then numbers: see :func:`call_loop`.
 """

@@ -31,10 +31,6 @@ from fastmlp.kernels.simd import (
 
 Formula = Kernel[..., Any]
 
-TERMS = 64
-"""Losses of so many samples are summed in the network's dtype before the sum goes to those in float64. A call begins and ends at
-a multiple of this, except at the end of an epoch: bits must not depend on where it is cut."""
-
 
 # All of these become a part of the kernel.
 
@@ -98,7 +94,7 @@ def _end_of_elements(loss_and_delta: Formula) -> Formula:
 
     @rolled_part
     def end(job, top, number, row, x, y, labels, outputs, parameters, z, target, terms, delta_of, scale):
-        """Adds the loss of a sample to terms (width,) and writes delta * scale to its row of delta_of."""
+        """Writes the terms of the loss of a sample (width,), and delta * scale to its row of delta_of."""
         zero = type(z[0])(0)
         p, q, d0 = type(zero)(top.parameter), type(zero)(job.parameter), number * NARROW_WIDTH
         for v in range(0, top.width, lanes(z)):
@@ -106,7 +102,7 @@ def _end_of_elements(loss_and_delta: Formula) -> Formula:
             _put_target(job, top, row, v, y, labels, target, ZERO)
             for j in range(lanes(z)):
                 term, delta = loss_and_delta(z[index(j)], target[index(j)], p, q)
-                terms[index(v + j)] += term if v + j < top.fan_out else zero
+                terms[index(v + j)] = term
                 delta_of[index(d0 + v + j)] = delta * scale if v + j < top.fan_out else zero
 
     return end
@@ -137,7 +133,7 @@ def _end_of_softmax(job, top, number, row, x, y, labels, outputs, parameters, z,
         for j in range(lanes(z)):
             wanted = target[index(v + j)]
             term, delta = wanted * (log_total - z[index(v + j)]), delta_of[index(d0 + v + j)] * share - wanted * scale
-            terms[index(v + j)] += term if v + j < top.fan_out else zero
+            terms[index(v + j)] = term
             delta_of[index(d0 + v + j)] = delta if v + j < top.fan_out else zero
 
 
@@ -203,8 +199,6 @@ def narrow_rows(
         outputs, slopes, delta_of = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         z, target, terms = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         zero = type(z[0])(0)
-        for j in range(NARROW_WIDTH):
-            terms[index(j)] = zero
         if calls[REFRESH] != 0:
             for number in range(1, job.n_layers):
                 _transpose(layers[number], parameters, transposed)
@@ -226,10 +220,10 @@ def narrow_rows(
                         outputs[index(o0 + v + j)] = a if v + j < layer.fan_out else zero
             scale = type(zero)(-rate * job.loss_scale)
             end(job, top, last, row, x, y, labels, outputs, parameters, z, target, terms, delta_of, scale)
-            if position % TERMS == TERMS - 1 or position == calls[LAST_CHUNK] - 1:
-                for j in range(top.fan_out):
-                    sums[LOSS_SUM] += terms[index(j)]
-                    terms[index(j)] = zero
+            loss = 0.0
+            for j in range(top.fan_out):
+                loss += terms[index(j)]
+            sums[LOSS_SUM] += loss
 
             for number in range(last, 0, -1):
                 layer = layers[number]

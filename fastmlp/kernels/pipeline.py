@@ -50,11 +50,16 @@ class _PartLibrary(_DeviceLibrary):
         pass
 
 
+def _make_internal(module: Any) -> None:
+    """Nobody outside calls what a kernel contains, so what it makes no use of need not be passed."""
+    for function in module.functions:
+        if not function.is_declaration and function.linkage == binding.Linkage.linkonce_odr:
+            function.linkage = "internal"
+
+
 class _KernelLibrary(JITCodeLibrary):
     def _optimize_final_module(self) -> None:
-        for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage == binding.Linkage.linkonce_odr:
-                function.linkage = "internal"  # nobody else calls it, so what it makes no use of need not be passed
+        _make_internal(self._final_module)
         passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=1)
         passes.run(self._final_module, builder)
 
@@ -76,6 +81,7 @@ class _RolledLibrary(JITCodeLibrary):
             passes.run(function, builder)
 
     def _optimize_final_module(self) -> None:
+        _make_internal(self._final_module)
         passes, builder = self._passes("Module")
         passes.run(self._final_module, builder)
 

@@ -1,6 +1,6 @@
 """The numbers that steer a kernel, as arrays of records.
 
-Sizes, offsets and codes are data, so nothing recompiles for another network. All offsets and widths count elements of
+Sizes, offsets and codes are data, so nothing recompiles for a network of another shape. All offsets and widths count elements of
 the flat arrays that they point into.
 """
 

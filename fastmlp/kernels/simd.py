@@ -865,10 +865,12 @@ as_type_of = _as_type_of_python if config.DISABLE_JIT else _as_type_of
 def _room_on_stack(typingctx, like):
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(like)(context, builder, args[0])
-        element = array.data.type.pointee
-        room = cgutils.alloca_once(builder, ir.ArrayType(element, NARROW_LAYERS * NARROW_WIDTH))
+        count = NARROW_LAYERS * NARROW_WIDTH
+        room = cgutils.alloca_once(builder, ir.ArrayType(array.data.type.pointee, count))
         room.align = 64
         array.data = builder.bitcast(room, array.data.type)
+        array.nitems = ir.Constant(_I64, count)
+        array.shape = cgutils.pack_array(builder, [array.nitems])
         return array._getvalue()
 
     return like(like), codegen
