@@ -60,6 +60,16 @@ class TestNoAllocation:
             allocates(3)
 
 
+def _kernels_of_training():
+    """For batches, one sample a step, and the same of a narrow network, used once."""
+    net = MLP((2, 2))
+    x = np.zeros((4, 2))
+    net.fit(x, x, epochs=1, batch_size=2).fit(x, x, epochs=1, batch_size=1).fit(x, x, epochs=1, batch_size=1, sample_weight=[1] * 4)
+    net.predict(x)
+    assert len(net.engine.compiled) == 3
+    return list(net.engine.compiled)
+
+
 class TestSignatures:
     """Invariant 3: flat arrays and numbers, and one compilation per dtype for networks of any shape."""
 
@@ -84,32 +94,29 @@ class TestSignatures:
                 )  # fmt: skip
                 net.predict(x[:1])
                 net.backprop(x, y)
-                net.fit(x, y, epochs=1, batch_size=1, learning_rate=1e-9)
+                net.fit(x, y, epochs=1, batch_size=1, learning_rate=1e-9, sample_weight=np.ones(20))
         net = MLP((3, 4), "softmax", "cross_entropy")
         net.fit(np.zeros((5, 3)), [0, 1, 2, 3, 0], epochs=1, batch_size=2)
         assert [len(one.dispatcher.signatures) for one in (run_chunks, run_rows, predict_rows)] == [2, 2, 2]
 
+    def test_nor_does_a_narrow_network_of_another_shape(self):
+        for dtype in ("float32", "float64"):
+            for sizes in ((2, 3, 2), (5, 17, 4), (3, 2, 2, 2), (1, 1, 1)):
+                net = MLP(sizes, "tanh", dtype=dtype).fit(np.zeros((5, sizes[0])), np.zeros((5, sizes[-1])), epochs=1, batch_size=1)
+        assert len(net.engine.narrow_kernel().dispatcher.signatures) == 2
+
     def test_arguments_are_flat_arrays_and_numbers(self):
         from numba import types
 
-        from fastmlp.kernels.epoch import run_chunks
-        from fastmlp.kernels.online import run_rows
         from fastmlp.kernels.predict import predict_rows
 
-        net = MLP((2, 2))
-        net.fit(np.zeros((2, 2)), np.zeros((2, 2)), epochs=1, batch_size=2).predict([[0, 0]])
-        net.fit([[0, 0]], [[0, 0]], epochs=1, batch_size=1)
-        for one in (run_chunks, run_rows, predict_rows):
+        for one in (*_kernels_of_training(), predict_rows):
             for argument in one.dispatcher.signatures[0]:
                 flat = isinstance(argument, types.Array) and argument.ndim == 1
                 assert flat or isinstance(argument, types.Number | types.Boolean), argument
 
     def test_data_of_the_caller_cannot_be_written_to(self):
-        from fastmlp.kernels.epoch import run_chunks
-        from fastmlp.kernels.online import run_rows
-
-        for rows, one in ((2, run_chunks), (1, run_rows)):
-            MLP((2, 2)).fit(np.zeros((rows, 2)), np.zeros((rows, 2)), epochs=1, batch_size=rows)
+        for one in _kernels_of_training():
             names = one.py_func.__code__.co_varnames
             arguments = dict(zip(names, one.dispatcher.signatures[0], strict=False))
             assert not any(arguments[name].mutable for name in ("x", "y", "labels", "weights", "order"))
