@@ -566,7 +566,7 @@ class Session:
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._dropout, self._dropout_key = dropout, 0
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
-        self._order, self._nothing = _NO_ORDER, _NOTHING[dtype]
+        self._order = _NO_ORDER
         self._teams: list[Team] = []
         self._runners: dict[int, Callable[..., None]] = {}  # by number of threads
         self._calls = np.zeros(4, np.int64)
@@ -576,7 +576,7 @@ class Session:
 
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
-        nothing = self._nothing
+        nothing = _NOTHING[self._engine.dtype]
         self._buffer = buffer
         self._data = (
             *_samples(data.x),

@@ -270,7 +270,9 @@ def _check_rows(n_given: int, rows: int, argument: str) -> None:
 def check_target_columns(y: Array, outputs: int) -> None:
     """Targets (rows, outputs)."""
     if y.shape[1] != outputs:
-        raise ValueError(f"y has {y.shape[1]} target(s) for each row, but the network was made for {outputs}.")
+        raise ValueError(
+            f"y has {y.shape[1]} target(s) for each row, but the network was made for {outputs}; give as many, or make a new one."
+        )
 
 
 def _check_labels(labels: Array, outputs: int, loss: Loss) -> Array:

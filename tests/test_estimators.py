@@ -270,7 +270,7 @@ class TestPartialFit:
 def test_targets_keep_their_number():
     x, y = np.random.default_rng(0).normal(size=(2, 50, 3))
     two, one = y[:, :2], y[:, 0]
-    message = r"y has {} target\(s\) for each row, but the network was made for {}\."
+    message = r"y has {} target\(s\) for each row, but the network was made for {}; give as many"
     reg = MLPRegressor(random_state=0).partial_fit(x, two)
     with pytest.raises(ValueError, match=message.format(1, 2)):
         reg.partial_fit(x, one)

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastmlp.kernels import elementary
 from fastmlp.kernels.gather import prefetch_samples, sample
+from fastmlp.kernels.gradient import transpose_weights
 from fastmlp.kernels.jit import Kernel, formula, rolled_kernel, rolled_part
 from fastmlp.kernels.online import AHEAD
 from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, NARROW_WIDTH, ONE, REFRESH, WEIGHT_SUM, ZERO
@@ -60,15 +61,6 @@ def _update(layer, number, x, x0, outputs, delta_of, constants, one0, parameters
         width = layer.transposed_width
         for v in range(0, width, lanes(delta_of)):
             outer(1, delta_of, d0, layer.fan_out, outputs, i0 + v, transposed, layer.transposed + v, width)
-
-
-@rolled_part
-def _transpose(layer, parameters, transposed):
-    """The copy of a layer's weights (fan_out, transposed_width)."""
-    for i in range(layer.fan_in):
-        for j in range(layer.fan_out):
-            weight = parameters[index(layer.weights + i * layer.width + j)]
-            transposed[index(layer.transposed + j * layer.transposed_width + i)] = weight
 
 
 @rolled_part
@@ -144,21 +136,29 @@ def _loss_and_delta(
     value, slope = output
     loss_value, loss_slope = loss
 
-    @formula
-    def general(z, y, p, q):
-        a = value(z, p)
-        return loss_value(a, y, q), loss_slope(a, y, q) * slope(z, a, p)
+    if not canonical:
 
-    @formula
-    def of_a_pair(z, y, p, q):
-        a = value(z, p)
-        return loss_value(a, y, q), a - y
+        @formula
+        def general(z, y, p, q):
+            a = value(z, p)
+            return loss_value(a, y, q), loss_slope(a, y, q) * slope(z, a, p)
+
+        return general
+    if from_logits is None:
+
+        @formula
+        def of_a_pair(z, y, p, q):
+            a = value(z, p)
+            return loss_value(a, y, q), a - y
+
+        return of_a_pair
+    logits_value = from_logits
 
     @formula
     def of_logits(z, y, p, q):
-        return from_logits(z, y), value(z, p) - y  # type: ignore[misc]
+        return logits_value(z, y), value(z, p) - y
 
-    return general if not canonical else of_a_pair if from_logits is None else of_logits
+    return of_logits
 
 
 @lru_cache(maxsize=256)
@@ -200,8 +200,8 @@ def narrow_rows(
         z, target, terms = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         zero = type(z[0])(0)
         if calls[REFRESH] != 0:
-            for number in range(1, job.n_layers):
-                _transpose(layers[number], parameters, transposed)
+            for u in range(len(units)):
+                transpose_weights(layers, units[u], parameters, transposed)
         for position in range(calls[FIRST_CHUNK], calls[LAST_CHUNK]):
             row = sample(job, order, position)
             x0 = row * job.features
