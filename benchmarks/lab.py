@@ -12,8 +12,9 @@ import numpy as np
 
 from fastmlp import MLP
 from fastmlp.engine import CompiledTrainer
+from fastmlp.kernels.bands import gather_band, join_bands, multiply_band
 from fastmlp.kernels.delta import delta_panel
-from fastmlp.kernels.forward import forward_panel
+from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.gradient import add_slots, gradient_block, transpose_weights, update_block
 from fastmlp.kernels.jit import FASTMATH, Kernel
@@ -66,13 +67,25 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
     for _ in range(times):
         for start in range(0, batch_rows, job.chunk_rows):
             rows = min(job.chunk_rows, batch_rows - start)
+            for band in range(job.bands):
+                for first in range(0, rows, PANEL_ROWS):
+                    n = min(PANEL_ROWS, rows - first)
+                    if parts & GATHER:
+                        gather_band(job, layers, band, x, order, start + first, first, n, activations)
+                    if parts & FORWARD:
+                        multiply_band(job, layers, band, first, n, parameters, constants, activations)
             for first in range(0, rows, PANEL_ROWS):
                 n = min(PANEL_ROWS, rows - first)
-                if parts & GATHER:
+                if job.bands == 0 and parts & GATHER:
                     inputs = bottom.inputs + first * bottom.input_width
                     gather_inputs(job, x, order, start + first, n, activations, inputs, bottom.input_width)
+                if job.bands > 0 and parts & FORWARD:
+                    join_bands(job, layers, first, n, activations)
+                    activate_panel(job, layers, ZERO, ZERO, first, n, activations, deltas)
                 if job.layered == 0 and parts & FORWARD:
-                    forward_panel(job, layers, ZERO, ZERO, first, n, parameters, transposed, activations, deltas)
+                    forward_panel(
+                        job, layers, ONE if job.bands > 0 else ZERO, ZERO, first, n, parameters, transposed, activations, deltas
+                    )
                 if job.layered == 0 and parts & OUTPUT:
                     sums[LOSS_SUM] += output_panel(
                         job, layers, y, labels, weights, order, start + first, first, n, scale,

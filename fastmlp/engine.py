@@ -17,6 +17,7 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.dropout import threshold
 from fastmlp.kernels import plan
+from fastmlp.kernels.bands import first_feature
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.jit import Kernel
 from fastmlp.kernels.loops import (
@@ -63,6 +64,15 @@ LEAST_SLOT_ROWS = 64
 """...and, of a batch that is one chunk, parts of so many rows..."""
 SHARED_PER_WEIGHT = 9
 """...where threads that share the chunk would read so many of each other's activations and deltas for each weight."""
+
+BANDS = 2
+"""The features of samples are cut into so many bands (four cost one thread 2 to 4%, and gain two threads less)..."""
+LEAST_BAND_SHARE = 2 / 3
+"""...where the first layer has so much of all weights..."""
+FEATURES_PER_UNIT = 2
+"""...and so many features for each of its units, or it would be as much to exchange the sums..."""
+LEAST_BAND_FLOP = 1e6
+"""...and a chunk is so much work, or nobody would share it."""
 
 LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
@@ -153,7 +163,7 @@ class Engine:
         self._loops: dict[Loop, Any] = {}
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
-        self._spare: dict[tuple[int, int, bool], _Workspace] = {}
+        self._spare: dict[tuple[int, int, bool, int], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
         self.compiled: dict[Kernel[..., None], Callable[..., None]] = {}  # what sessions have used so far, for this dtype
         self._spaces_to_predict = defaultdict[int, list[_SpaceToPredict]](list)
@@ -221,7 +231,7 @@ class Engine:
         Sparse inputs stay outside. With ``slopes`` they are for training, else for prediction.
         """
         layers = np.zeros(self.n_layers, plan.LAYER)
-        room = rows + plan.SLACK_ROWS
+        room = self._room(rows)
         activations, deltas, transposed = 0 if sparse else room * self.widths[0], 0, 0
         inputs = 0
         for number, layer in enumerate(layers):
@@ -242,6 +252,15 @@ class Engine:
             deltas += room * width
             transposed += fan_out * self.widths[number] if number else 0
         return layers, activations, deltas
+
+    @staticmethod
+    def _room(rows: int) -> int:
+        """Rows of a buffer for so many."""
+        return rows + plan.SLACK_ROWS
+
+    def band_length(self, rows: int) -> int:
+        """Elements of the sums of a band, in a workspace of so many rows."""
+        return self._room(rows) * self.widths[1]
 
     @property
     def transposed_length(self) -> int:
@@ -279,10 +298,28 @@ class Engine:
                 return slots, most * PANEL_ROWS
         return 0, 0
 
+    def bands(self, batch_size: int, sparse: bool) -> int:
+        """Into how many bands features are cut, by the sizes only; 0 where each thread takes some samples instead."""
+        if sparse or self.is_layered(batch_size) or self.slots(batch_size, sparse)[0]:
+            return 0
+        first_layer = self.sizes[0] * self.widths[1]
+        is_wide = first_layer >= LEAST_BAND_SHARE * self.layout.length and self.sizes[0] >= FEATURES_PER_UNIT * self.widths[1]
+        return BANDS if is_wide and self.flop_per_row * self.chunk_rows(batch_size) >= LEAST_BAND_FLOP else 0
+
     def is_layered(self, rows: int) -> bool:
         """Whether so many rows go through the network layer by layer, rather than panel by panel."""
         largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
         return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
+
+    def threads_for_training(self, rows: int, batch_size: int, sparse: bool) -> int:
+        """Threads for a pass over so many rows."""
+        slots, _ = self.slots(batch_size, sparse)
+        bands = self.bands(batch_size, sparse)
+        at_once = batch_size if slots else self.chunk_rows(batch_size, sparse)
+        # Threads that work on bands exchange less, so less work is worth another one.
+        flop_per_row = self.flop_per_row * (FLOP_OF_TWO / LEAST_BAND_FLOP if bands else 1)
+        shares = slots or max(bands, 1) * -(-at_once // PANEL_ROWS)
+        return self.threads_for(at_once, -(-rows // at_once), flop_per_row, shares)
 
     def threads_for(self, rows: int, calls: int = 1, flop_per_row: float | None = None, shares: int | None = None) -> int:
         """Threads for so many rows between two barriers, so often by the same threads; ``shares`` to cut into, else panels."""
@@ -290,9 +327,9 @@ class Engine:
             return 1
         return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, shares or -(-rows // PANEL_ROWS), self.n_threads)
 
-    def take_workspace(self, chunk_rows: int, n_threads: int, sparse: bool) -> _Workspace:
+    def take_workspace(self, chunk_rows: int, n_threads: int, sparse: bool, bands: int) -> _Workspace:
         """Buffers for chunks of so many rows, for one user at a time: the last that was given back, if it fits."""
-        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads, sparse)
+        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads, sparse, bands)
         return self._spare.pop(key, None) or _Workspace(self, *key)
 
     def give_back_workspace(self, space: _Workspace) -> None:
@@ -450,11 +487,13 @@ class _SpaceToPredict:
 class _Workspace:
     """Buffers that a kernel works in; what they hold means nothing between two calls."""
 
-    def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool) -> None:
+    def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool, bands: int) -> None:
         dtype = engine.dtype
-        self.key = (rows, n_threads, sparse)
+        self.key = (rows, n_threads, sparse, bands)
         self._sparse = sparse
+        self._band_starts = [first_feature.py_func(engine.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
         self.layers, activations, deltas = engine.make_layers(rows, sparse, slopes=True)
+        self.band_sums, self.band_length = activations, engine.band_length(rows)
         self.layered = engine.is_layered(rows) and not sparse
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
@@ -465,7 +504,7 @@ class _Workspace:
             gradient = max(plan.UNIT_SCRATCH, panels) + packed * tile
             self._most_columns = tile
         self.scratch_stride = padded(max(engine.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
-        self.activations = aligned_zeros(activations, dtype)
+        self.activations = aligned_zeros(activations + bands * self.band_length, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
         zeros, width = max(engine.widths), engine.widths[-1]
@@ -489,7 +528,9 @@ class _Workspace:
     def shares(self, n_threads: int) -> tuple[Array, Array]:
         """Units, and the first unit of each of so many threads."""
         if n_threads not in self._shares:
-            self._shares[n_threads] = share_units(self._sizes, self._widths, n_threads, self._most_columns, self._sparse)
+            self._shares[n_threads] = share_units(
+                self._sizes, self._widths, n_threads, self._most_columns, self._sparse, self._band_starts
+            )  # fmt: skip
         return self._shares[n_threads]
 
 
@@ -538,8 +579,8 @@ class Session:
         chunk_rows = slot_rows or engine.chunk_rows(batch_size, data.sparse)
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
-        rounds = -(-data.rows // (batch_size if slots else chunk_rows))
-        n_threads = engine.threads_for(batch_size if slots else chunk_rows, rounds, shares=slots or None)
+        bands = engine.bands(batch_size, data.sparse)
+        n_threads = engine.threads_for_training(data.rows, batch_size, data.sparse)
         self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
         self._most_threads = n_threads
         length = engine.layout.length
@@ -551,7 +592,7 @@ class Session:
         job = engine.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["sparse"], job["slots"] = data.sparse, slots
+        job["sparse"], job["slots"], job["bands"] = data.sparse, slots, bands
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
         self._kernel = run_chunks
@@ -562,7 +603,7 @@ class Session:
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
-        self._job, self._slots = job, slots
+        self._job, self._slots, self._bands = job, slots, bands
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._dropout, self._dropout_key = dropout, 0
         self._chunk_seconds = engine.flop_per_row * chunk_rows / (_FIRST_FLOP_PER_SECOND * n_threads)
@@ -596,7 +637,9 @@ class Session:
 
     def __enter__(self) -> Self:
         rows = self._chunk_rows * (self._most_threads if self._slots else 1)
-        space = self._space = self._engine.take_workspace(rows, self._most_threads, self._sparse)
+        space = self._space = self._engine.take_workspace(rows, self._most_threads, self._sparse, self._bands)
+        if self._bands:
+            self._job["band_sums"], self._job["band_length"] = space.band_sums, space.band_length
         space.leave_out(self._dropout)
         space.transposed[:] = 0  # a training that diverged has left nan where padding should be, which nothing else writes
         return self

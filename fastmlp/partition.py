@@ -36,8 +36,24 @@ def n_norms(sizes: Sequence[int], widths: Sequence[int], most_columns: int) -> i
     return sum((fan_in + 1) * -(-width // most_columns) for fan_in, width in zip(sizes[:-1], widths[1:], strict=True))
 
 
+def _middles(work: Array) -> Array:
+    """Where the middle of each piece of work lies in all of it, from 0 to 1."""
+    return np.asarray((np.cumsum(work) - work / 2) / work.sum())
+
+
+def _in_bands(strips: Array, work: Array, bands: Sequence[int]) -> tuple[Array, Array]:
+    """Strips band by band, with some of the other layers' in each; and their middles, where all bands are as much work."""
+    first_layer = strips["layer"] == 0
+    band_of = np.empty(len(strips), np.int64)
+    band_of[first_layer] = np.searchsorted(bands, strips["row"][first_layer], side="right") - 1
+    band_of[~first_layer] = _middles(work[~first_layer]) * len(bands)
+    order = np.argsort(band_of, kind="stable")
+    middles = [(band + _middles(work[band_of == band])) / len(bands) for band in range(len(bands))]
+    return strips[order], np.concatenate(middles)
+
+
 def share_units(
-    sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int, sparse: bool = False
+    sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int, sparse: bool = False, bands: Sequence[int] = ()
 ) -> tuple[Array, Array]:
     """Units of about the same work for each thread.
 
@@ -50,6 +66,8 @@ def share_units(
         Of a unit.
     sparse : bool
         Whether samples are sparse: the bias of the first layer is then a unit of its own.
+    bands : sequence of int
+        First feature of each band of them (:mod:`fastmlp.kernels.bands`): the weights of a band go together.
 
     Returns
     -------
@@ -60,10 +78,13 @@ def share_units(
     strips = np.array(list(_strips(sizes, widths, most_columns, sparse)), UNIT)
     outputs = np.array(sizes)[strips["layer"] + 1]
     columns = np.where(outputs <= FEW_OUTPUTS, _FEW_COLUMNS, strips["columns"])
-    work = np.cumsum((strips["rows"] + strips["bias"]) * columns, dtype=np.float64)
+    work = ((strips["rows"] + strips["bias"]) * columns).astype(np.float64)
+    if bands:
+        strips, middle = _in_bands(strips, work, bands)
+    else:
+        middle = _middles(work)
     # A strip belongs to the thread in whose share its middle lies.
-    middle = work - np.diff(work, prepend=0) / 2
-    owners = np.minimum((middle * n_threads / work[-1]).astype(int), n_threads - 1)
+    owners = np.minimum((middle * n_threads).astype(int), n_threads - 1)
     units: list[Array] = []
     bounds = np.zeros(n_threads + 1, np.int64)
     last_owner = -1

@@ -23,6 +23,7 @@ from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITI
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.parameters import aligned_zeros
+from fastmlp.partition import share_units
 from fastmlp.threads import Pace, Succession, available_threads, choose_threads, thread_candidates
 
 CASES = {
@@ -107,6 +108,72 @@ class TestSlots:
         expected = self.trained(MLP, case, "float32", n_threads)
         monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
         for ours, theirs in zip(self.trained(MLP, case, "float32", n_threads), expected, strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+BAND_CASES = {  # sizes, batch_size, options
+    "few rows": ((401, 30, 3), 15, {"optimizer": "sgd"}),
+    "a hidden layer more": ((300, 70, 40, 3), 50, {"optimizer": "adam", "dropout": 0.2}),
+    "no hidden layer": ((500, 3), 60, {"optimizer": "nadam"}),
+    "clipped": ((333, 20, 3), 100, {"optimizer": "momentum", "max_grad_norm": 0.5, "l2": 0.01, "weight_decay": 0.01}),
+    "two chunks": ((300, 50, 3), 600, {"optimizer": "adam"}),
+    "more of one band than of the other": ((80, 30, 3), 100, {"optimizer": "adam"}),
+}
+
+
+class TestBands:
+    """Wide samples, of which each thread takes some features."""
+
+    @staticmethod
+    def trained(kind, case, dtype, n_threads=None):
+        sizes, batch_size, options = BAND_CASES[case]
+        rng = np.random.default_rng(3)
+        x, y, weight = rng.normal(size=(810, sizes[0])), rng.normal(size=(810, 3)), rng.random(810)
+        net = kind(sizes, [*["tanh"] * (len(sizes) - 2), "identity"], dtype=dtype, random_state=5, n_threads=n_threads)
+        net.fit(x, y, epochs=3, batch_size=batch_size, learning_rate=0.001, sample_weight=weight, **options)
+        loss, gradient, _ = net.loss_and_grad(net.theta, x[:300], y[:300], weight[:300])
+        return net.theta, np.array(net.loss_curve_), gradient, np.array([loss, net.eval_loss(x[:300], y[:300])])
+
+    def test_when_there_are_some(self):
+        for sizes, batch_size, _ in BAND_CASES.values():
+            assert MLP(sizes).engine.bands(batch_size, False) == 2
+        engine = MLP((784, 30, 10)).engine
+        assert engine.bands(10, False) == 2
+        assert engine.bands(10, True) == engine.bands(1, False) == 0  # sparse; and too little work
+        assert MLP((784, 300, 10)).engine.bands(128, False) == 0  # layered
+        assert MLP((784, 30, 10)).engine.bands(5000, False) == 0  # each thread takes whole chunks
+        assert MLP((64, 64, 10)).engine.bands(256, False) == MLP((100, 100, 100, 10)).engine.bands(256, False) == 0
+
+    @pytest.mark.parametrize("n_threads", [1, 2])
+    def test_a_thread_has_the_weights_of_its_features(self, n_threads):
+        units, bounds = share_units((784, 128, 64, 10), (784, 128, 64, 16), n_threads, 256, bands=(0, 400))
+        for thread in range(n_threads):
+            own = units[bounds[thread] : bounds[thread + 1]]
+            rows = np.concatenate([np.arange(unit["row"], unit["row"] + unit["rows"]) for unit in own if unit["layer"] == 0])
+            assert np.array_equal(rows, np.arange(784) if n_threads == 1 else [np.arange(400), np.arange(400, 784)][thread])
+            upper = sum((unit["rows"] + unit["bias"]) * unit["columns"] for unit in own if unit["layer"] > 0)
+            assert upper == pytest.approx((129 * 64 + 65 * 16) / n_threads, rel=0.1)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("case", BAND_CASES)
+    def test_same_bits_for_any_number_of_threads(self, case, dtype):
+        expected = self.trained(MLP, case, dtype, 1)
+        for n_threads in (2, 3, 4, 7):
+            for ours, theirs in zip(self.trained(MLP, case, dtype, n_threads), expected, strict=True):
+                assert np.array_equal(ours, theirs)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("case", BAND_CASES)
+    def test_same_numbers_as_the_reference(self, case, dtype):
+        tolerance = {"rtol": 1e-8, "atol": 1e-9} if dtype == "float64" else {"rtol": 2e-3, "atol": 2e-3}
+        for ours, theirs in zip(self.trained(MLP, case, dtype), self.trained(ReferenceMLP, case, dtype), strict=True):
+            np.testing.assert_allclose(ours, theirs, **tolerance)
+
+    @pytest.mark.parametrize("n_threads", [1, 2])
+    def test_where_a_call_ends_changes_nothing(self, monkeypatch, n_threads):
+        expected = self.trained(MLP, "two chunks", "float32", n_threads)
+        monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
+        for ours, theirs in zip(self.trained(MLP, "two chunks", "float32", n_threads), expected, strict=True):
             assert np.array_equal(ours, theirs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastmlp.kernels.bands import join_bands, multiply_bands, prefetch_bands
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
@@ -67,12 +68,14 @@ def _panel(job, layers, x, indices, starts, y, labels, weights, order, position,
     ``position`` is that of the first of them in the epoch.
     """
     first_layer = 0
-    if job.sparse:
+    if job.sparse or job.bands > 0:
         first_layer = 1
-        bottom = layers[0]
-        sparse_affine(
-            job, bottom, x, indices, starts, order, position, rows, parameters, activations, bottom.outputs + first * bottom.width
-        )
+        if job.sparse:
+            bottom = layers[0]
+            o0 = bottom.outputs + first * bottom.width
+            sparse_affine(job, bottom, x, indices, starts, order, position, rows, parameters, activations, o0)
+        else:
+            join_bands(job, layers, first, rows, activations)
         if job.n_layers > 1:
             activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
     else:
@@ -126,6 +129,9 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     a few dozen cache lines at once, and asking for more keeps it waiting.
     """
     rows = min(job.chunk_rows, job.rows - position)
+    if job.bands > 0:
+        prefetch_bands(job, x, y, labels, order, position, rows, thread, n_threads, share, n_shares)
+        return
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
     first = n_panels * thread // n_threads * PANEL_ROWS
     last = min(rows, n_panels * (thread + 1) // n_threads * PANEL_ROWS)
@@ -314,7 +320,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
 
         if n_threads > 1 and number == 0 and job.shares_weights:
             for u in range(len(units)):
-                if u < bounds[thread] or u >= bounds[thread + 1]:
+                is_own_band = job.bands > 0 and units[u].layer == 0
+                if not is_own_band and (u < bounds[thread] or u >= bounds[thread + 1]):
                     prefetch_weights(layers, units[u], parameters, transposed)
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
         first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
@@ -330,6 +337,11 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             if meeting < 0:
                 break
         else:
+            if job.bands > 0:
+                multiply_bands(job, layers, x, order, position, rows, thread, n_threads, parameters, constants, activations)
+                meeting = barrier(sync, thread, n_threads, meeting)
+                if meeting < 0:
+                    break
             for panel in range(first_panel, last_panel):
                 if job.prefetches:
                     _prefetch_share(
@@ -415,7 +427,9 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                             clear_block(unit, out, out0, ld)
                         if not job.layered:
                             transpose_weights(layers, unit, parameters, transposed)
-        meeting = barrier(sync, thread, n_threads, meeting)
+        # What a thread does first in the next chunk concerns the weights of its own bands, and the next meeting follows soon.
+        if job.bands == 0 or job.bands % n_threads != 0:
+            meeting = barrier(sync, thread, n_threads, meeting)
     restore_denormals(mode)
 
 
