@@ -53,8 +53,8 @@ def _tile(times, rows, columns, depth, a, b, c):
 
 
 def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-            transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
-            sums):  # fmt: skip
+            transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+            coefficients, sums):  # fmt: skip
     """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
     mode = flush_denormals()
     job = jobs[0]
@@ -78,22 +78,22 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                 n = min(PANEL_ROWS, rows - first)
                 if job.bands == 0 and parts & GATHER:
                     inputs = bottom.inputs + first * bottom.input_width
-                    gather_inputs(job, x, order, start + first, n, activations, inputs, bottom.input_width)
+                    gather_inputs(job, x, order, start + first, n, ZERO, job.features, activations, inputs, bottom.input_width)
                 if job.bands > 0 and parts & FORWARD:
                     join_bands(job, layers, first, n, activations)
                     activate_panel(job, layers, ZERO, ZERO, first, n, activations, deltas)
-                if job.layered == 0 and parts & FORWARD:
+                if transposed is not None and parts & FORWARD:
                     forward_panel(
                         job, layers, ONE if job.bands > 0 else ZERO, ZERO, first, n, parameters, transposed, activations, deltas
                     )
-                if job.layered == 0 and parts & OUTPUT:
+                if transposed is not None and parts & OUTPUT:
                     sums[LOSS_SUM] += output_panel(
                         job, layers, y, labels, weights, order, start + first, first, n, scale,
                         constants, activations, deltas, scratch, ZERO,
                     )  # fmt: skip
-                if job.layered == 0 and parts & DELTA:
+                if transposed is not None and parts & DELTA:
                     delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
-            if job.layered:
+            if packed is not None:
                 for number in range(job.n_layers):
                     if parts & FORWARD:
                         forward_columns(job, layers, number, ZERO, rows, ZERO, ONE, parameters, activations, deltas, scratch, ZERO)
@@ -115,8 +115,8 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     out = parameters if job.plain else gradient
                     out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
                 d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
-                if job.layered:
-                    d, d0, ld_d = scratch, np.int64(UNIT_SCRATCH), unit.columns
+                if packed is not None:
+                    d, d0, ld_d = packed, np.int64(UNIT_SCRATCH), unit.columns
                     if parts & GRADIENT and unit.row == 0:
                         pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
                 chunk = start // job.chunk_rows
@@ -134,7 +134,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                     )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
                     update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, job.l2, coefficients, ZERO)
-                if parts & TRANSPOSE and start + rows == batch_rows and not job.layered:
+                if transposed is not None and parts & TRANSPOSE and start + rows == batch_rows:
                     transpose_weights(layers, unit, parameters, transposed)
     restore_denormals(mode)
 

@@ -78,6 +78,8 @@ LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
 """...unless there are too few rows to pay for packing it."""
+_LAYERED_SIZE = 512
+"""A layer of as many units as inputs is that large then."""
 
 NARROW_VECTORS = 100
 """So many vectors of weights or fewer are worked through sooner by a kernel that knows its formulas, one after the other, than by
@@ -115,16 +117,15 @@ _NOTHING = {dtype: _nothing(dtype) for dtype in (np.dtype(np.float32), _FLOAT64,
 _NO_INDICES, _NO_STARTS, _NO_LABELS, _NO_ORDER = _NOTHING[_INT32], _NOTHING[_INT64], _NOTHING[_INT64], _NOTHING[_INT64]
 
 
-def _no_data(dtype: np.dtype[Any]) -> tuple[Array, ...]:
+def _no_data(dtype: np.dtype[Any], sparse: bool) -> tuple[Array | None, ...]:
     """Samples, their indices and starts, targets, labels, weights and their order, of a call that has none of them."""
-    return (_NOTHING[dtype], _NO_INDICES, _NO_STARTS, _NOTHING[dtype], _NO_LABELS, _NOTHING[dtype], _NO_ORDER)
+    places = (_NO_INDICES, _NO_STARTS) if sparse else (None, None)
+    return (_NOTHING[dtype], *places, _NOTHING[dtype], _NO_LABELS, _NOTHING[dtype], _NO_ORDER)
 
 
-def _samples(x: Any) -> tuple[Array, Array, Array]:
+def _samples(x: Any) -> tuple[Array, Array | None, Array | None]:
     """Samples as kernels take them: flat numbers, and for compressed rows their column indices and starts."""
-    if is_sparse(x):
-        return compressed(x)
-    return x.ravel(), _NO_INDICES, _NO_STARTS
+    return compressed(x) if is_sparse(x) else (x.ravel(), None, None)
 
 
 def _records(records: Array) -> Array:
@@ -165,7 +166,8 @@ class Engine:
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool, int], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
-        self.compiled: dict[Kernel[..., None], Callable[..., None]] = {}  # what sessions have used so far, for this dtype
+        # What sessions have used so far, for this dtype: a kernel, for sparse samples or not, and layer by layer or not.
+        self.compiled: dict[tuple[Kernel[..., None], bool, bool], Callable[..., None]] = {}
         self._spaces_to_predict = defaultdict[int, list[_SpaceToPredict]](list)
 
     @property
@@ -426,11 +428,20 @@ def _loops() -> Iterator[Loop]:
 
 def compile_kernels(dtype: np.dtype[Any]) -> None:
     """Compile what networks of a dtype may need, or load it from the cache; but for the kernels of narrow ones."""
+    from scipy.sparse import csr_matrix
+
     for loop in _loops():
         compile_loop(loop, dtype)
-    engine = Engine((1, 1), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
+
+    def linear(size: int) -> Engine:
+        return Engine((size, size), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
+
+    engine, wide = linear(1), linear(_LAYERED_SIZE)
     buffer, zero = aligned_zeros(engine.layout.length, dtype), np.zeros((1, 1), dtype)
+    zeros = np.zeros((LEAST_LAYERED_ROWS, _LAYERED_SIZE), dtype)
     engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
+    engine.sums(buffer, Data(csr_matrix(zero), zero, None, None), gradient=True)
+    wide.sums(aligned_zeros(wide.layout.length, dtype), Data(zeros, zeros, None, None), gradient=True)
     weighted = Data(zero, zero, None, np.ones(1, dtype))
     with CompiledTrainer(engine, buffer, weighted, 1, Recipe(OPTIMIZERS["sgd"]), mean=True) as online:
         list(online.epoch(None, np.zeros(1)))
@@ -462,8 +473,9 @@ class _SpaceToPredict:
 
     def run(self, buffer: Array, x: Any, out: Array) -> bool:
         """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""
-        samples = _samples(x)
-        sparse = samples[1] is not _NO_INDICES
+        values, indices, starts = _samples(x)
+        sparse = indices is not None
+        samples = values, _NO_INDICES if indices is None else indices, _NO_STARTS if starts is None else starts
         if sparse != self._sparse:
             self._job["sparse"] = self._sparse = sparse
         if buffer is not self._buffer:
@@ -472,8 +484,8 @@ class _SpaceToPredict:
         rows, flat = x.shape[0], out.ravel()
         if rows <= self._step_rows:  # as nearly always, and sooner than a loop of one round
             return self._call(samples, flat, 0, rows)
-        starts = range(0, rows, self._step_rows)
-        return all(self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in starts)
+        steps = range(0, rows, self._step_rows)
+        return all(self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in steps)
 
     def _call(self, samples: tuple[Array, Array, Array], out: Array, start: int, stop: int) -> bool:
         calls, team = self._calls, self._team
@@ -494,10 +506,10 @@ class _Workspace:
         self._band_starts = [first_feature.py_func(engine.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
         self.layers, activations, deltas = engine.make_layers(rows, sparse, slopes=True)
         self.band_sums, self.band_length = activations, engine.band_length(rows)
-        self.layered = engine.is_layered(rows) and not sparse
+        layered = engine.is_layered(rows) and not sparse
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
-        if self.layered:
+        if layered:
             tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
             packed = max(rows, max(engine.sizes)) + plan.SLACK_ROWS
             panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
@@ -512,7 +524,8 @@ class _Workspace:
         self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : engine.sizes[-1]] = 1
         self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, MOST_SLOTS), _FLOAT64)
         self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths, self._most_columns), _FLOAT64)
-        self.transposed = aligned_zeros(1 if self.layered else max(engine.transposed_length, 1), dtype)
+        self.packed = self.scratch if layered else None
+        self.transposed = None if layered else aligned_zeros(max(engine.transposed_length, 1), dtype)
         self._sizes, self._widths = engine.sizes, engine.widths
         self._shares: dict[int, tuple[Array, Array]] = {}
         self._dropout: tuple[float, ...] = ()
@@ -541,7 +554,7 @@ def _nobody_works() -> bool:
 Coefficients = Callable[[int, int], Array]
 """(first, last) -> coefficients of the steps of batches first .. last: (steps, STEP_COLUMNS), or one row for all of them."""
 
-_CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride", "layered")
+_CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride")
 """Of a job, from one call of the kernel to the next."""
 
 
@@ -641,7 +654,8 @@ class Session:
         if self._bands:
             self._job["band_sums"], self._job["band_length"] = space.band_sums, space.band_length
         space.leave_out(self._dropout)
-        space.transposed[:] = 0  # a training that diverged has left nan where padding should be, which nothing else writes
+        if space.transposed is not None:
+            space.transposed[:] = 0  # a training that diverged has left nan where padding should be, which nothing else writes
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -737,7 +751,6 @@ class Session:
             step_columns,
             self._dropout_key,
             space.scratch_stride,
-            space.layered,
         )
         if changes != self._changes:
             self._changes = changes
@@ -746,23 +759,24 @@ class Session:
         self._calls[:] = refresh, first_batch, start, stop
         return self._arrays(space, n_threads, (*self._data, self._order))
 
-    def _arrays(self, space: _Workspace, n_threads: int, data: tuple[Array, ...]) -> tuple[Any, ...]:
+    def _arrays(self, space: _Workspace, n_threads: int, data: tuple[Array | None, ...]) -> tuple[Any, ...]:
         units, bounds = space.shares(n_threads)
         return (
             self._calls, _records(self._job), _records(space.layers), _records(units), bounds, *data,
-            self._buffer, space.transposed, *self.states, self._gradients, space.constants,
+            self._buffer, space.transposed, space.packed, *self.states, self._gradients, space.constants,
             space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
         )  # fmt: skip
 
     def _make_runner(self, n_threads: int) -> Callable[..., None]:
         """The kernel, run by so many threads, for arrays of this dtype."""
         team, compiled = Team(n_threads), self._engine.compiled
-        if self._kernel not in compiled:
-            assert self._space is not None
-            arrays = self._arrays(self._space, n_threads, _no_data(self._engine.dtype))
-            compiled[self._kernel] = team.compiled(self._kernel, *arrays)
+        assert self._space is not None
+        kind = self._kernel, self._sparse, self._space.transposed is None
+        if kind not in compiled:
+            arrays = self._arrays(self._space, n_threads, _no_data(self._engine.dtype, self._sparse))
+            compiled[kind] = team.compiled(self._kernel, *arrays)
         self._teams.append(team)
-        self._runners[n_threads] = runner = team.runner(compiled[self._kernel])
+        self._runners[n_threads] = runner = team.runner(compiled[kind])
         return runner
 
 

@@ -147,8 +147,10 @@ def test_warmup_fills_the_cache(tmp_path):
     assert kept >= {f"loss_and_slope_loop_{name}" for name in LOSSES} | {f"update_loop_{name}" for name in OPTIMIZERS}
     assert str(tmp_path / "cache") in done.stdout
     code = (
-        "import numpy as np; from fastmlp import MLP\n"
-        "MLP((2, 3, 1), n_threads=2).fit(np.eye(64, 2), np.ones(64), epochs=1, batch_size=32)"
+        "import numpy as np; from fastmlp import MLP; from scipy.sparse import csr_array\n"
+        "MLP((2, 3, 1), n_threads=2).fit(np.eye(64, 2), np.ones(64), epochs=1, batch_size=32)\n"
+        "MLP((2, 3, 1)).fit(csr_array(np.eye(64, 2)), np.ones(64), epochs=1, batch_size=32)\n"
+        "MLP((400, 400, 1)).fit(np.eye(64, 400), np.ones(64), epochs=1, batch_size=64)"
     )
     environment = os.environ | {"FASTMLP_CACHE_DIR": str(tmp_path / "cache")}
     after = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

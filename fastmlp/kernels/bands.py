@@ -9,11 +9,11 @@ takes which changes nothing in the result.
 from __future__ import annotations
 
 from fastmlp.kernels.forward import rounded
-from fastmlp.kernels.gather import sample
+from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import LINE_BYTES, copy, index, prefetch
+from fastmlp.kernels.simd import LINE_BYTES, copy, index
 
 
 @device
@@ -24,14 +24,20 @@ def first_feature(features, bands, band, itemsize):
 
 
 @device
+def my_features(job, thread, n_threads, itemsize):
+    """First and last feature of those bands of which a thread has some rows, or all."""
+    first, last = job.bands * thread // n_threads, (job.bands * (thread + 1) + n_threads - 1) // n_threads
+    return first_feature(job.features, job.bands, first, itemsize), first_feature(job.features, job.bands, last, itemsize)
+
+
+@part
 def gather_band(job, layers, band, x, order, position, first, rows, activations):
     """Inputs of one band, rows first .. first + rows of the workspace; ``position`` is that of the first of them in the epoch."""
     layer = layers[0]
     left = first_feature(job.features, job.bands, band, x.itemsize)
-    count = first_feature(job.features, job.bands, band + 1, x.itemsize) - left
-    for i in range(rows):
-        source = sample(job, order, position + i) * job.features + left
-        copy(x, source, activations, layer.inputs + (first + i) * layer.input_width + left, count)
+    right = first_feature(job.features, job.bands, band + 1, x.itemsize)
+    inputs = layer.inputs + first * layer.input_width + left
+    gather_inputs(job, x, order, position, rows, left, right, activations, inputs, layer.input_width)
 
 
 @part
@@ -70,50 +76,18 @@ def multiply_bands(job, layers, x, order, position, rows, thread, n_threads, par
 
 
 @device
-def _add_bands(bands, sums, s0, length, count, out, o0):
-    """out (count,) at o0 = sum of the first ``count`` numbers of each band at s0, which are ``length`` apart."""
+def _add(out, o0, more, m0, count):
+    """out (count,) at o0 += more (count,) at m0."""
     for q in range(count):
-        out[index(o0 + q)] = sums[index(s0 + q)] + sums[index(s0 + length + q)]
-    for band in range(2, bands):
-        b0 = s0 + band * length
-        for q in range(count):
-            out[index(o0 + q)] += sums[index(b0 + q)]
+        out[index(o0 + q)] += more[index(m0 + q)]
 
 
 @part
 def join_bands(job, layers, first, rows, activations):
     """z_1 of rows first .. first + rows of the workspace, from the products of all bands."""
     layer = layers[0]
-    row0 = first * layer.width
-    _add_bands(
-        job.bands,
-        activations,
-        job.band_sums + row0,
-        job.band_length,
-        rounded(rows * layer.width),
-        activations,
-        layer.outputs + row0,
-    )
-
-
-@part
-def prefetch_bands(job, x, y, labels, order, position, rows, thread, n_threads, share, n_shares):
-    """Ask for one of ``n_shares`` parts of what this thread will gather of the samples at positions ``position`` ...."""
-    line = LINE_BYTES // x.itemsize
-    n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-    n_tasks = job.bands * n_panels
-    first, last = n_tasks * thread // n_threads * PANEL_ROWS, n_tasks * (thread + 1) // n_threads * PANEL_ROWS
-    mine = last - first
-    for place in range(first + mine * share // n_shares, first + mine * (share + 1) // n_shares):
-        task = place // PANEL_ROWS
-        band = task // n_panels
-        i = place - band * n_panels * PANEL_ROWS
-        if i < rows:
-            row = sample(job, order, position + i)
-            right = first_feature(job.features, job.bands, band + 1, x.itemsize)
-            for k in range(first_feature(job.features, job.bands, band, x.itemsize), right, line):
-                prefetch(x, row * job.features + k)
-            if job.labelled:
-                prefetch(labels, row)
-            else:
-                prefetch(y, row * job.outputs)
+    s0, z0 = job.band_sums + first * layer.width, layer.outputs + first * layer.width
+    count = rounded(rows * layer.width)
+    copy(activations, s0, activations, z0, count)
+    for band in range(1, job.bands):
+        _add(activations, z0, activations, s0 + band * job.band_length, count)

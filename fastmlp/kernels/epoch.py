@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.bands import join_bands, multiply_bands, prefetch_bands
+from fastmlp.kernels.bands import join_bands, multiply_bands, my_features
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
@@ -57,7 +57,8 @@ def _clip_factor(norms, max_norm):
 def _gather(job, layers, x, order, position, first, rows, activations):
     """Inputs of rows first .. first + rows of the workspace; ``position`` is that of the first of them in the epoch."""
     bottom = layers[0]
-    gather_inputs(job, x, order, position, rows, activations, bottom.inputs + first * bottom.input_width, bottom.input_width)
+    inputs = bottom.inputs + first * bottom.input_width
+    gather_inputs(job, x, order, position, rows, ZERO, job.features, activations, inputs, bottom.input_width)
 
 
 @part
@@ -67,19 +68,18 @@ def _panel(job, layers, x, indices, starts, y, labels, weights, order, position,
 
     ``position`` is that of the first of them in the epoch.
     """
-    first_layer = 0
-    if job.sparse or job.bands > 0:
-        first_layer = 1
-        if job.sparse:
-            bottom = layers[0]
-            o0 = bottom.outputs + first * bottom.width
-            sparse_affine(job, bottom, x, indices, starts, order, position, rows, parameters, activations, o0)
-        else:
-            join_bands(job, layers, first, rows, activations)
-        if job.n_layers > 1:
-            activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
+    first_layer = 1
+    if indices is not None:
+        bottom = layers[0]
+        o0 = bottom.outputs + first * bottom.width
+        sparse_affine(job, bottom, x, indices, starts, order, position, rows, parameters, activations, o0)
+    elif job.bands > 0:
+        join_bands(job, layers, first, rows, activations)
     else:
+        first_layer = 0
         _gather(job, layers, x, order, position, first, rows, activations)
+    if first_layer == 1 and job.n_layers > 1:
+        activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
     forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas)
     loss = output_panel(
         job, layers, y, labels, weights, order, position, first, rows, scale, constants, activations, deltas, scratch, p0
@@ -129,20 +129,22 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     a few dozen cache lines at once, and asking for more keeps it waiting.
     """
     rows = min(job.chunk_rows, job.rows - position)
-    if job.bands > 0:
-        prefetch_bands(job, x, y, labels, order, position, rows, thread, n_threads, share, n_shares)
-        return
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-    first = n_panels * thread // n_threads * PANEL_ROWS
-    last = min(rows, n_panels * (thread + 1) // n_threads * PANEL_ROWS)
+    left, right, part, n_parts = ZERO, job.features, thread, n_threads
+    if job.bands > 0:
+        left, right = my_features(job, thread, n_threads, x.itemsize)
+        n_parts = max(1, n_threads // job.bands)
+        part = thread % n_parts
+    first = n_panels * part // n_parts * PANEL_ROWS
+    last = min(rows, n_panels * (part + 1) // n_parts * PANEL_ROWS)
     mine = max(0, last - first)
     start, stop = mine * share // n_shares, mine * (share + 1) // n_shares
-    prefetch_samples(job, x, y, labels, order, position + first + start, stop - start)
+    prefetch_samples(job, x, y, labels, order, position + first + start, stop - start, left, right)
 
 
 @part
-def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weights, order, position, rows, next_position, next_rows,
-                scale, parameters, transposed, constants, activations, deltas, scratch, p0, gradient, g0, is_first):  # fmt: skip
+def _slot_chunk(thread, job, layers, units, x, y, labels, weights, order, position, rows, next_position, next_rows, scale,
+                parameters, transposed, constants, activations, deltas, scratch, p0, gradient, g0, is_first):  # fmt: skip
     """Loss and gradient of the rows of a chunk, by one thread in its own rows of the workspace; returns the loss.
 
     The gradient is added to what is at g0, unless it is the slot's first. The rows of the chunk to come are asked for meanwhile.
@@ -151,7 +153,7 @@ def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weigh
     loss = 0.0
     for first in range(0, rows, PANEL_ROWS):
         loss += _panel(
-            job, layers, x, indices, starts, y, labels, weights, order, position + first, base + first,
+            job, layers, x, None, None, y, labels, weights, order, position + first, base + first,
             min(PANEL_ROWS, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
         )  # fmt: skip
     if job.mode != LOSS_ONLY:
@@ -161,7 +163,7 @@ def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weigh
             layer = layers[unit.layer]
             if job.prefetches:
                 start, stop = next_rows * u // n_units, next_rows * (u + 1) // n_units
-                prefetch_samples(job, x, y, labels, order, next_position + start, stop - start)
+                prefetch_samples(job, x, y, labels, order, next_position + start, stop - start, ZERO, job.features)
             d0 = layer.deltas + base * layer.width + unit.column
             w0 = layer.weights + unit.row * layer.width + unit.column
             gradient_block(
@@ -172,9 +174,9 @@ def _slot_chunk(thread, job, layers, units, x, indices, starts, y, labels, weigh
 
 
 @part
-def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, indices, starts, y, labels, weights, order,
-               parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, losses, norms,
-               coefficients, first_batch, first_chunk, last_chunk, sums):  # fmt: skip
+def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, y, labels, weights, order, parameters, transposed,
+               state1, state2, gradient, constants, activations, deltas, scratch, losses, norms, coefficients, first_batch,
+               first_chunk, last_chunk, sums):  # fmt: skip
     """The same where each thread takes whole chunks of a batch.
 
     So threads share neither activations nor deltas, and meet twice a batch. Chunk number c of a batch adds to slot c % job.slots,
@@ -202,7 +204,7 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
             ahead = number + 1 if slot + 1 < last_slot else number + 1 + job.slots - (last_slot - first_slot)
             start, next_start = number * job.chunk_rows, ahead * job.chunk_rows
             loss = _slot_chunk(
-                thread, job, layers, units, x, indices, starts, y, labels, weights, order,
+                thread, job, layers, units, x, y, labels, weights, order,
                 batch_start + start, min(job.chunk_rows, batch_rows - start),
                 batch_start + next_start, max(0, min(job.chunk_rows, batch_rows - next_start)),
                 scale, parameters, transposed, constants, activations, deltas, scratch, p0,
@@ -263,7 +265,7 @@ def _scales(job, weight):
 
 @part
 def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-         transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
+         transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
          first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch.
 
@@ -272,9 +274,13 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     bounds[thread + 1]. Who computes what changes nothing in the result: panels and units are the same for any number of
     threads, and sums over them are made in order.
 
+    What is None is not compiled, so the first training of all need not wait for it: ``indices`` and ``starts`` are None unless
+    samples are compressed rows (then x has their values, see :mod:`fastmlp.kernels.sparse`, and the gradient of the first layer is
+    zero before and after). Of ``transposed`` and ``packed`` one is None: the latter unless they go layer by layer (see
+    :mod:`fastmlp.kernels.layered`); it is ``scratch``.
+
     x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read
-    only; those that the job does not use have any length. Where job.sparse, x, indices and starts are compressed rows (see
-    :mod:`fastmlp.kernels.sparse`), and the gradient of the first layer is zero before and after. parameters, state1,
+    only; those that the job does not use have any length. parameters, state1,
     state2, gradient: laid out as ``layers`` says. constants: a row of zeros, then a panel of outputs (see JOB). coefficients
     (steps, STEP_COLUMNS): of batch first_batch and those after it, or of any batch if there is one row. sums: the weighted loss
     and the weight are added to it.
@@ -286,18 +292,18 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     clips = job.max_norm > 0
     keep_gradient = chunks_per_batch > 1 or clips or job.mode == GRADIENT_ONLY
     p0 = thread * job.scratch_stride
-    if refresh and not job.layered:
-        for u in range(bounds[thread], bounds[thread + 1]):
-            transpose_weights(layers, units[u], parameters, transposed)
-        meeting = barrier(sync, thread, n_threads, meeting)
-
-    if job.slots > 0:
-        _run_slots(
-            thread, n_threads, sync, meeting, job, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-            transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
-            first_batch, first_chunk, last_chunk, sums,
-        )  # fmt: skip
-        last_chunk = first_chunk
+    if transposed is not None:
+        if refresh:
+            for u in range(bounds[thread], bounds[thread + 1]):
+                transpose_weights(layers, units[u], parameters, transposed)
+            meeting = barrier(sync, thread, n_threads, meeting)
+        if indices is None and job.slots > 0:
+            _run_slots(
+                thread, n_threads, sync, meeting, job, layers, units, bounds, x, y, labels, weights, order, parameters,
+                transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+                coefficients, first_batch, first_chunk, last_chunk, sums,
+            )  # fmt: skip
+            last_chunk = first_chunk
     for chunk in range(first_chunk, last_chunk):
         if meeting < 0:
             break
@@ -318,7 +324,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
         if job.plain:
             scale *= -coefficients[index(c0)]
 
-        if n_threads > 1 and number == 0 and job.shares_weights:
+        if transposed is not None and n_threads > 1 and number == 0 and job.shares_weights:
             for u in range(len(units)):
                 is_own_band = job.bands > 0 and units[u].layer == 0
                 if not is_own_band and (u < bounds[thread] or u >= bounds[thread + 1]):
@@ -326,18 +332,18 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
         first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
         first_unit, last_unit = bounds[thread], bounds[thread + 1]
-        shares_before = 0 if job.layered else last_panel - first_panel  # of the samples that are asked for
+        shares_before = 0 if transposed is None else last_panel - first_panel  # of the samples that are asked for
         n_shares = shares_before + last_unit - first_unit
         position = batch_start + chunk_start
-        if job.layered:
+        if packed is not None:
             meeting = _layered_chunk(
                 thread, n_threads, sync, meeting, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
-                constants, activations, deltas, scratch, p0, panel_losses,
+                constants, activations, deltas, packed, p0, panel_losses,
             )  # fmt: skip
             if meeting < 0:
                 break
-        else:
-            if job.bands > 0:
+        if transposed is not None:
+            if indices is None and job.bands > 0:
                 multiply_bands(job, layers, x, order, position, rows, thread, n_threads, parameters, constants, activations)
                 meeting = barrier(sync, thread, n_threads, meeting)
                 if meeting < 0:
@@ -366,7 +372,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             steps_now = is_last and job.mode != GRADIENT_ONLY
             clip = 1.0
             touched_only = False
-            if job.sparse:
+            if indices is not None:
                 first_column, last_column = my_columns(layers[0], thread, n_threads, gradient)
                 touched_only = steps_now and job.still
                 sparse_gradient(
@@ -398,7 +404,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                             job, x, y, labels, order, position + rows, thread, n_threads,
                             shares_before + u - first_unit, n_shares,
                         )  # fmt: skip
-                    gradient_is_there = job.sparse and unit.layer == 0 and not unit.bias
+                    gradient_is_there = indices is not None and unit.layer == 0 and not unit.bias
                     if gradient_is_there and touched_only:
                         continue
                     out, out0, ld = scratch, p0, unit.columns
@@ -407,12 +413,12 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                         out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
                     if turn == 0:
                         d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
-                        if job.layered:
-                            d, d0, ld_d = scratch, p0 + UNIT_SCRATCH, unit.columns
+                        if packed is not None:
+                            d, d0, ld_d = packed, p0 + UNIT_SCRATCH, unit.columns
                             if u == first_unit or unit.row == 0:  # the units of a block of columns follow one another
                                 pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
                         if steps_now and (n_threads > 1 or not job.shares_weights):
-                            prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed)
+                            prefetch_to_update(layers, unit, parameters, state1, state2, transposed)
                         if not gradient_is_there:
                             gradient_block(
                                 layers, unit, ZERO, rows, number == 0 and not job.plain, activations, d, d0, ld_d, constants,
@@ -423,9 +429,9 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                     if steps_now and (turn == 1 or not clips):
                         if not job.plain:
                             update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, l2, coefficients, c0)
-                        if gradient_is_there:
+                        if indices is not None and gradient_is_there:
                             clear_block(unit, out, out0, ld)
-                        if not job.layered:
+                        if transposed is not None:
                             transpose_weights(layers, unit, parameters, transposed)
         # What a thread does first in the next chunk concerns the weights of its own bands, and the next meeting follows soon.
         if job.bands == 0 or job.bands % n_threads != 0:
@@ -435,8 +441,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
 
 @kernel
 def run_chunks(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order,
-               parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
-               coefficients, sums):  # fmt: skip
+               parameters, transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses,
+               norms, coefficients, sums):  # fmt: skip
     """Some chunks of an epoch, run by ``n_threads`` threads at once, of which all but the first stay for the next call.
 
     calls: whether the transposed weights are out of date, number of the first batch, first chunk and the one after the last.
@@ -447,8 +453,8 @@ def run_chunks(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, i
             take_place(sync, thread, n_threads)
         _run(
             thread, n_threads, sync, calls[REFRESH] != 0, jobs, layers, units, bounds, x, indices, starts, y, labels, weights,
-            order, parameters, transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
-            coefficients, calls[FIRST_BATCH], calls[FIRST_CHUNK], calls[LAST_CHUNK], sums,
+            order, parameters, transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch,
+            panel_losses, norms, coefficients, calls[FIRST_BATCH], calls[FIRST_CHUNK], calls[LAST_CHUNK], sums,
         )  # fmt: skip
         if n_threads == 1:
             return

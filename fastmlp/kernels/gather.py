@@ -14,11 +14,10 @@ def sample(job, order, position):
 
 
 @device
-def gather_inputs(job, x, order, position, rows, out, o0, ld):
-    """out (rows, ld) at o0 = the samples at positions ``position`` ... of the epoch."""
-    features = job.features
+def gather_inputs(job, x, order, position, rows, first, last, out, o0, ld):
+    """out (rows, ld) at o0 = features first .. last of the samples at positions ``position`` ... of the epoch."""
     for i in range(rows):
-        copy(x, sample(job, order, position + i) * features, out, o0 + i * ld, features)
+        copy(x, sample(job, order, position + i) * job.features + first, out, o0 + i * ld, last - first)
 
 
 @device
@@ -82,14 +81,16 @@ def total_weight(job, weights, order, position, rows):
 
 
 @part
-def prefetch_samples(job, x, y, labels, order, position, rows):
-    """Ask for the samples and targets at positions ``position`` ...: read in random order, nearly every row is a cache miss."""
+def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
+    """Ask for features first .. last, and the targets, of the samples at positions ``position`` ....
+
+    Read in random order, nearly every row is a cache miss.
+    """
     line = LINE_BYTES // x.itemsize
-    features = job.features
     for i in range(rows):
         row = sample(job, order, position + i)
-        for k in range(0, features + line - 1, line):
-            prefetch(x, row * features + k)
+        for k in range(first, last + line - 1, line):
+            prefetch(x, row * job.features + k)
         if job.labelled:
             prefetch(labels, row)
         else:

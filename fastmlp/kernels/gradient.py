@@ -72,7 +72,7 @@ def prefetch_weights(layers, unit, parameters, transposed):
 
 
 @part
-def prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed):
+def prefetch_to_update(layers, unit, parameters, state1, state2, transposed):
     """Ask for all that the step of a block reads and writes, so that it comes while the gradient is computed."""
     layer = layers[unit.layer]
     line = LINE_BYTES // parameters.itemsize
@@ -84,7 +84,7 @@ def prefetch_to_update(job, layers, unit, parameters, state1, state2, transposed
                 prefetch_to_write(state1, w0 + i * layer.width + j)
             if len(state2) > 1:
                 prefetch_to_write(state2, w0 + i * layer.width + j)
-    if unit.layer > 0 and not job.layered:
+    if transposed is not None and unit.layer > 0:
         t0 = layer.transposed + unit.column * layer.transposed_width + unit.row
         for j in range(min(unit.columns, layer.fan_out - unit.column)):
             for i in range(0, unit.rows, line):

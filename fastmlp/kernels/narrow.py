@@ -189,8 +189,8 @@ def narrow_rows(
     end = _end_of_softmax if output is None else _end_of_elements(_loss_and_delta(output, loss, canonical, from_logits))
 
     def rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-             transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
-             sums):  # fmt: skip
+             transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+             coefficients, sums):  # fmt: skip
         """Some steps of an epoch. Padding of outputs and deltas is zero."""
         mode = flush_denormals()
         job = jobs[0]
@@ -206,7 +206,7 @@ def narrow_rows(
             row = sample(job, order, position)
             x0 = row * job.features
             if job.prefetches and position + AHEAD < calls[LAST_CHUNK]:
-                prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE)
+                prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE, ZERO, job.features)
             rate = coefficients[index((position - calls[FIRST_CHUNK]) * job.step_columns)]
 
             for number in range(last):

@@ -49,7 +49,7 @@ def _train_rows(job, layers, x, y, labels, weights, order, first, last, paramete
     for position in range(first, last):
         row = sample(job, order, position)
         if job.prefetches and position + AHEAD < last:
-            prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE)
+            prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE, ZERO, job.features)
         weight = 1.0
         rate = coefficients[index((position - first) * job.step_columns)]
         scale = -rate * job.loss_scale  # the rate is in the deltas already, as they go into the weights
@@ -93,8 +93,8 @@ def _train_rows(job, layers, x, y, labels, weights, order, first, last, paramete
 
 @kernel
 def run_rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-             transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
-             sums):  # fmt: skip
+             transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+             coefficients, sums):  # fmt: skip
     """Some steps of an epoch where each batch is one dense sample; by one thread.
 
     Takes what :func:`~fastmlp.kernels.epoch.run_chunks` takes; to compile it into that would make everybody wait for it.
