@@ -309,9 +309,9 @@ class Engine:
         return BANDS if is_wide and self.flop_per_row * self.chunk_rows(batch_size) >= LEAST_BAND_FLOP else 0
 
     def is_layered(self, rows: int) -> bool:
-        """Whether so many rows go through the network layer by layer, rather than panel by panel."""
+        """Whether so many rows go layer by layer, rather than panel by panel; as many as whole panels of them would."""
         largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
-        return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
+        return rows > LEAST_LAYERED_ROWS - PANEL_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
     def threads_for_training(self, rows: int, batch_size: int, sparse: bool) -> int:
         """Threads for a pass over so many rows."""
