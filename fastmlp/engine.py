@@ -66,13 +66,12 @@ SHARED_PER_WEIGHT = 9
 """...where threads that share the chunk would read so many of each other's activations and deltas for each weight."""
 
 BANDS = 2
-"""The features of samples are cut into so many bands (four cost one thread 2 to 4%, and gain two threads less)..."""
-LEAST_BAND_SHARE = 2 / 3
-"""...where the first layer has so much of all weights..."""
-FEATURES_PER_UNIT = 2
-"""...and so many features for each of its units, or it would be as much to exchange the sums..."""
+"""Features of wide samples are cut into so many bands. With four, one thread takes 2 to 4% longer, and two gain less."""
+LEAST_BAND_SHARE, FEATURES_PER_UNIT = 2 / 3, 2
+"""Samples are wide if the first layer has so much of all weights, and so many features for each of its units; otherwise to exchange
+sums would be as much as to exchange samples and weights."""
 LEAST_BAND_FLOP = 1e6
-"""...and a chunk is so much work, or nobody would share it."""
+"""A chunk of less work is not worth a second thread."""
 
 LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
@@ -164,7 +163,7 @@ class Engine:
         self._loops: dict[Loop, Any] = {}
         self.flop_per_row = 6 * sum(fan_in * width for fan_in, width in zip(sizes, self.widths[1:], strict=False))
         self.job = self._make_job(loss, mean)
-        self._spare: dict[tuple[int, int, bool, int], _Workspace] = {}
+        self._spare: dict[tuple[int, int, bool, bool, int], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
         # What sessions have used so far, for this dtype: a kernel, for sparse samples or not, and layer by layer or not.
         self.compiled: dict[tuple[Kernel[..., None], bool, bool], Callable[..., None]] = {}
@@ -309,9 +308,9 @@ class Engine:
         return BANDS if is_wide and self.flop_per_row * self.chunk_rows(batch_size) >= LEAST_BAND_FLOP else 0
 
     def is_layered(self, rows: int) -> bool:
-        """Whether so many rows go layer by layer, rather than panel by panel; as many as whole panels of them would."""
+        """Whether a batch of so many rows goes layer by layer, rather than panel by panel."""
         largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
-        return rows > LEAST_LAYERED_ROWS - PANEL_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
+        return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
     def threads_for_training(self, rows: int, batch_size: int, sparse: bool) -> int:
         """Threads for a pass over so many rows."""
@@ -329,9 +328,9 @@ class Engine:
             return 1
         return choose_threads((flop_per_row or self.flop_per_row) * rows, calls, shares or -(-rows // PANEL_ROWS), self.n_threads)
 
-    def take_workspace(self, chunk_rows: int, n_threads: int, sparse: bool, bands: int) -> _Workspace:
+    def take_workspace(self, chunk_rows: int, n_threads: int, *, sparse: bool, layered: bool, bands: int) -> _Workspace:
         """Buffers for chunks of so many rows, for one user at a time: the last that was given back, if it fits."""
-        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads, sparse, bands)
+        key = (-(-chunk_rows // PANEL_ROWS) * PANEL_ROWS, n_threads, sparse, layered, bands)
         return self._spare.pop(key, None) or _Workspace(self, *key)
 
     def give_back_workspace(self, space: _Workspace) -> None:
@@ -499,14 +498,13 @@ class _SpaceToPredict:
 class _Workspace:
     """Buffers that a kernel works in; what they hold means nothing between two calls."""
 
-    def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool, bands: int) -> None:
+    def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool, layered: bool, bands: int) -> None:
         dtype = engine.dtype
-        self.key = (rows, n_threads, sparse, bands)
+        self.key = (rows, n_threads, sparse, layered, bands)
         self._sparse = sparse
         self._band_starts = [first_feature.py_func(engine.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
         self.layers, activations, deltas = engine.make_layers(rows, sparse, slopes=True)
         self.band_sums, self.band_length = activations, engine.band_length(rows)
-        layered = engine.is_layered(rows) and not sparse
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
         if layered:
@@ -588,6 +586,7 @@ class Session:
         self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
         dtype = engine.dtype
         self._sparse = data.sparse
+        self._layered = engine.is_layered(batch_size) and not data.sparse
         slots, slot_rows = engine.slots(batch_size, data.sparse)
         chunk_rows = slot_rows or engine.chunk_rows(batch_size, data.sparse)
         self._chunk_rows = chunk_rows
@@ -605,7 +604,7 @@ class Session:
         job = engine.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["sparse"], job["slots"], job["bands"] = data.sparse, slots, bands
+        job["slots"], job["bands"] = slots, bands
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
         self._kernel = run_chunks
@@ -650,7 +649,9 @@ class Session:
 
     def __enter__(self) -> Self:
         rows = self._chunk_rows * (self._most_threads if self._slots else 1)
-        space = self._space = self._engine.take_workspace(rows, self._most_threads, self._sparse, self._bands)
+        space = self._space = self._engine.take_workspace(
+            rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
+        )
         if self._bands:
             self._job["band_sums"], self._job["band_length"] = space.band_sums, space.band_length
         space.leave_out(self._dropout)
@@ -771,7 +772,7 @@ class Session:
         """The kernel, run by so many threads, for arrays of this dtype."""
         team, compiled = Team(n_threads), self._engine.compiled
         assert self._space is not None
-        kind = self._kernel, self._sparse, self._space.transposed is None
+        kind = self._kernel, self._sparse, self._layered
         if kind not in compiled:
             arrays = self._arrays(self._space, n_threads, _no_data(self._engine.dtype, self._sparse))
             compiled[kind] = team.compiled(self._kernel, *arrays)

@@ -42,7 +42,10 @@ def _middles(work: Array) -> Array:
 
 
 def _in_bands(strips: Array, work: Array, bands: Sequence[int]) -> tuple[Array, Array]:
-    """Strips band by band, with some of the other layers' in each; and their middles, where all bands are as much work."""
+    """Strips band by band, with some of the other layers' in each; and their middles.
+
+    All bands count as the same amount of work, so that the shares of as many threads, or half as many, end where bands do.
+    """
     first_layer = strips["layer"] == 0
     band_of = np.empty(len(strips), np.int64)
     band_of[first_layer] = np.searchsorted(bands, strips["row"][first_layer], side="right") - 1

@@ -173,6 +173,20 @@ def test_what_numba_cannot_compile_is_said():
         MLP((2, 3, 1), make_activation(through_text)).predict([[0, 0]])
 
 
+def test_a_function_in_a_function():
+    def captures(z):
+        twice = 2 * z
+
+        def shifted(t):
+            return t + twice
+
+        return math.tanh(shifted(z))
+
+    ours = MLP((2, 3, 1), make_activation(captures), dtype="float64", random_state=0)
+    theirs = ReferenceMLP((2, 3, 1), make_activation(captures), dtype="float64", random_state=0)
+    np.testing.assert_allclose(ours.predict([[1, 2]]), theirs.predict([[1, 2]]), rtol=1e-12)
+
+
 def test_copies_and_pickles():
     net = MLP((2, 3, 1), [soft_sign, "identity"], make_loss(cauchy, d_cauchy), random_state=0)
     x = [[1.0, 2.0]]

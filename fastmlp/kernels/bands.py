@@ -1,9 +1,10 @@
-"""The first layer where samples are wide: its features are cut into bands, and a thread works on whole bands.
+"""The first layer where samples are wide: its features are cut into bands.
 
-z_1 = b_1 + the sum over bands of X[:, band] W_1[band]. Whoever makes the product of a band has gathered its features, and computes
-the gradient of its weights and updates them: nobody else reads either. What threads exchange is sums as wide as the layer, instead
-of samples and weights that are many times as many numbers. Bands follow from the sizes, and their sums are added in order, so who
-takes which changes nothing in the result.
+z_1 = b_1 + the sum over bands of X[:, band] W_1[band]. If there are as many threads as bands, or fewer, whoever makes the product
+of a band has gathered its features, and computes the gradient of its weights and updates them: nobody else reads either. What
+threads exchange is sums as wide as the layer, instead of samples and weights that are many times as many numbers. (Of more threads,
+some share a band, a part of its rows and of its weights each.) Bands follow from the sizes, and their sums are added in order, so
+who takes which changes nothing in the result.
 """
 
 from __future__ import annotations

@@ -130,13 +130,13 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     """
     rows = min(job.chunk_rows, job.rows - position)
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-    left, right, part, n_parts = ZERO, job.features, thread, n_threads
-    if job.bands > 0:
+    left, right, place, n_places = ZERO, job.features, thread, n_threads
+    if job.bands > 0:  # threads share out the panels of a band only if there are more of them than bands
         left, right = my_features(job, thread, n_threads, x.itemsize)
-        n_parts = max(1, n_threads // job.bands)
-        part = thread % n_parts
-    first = n_panels * part // n_parts * PANEL_ROWS
-    last = min(rows, n_panels * (part + 1) // n_parts * PANEL_ROWS)
+        n_places = max(1, n_threads // job.bands)
+        place = thread % n_places
+    first = n_panels * place // n_places * PANEL_ROWS
+    last = min(rows, n_panels * (place + 1) // n_places * PANEL_ROWS)
     mine = max(0, last - first)
     start, stop = mine * share // n_shares, mine * (share + 1) // n_shares
     prefetch_samples(job, x, y, labels, order, position + first + start, stop - start, left, right)
@@ -270,20 +270,20 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     """Chunks first_chunk .. last_chunk of an epoch.
 
     A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. Thread ``thread``
-    computes its share of the panels of rows, then (behind a barrier) the gradient of units bounds[thread] ..
-    bounds[thread + 1]. Who computes what changes nothing in the result: panels and units are the same for any number of
+    computes its share of the panels of rows (where samples are wide, behind a barrier that follows the products of its bands of
+    features, see :mod:`fastmlp.kernels.bands`), then (behind a barrier) the gradient of units bounds[thread] ..
+    bounds[thread + 1]. Who computes what changes nothing in the result: panels, bands and units are the same for any number of
     threads, and sums over them are made in order.
 
     What is None is not compiled, so the first training of all need not wait for it: ``indices`` and ``starts`` are None unless
     samples are compressed rows (then x has their values, see :mod:`fastmlp.kernels.sparse`, and the gradient of the first layer is
-    zero before and after). Of ``transposed`` and ``packed`` one is None: the latter unless they go layer by layer (see
-    :mod:`fastmlp.kernels.layered`); it is ``scratch``.
+    zero before and after). ``packed`` is ``scratch`` where a chunk goes layer by layer (:mod:`fastmlp.kernels.layered`), and
+    ``transposed`` is None there; everywhere else it is the other way round.
 
-    x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read
-    only; those that the job does not use have any length. parameters, state1,
-    state2, gradient: laid out as ``layers`` says. constants: a row of zeros, then a panel of outputs (see JOB). coefficients
-    (steps, STEP_COLUMNS): of batch first_batch and those after it, or of any batch if there is one row. sums: the weighted loss
-    and the weight are added to it.
+    x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read only;
+    those that the job does not use have any length. parameters, state1, state2, gradient: laid out as ``layers`` says.
+    constants: a row of zeros, then a panel of outputs (see JOB). coefficients (steps, STEP_COLUMNS): of batch first_batch and
+    those after it, or of any batch if there is one row. sums: the weighted loss and the weight are added to it.
     """
     mode = flush_denormals()
     job = jobs[0]
@@ -292,6 +292,11 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     clips = job.max_norm > 0
     keep_gradient = chunks_per_batch > 1 or clips or job.mode == GRADIENT_ONLY
     p0 = thread * job.scratch_stride
+    # With bands that are all a thread's own, a chunk may begin while other threads are still busy with the one before: until the
+    # next meeting, a thread reads and writes what nobody else does. It writes the inputs and the sums of its own bands: of the
+    # inputs, only the gradients of its own units read these (partition.py keeps them together), and the sums were read before the
+    # last meeting. It reads the weights of its own bands, with the bias in the last one.
+    has_own_bands = transposed is not None and job.bands > 0 and job.bands % n_threads == 0
     if transposed is not None:
         if refresh:
             for u in range(bounds[thread], bounds[thread + 1]):
@@ -326,8 +331,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
 
         if transposed is not None and n_threads > 1 and number == 0 and job.shares_weights:
             for u in range(len(units)):
-                is_own_band = job.bands > 0 and units[u].layer == 0
-                if not is_own_band and (u < bounds[thread] or u >= bounds[thread + 1]):
+                is_needed = units[u].layer > 0 or not has_own_bands
+                if is_needed and (u < bounds[thread] or u >= bounds[thread + 1]):
                     prefetch_weights(layers, units[u], parameters, transposed)
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
         first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
@@ -433,8 +438,9 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                             clear_block(unit, out, out0, ld)
                         if transposed is not None:
                             transpose_weights(layers, unit, parameters, transposed)
-        # What a thread does first in the next chunk concerns the weights of its own bands, and the next meeting follows soon.
-        if job.bands == 0 or job.bands % n_threads != 0:
+            if meeting < 0:
+                break
+        if not has_own_bands:
             meeting = barrier(sync, thread, n_threads, meeting)
     restore_denormals(mode)
 

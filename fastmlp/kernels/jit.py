@@ -139,7 +139,7 @@ def part(function: Callable[P, R]) -> Kernel[P, R]:
 
 def formula(function: Callable[P, R]) -> Kernel[P, R]:
     """Compile a function of single numbers: always inlined into the loops over them, or those would not become vectors."""
-    return Kernel(function, "part", fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
+    return Kernel(function, "formula", fastmath=FASTMATH, forceinline=True, **_NO_WRAPPERS)
 
 
 def rolled_kernel(function: Callable[P, R]) -> Kernel[P, R]:

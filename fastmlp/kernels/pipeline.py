@@ -104,11 +104,12 @@ _NEEDLESS = (InlineClosureLikes, NopythonRewrites)
 
 class _Compiler(Compiler):
     library: type[JITCodeLibrary]
+    is_ours = True
 
     def define_pipelines(self) -> list[Any]:
         """See the base class."""
         managers: list[Any] = super().define_pipelines()
-        for manager in managers:
+        for manager in managers if self.is_ours else ():
             manager.passes = [entry for entry in manager.passes if entry[0] not in _NEEDLESS]
             manager.finalize()
         return managers
@@ -127,14 +128,15 @@ class _Compiler(Compiler):
                 gc.enable()
 
 
-def _compiler(library: type[JITCodeLibrary]) -> type[Compiler]:
-    return type("_Compiler", (_Compiler,), {"library": library})
+def _compiler(library: type[JITCodeLibrary], *, is_ours: bool = True) -> type[Compiler]:
+    return type("_Compiler", (_Compiler,), {"library": library, "is_ours": is_ours})
 
 
 COMPILERS = {
     "kernel": _compiler(_KernelLibrary),
     "device": _compiler(_DeviceLibrary),
     "part": _compiler(_PartLibrary),
+    "formula": _compiler(_PartLibrary, is_ours=False),  # a person may have written it
     "rolled kernel": _compiler(_RolledLibrary),
     "rolled part": _compiler(_RolledPartLibrary),
     "callback": _compiler(_CallbackLibrary),
