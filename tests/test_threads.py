@@ -55,6 +55,20 @@ def test_same_bits_for_any_number_of_threads(case, dtype):
             assert np.array_equal(ours, theirs)  # equal, not close
 
 
+def assert_same_bits(trained, case, dtype):
+    """``trained(kind, case, dtype, n_threads)`` gives the same arrays for any number of threads."""
+    expected = trained(MLP, case, dtype, 1)
+    for n_threads in (2, 3, 4, 7):
+        for ours, theirs in zip(trained(MLP, case, dtype, n_threads), expected, strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+def assert_as_the_reference(trained, case, dtype):
+    tolerance = {"rtol": 1e-8, "atol": 1e-9} if dtype == "float64" else {"rtol": 2e-3, "atol": 2e-3}
+    for ours, theirs in zip(trained(MLP, case, dtype), trained(ReferenceMLP, case, dtype), strict=True):
+        np.testing.assert_allclose(ours, theirs, **tolerance)
+
+
 _SMALL, _LARGER = (4, 32, 16, 3), (28, 64, 64, 3)
 SLOT_CASES = {  # sizes, batch_size, slots and rows of each, options
     "all rows": (_SMALL, 5001, (20, 256), {"optimizer": "adam"}),
@@ -89,17 +103,12 @@ class TestSlots:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("case", SLOT_CASES)
     def test_same_bits_for_any_number_of_threads(self, case, dtype):
-        expected = self.trained(MLP, case, dtype, 1)
-        for n_threads in (2, 3, 4, 7):
-            for ours, theirs in zip(self.trained(MLP, case, dtype, n_threads), expected, strict=True):
-                assert np.array_equal(ours, theirs)
+        assert_same_bits(self.trained, case, dtype)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("case", SLOT_CASES)
     def test_same_numbers_as_the_reference(self, case, dtype):
-        tolerance = {"rtol": 1e-8, "atol": 1e-9} if dtype == "float64" else {"rtol": 2e-3, "atol": 2e-3}
-        for ours, theirs in zip(self.trained(MLP, case, dtype), self.trained(ReferenceMLP, case, dtype), strict=True):
-            np.testing.assert_allclose(ours, theirs, **tolerance)
+        assert_as_the_reference(self.trained, case, dtype)
 
     @pytest.mark.parametrize("n_threads", [1, 2])
     @pytest.mark.parametrize("case", ["two batches", "a chunk in four parts"])
@@ -158,17 +167,12 @@ class TestBands:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("case", BAND_CASES)
     def test_same_bits_for_any_number_of_threads(self, case, dtype):
-        expected = self.trained(MLP, case, dtype, 1)
-        for n_threads in (2, 3, 4, 7):
-            for ours, theirs in zip(self.trained(MLP, case, dtype, n_threads), expected, strict=True):
-                assert np.array_equal(ours, theirs)
+        assert_same_bits(self.trained, case, dtype)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("case", BAND_CASES)
     def test_same_numbers_as_the_reference(self, case, dtype):
-        tolerance = {"rtol": 1e-8, "atol": 1e-9} if dtype == "float64" else {"rtol": 2e-3, "atol": 2e-3}
-        for ours, theirs in zip(self.trained(MLP, case, dtype), self.trained(ReferenceMLP, case, dtype), strict=True):
-            np.testing.assert_allclose(ours, theirs, **tolerance)
+        assert_as_the_reference(self.trained, case, dtype)
 
     @pytest.mark.parametrize("n_threads", [1, 2])
     def test_where_a_call_ends_changes_nothing(self, monkeypatch, n_threads):
