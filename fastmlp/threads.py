@@ -57,7 +57,9 @@ _TRIAL_SECONDS = 0.002
 _TRIAL_CALLS = 5
 """...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
-"""...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up."""
+"""...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up..."""
+_SLOWER, _SLOW_SECONDS = 1.2, 0.1
+"""...and sooner if it has become so much slower than it was since then, for so long without a break."""
 
 
 class Pace:
@@ -81,6 +83,7 @@ class Pace:
         self.n_threads = self._candidates[0]
         self._seconds, self._calls = 0.0, list[float]()
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
+        self._best, self._slow_seconds = math.inf, 0.0  # seconds of a part, since the last trial; and of calls that took longer
 
     def limit(self, seconds: float) -> float:
         """How long the next call may take, if ``seconds`` is what all calls may."""
@@ -98,11 +101,14 @@ class Pace:
             self._tried[self.n_threads] = statistics.median(self._calls)
             del self._to_try[0]
         else:
-            if self._seconds < self._hold_seconds:
+            self._best = min(self._best, seconds / parts)
+            is_slow = seconds / parts > _SLOWER * self._best
+            self._slow_seconds = self._slow_seconds + seconds if is_slow else 0.0
+            if self._seconds < self._hold_seconds and self._slow_seconds < _SLOW_SECONDS:
                 return
             self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
-        self._seconds, self._calls = 0.0, []
+        self._seconds, self._slow_seconds, self._best, self._calls = 0.0, 0.0, math.inf, []
         best = min(self._candidates, key=lambda n: self._tried.get(n, math.inf))
         self.n_threads = self._to_try[0] if self._to_try else best
 

@@ -302,6 +302,18 @@ class TestChoice:
                 pace.record(1, 0.1 if pace.n_threads == better else 0.2)
             assert used[100:].count(better) > 200
 
+    def test_and_sooner_where_it_costs_much(self):
+        pace = Pace([2, 1])
+        for _ in range(200):  # parts that take two threads 5 ms, and one 8
+            pace.record(10, 0.05 if pace.n_threads == 2 else 0.08)
+        assert pace.n_threads == 2
+        used = []
+        for _ in range(30):
+            used.append(pace.n_threads)
+            pace.record(10, 0.16 if pace.n_threads == 2 else 0.08)
+        assert used.count(2) <= 8  # one that is slow, then the five of a trial; a hold may have ended before
+        assert pace.n_threads == 1
+
     @pytest.mark.parametrize("disturbed", [2, 1])
     def test_calls_that_were_disturbed_decide_nothing(self, disturbed):
         pace = Pace([2, 1])
