@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmlp import MLP
 from fastmlp.engine import CompiledTrainer
-from fastmlp.kernels.bands import gather_band, join_bands, multiply_band
+from fastmlp.kernels.bands import first_feature, join_bands, multiply_band
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs
@@ -58,7 +58,6 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
     """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
     mode = flush_denormals()
     job = jobs[0]
-    bottom = layers[0]
     batch_rows = min(job.batch_size, job.rows)
     several = batch_rows > job.chunk_rows
     scale = job.loss_scale / batch_rows
@@ -68,17 +67,18 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
         for start in range(0, batch_rows, job.chunk_rows):
             rows = min(job.chunk_rows, batch_rows - start)
             for band in range(job.bands):
+                left = first_feature(job.features, job.bands, band, x.itemsize)
+                right = first_feature(job.features, job.bands, band + 1, x.itemsize)
                 for first in range(0, rows, PANEL_ROWS):
                     n = min(PANEL_ROWS, rows - first)
                     if parts & GATHER:
-                        gather_band(job, layers, band, x, order, start + first, first, n, activations)
+                        gather_inputs(job, layers, x, order, start + first, first, n, left, right, activations)
                     if parts & FORWARD:
-                        multiply_band(job, layers, band, first, n, parameters, constants, activations)
+                        multiply_band(job, layers, band, left, right, first, n, parameters, constants, activations)
             for first in range(0, rows, PANEL_ROWS):
                 n = min(PANEL_ROWS, rows - first)
                 if job.bands == 0 and parts & GATHER:
-                    inputs = bottom.inputs + first * bottom.input_width
-                    gather_inputs(job, x, order, start + first, n, ZERO, job.features, activations, inputs, bottom.input_width)
+                    gather_inputs(job, layers, x, order, start + first, first, n, ZERO, job.features, activations)
                 if job.bands > 0 and parts & FORWARD:
                     join_bands(job, layers, first, n, activations)
                     activate_panel(job, layers, ZERO, ZERO, first, n, activations, deltas)

@@ -6,6 +6,7 @@ get their turn.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -77,8 +78,6 @@ LAYERED_BYTES = 1 << 19
 """A layer with more weights than this is too large to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
 """...unless there are too few rows to pay for packing it."""
-_LAYERED_SIZE = 512
-"""A layer of as many units as inputs is that large then."""
 
 NARROW_VECTORS = 100
 """So many vectors of weights or fewer are worked through sooner by a kernel that knows its formulas, one after the other, than by
@@ -312,11 +311,8 @@ class Engine:
         largest = max(fan_in * width for fan_in, width in zip(self.sizes, self.widths[1:], strict=False))
         return rows >= LEAST_LAYERED_ROWS and largest * self.dtype.itemsize > LAYERED_BYTES
 
-    def threads_for_training(self, rows: int, batch_size: int, sparse: bool) -> int:
-        """Threads for a pass over so many rows."""
-        slots, _ = self.slots(batch_size, sparse)
-        bands = self.bands(batch_size, sparse)
-        at_once = batch_size if slots else self.chunk_rows(batch_size, sparse)
+    def threads_for_training(self, rows: int, at_once: int, slots: int, bands: int) -> int:
+        """Threads for a pass over so many rows, ``at_once`` of them between two barriers."""
         # Threads that work on bands exchange less, so less work is worth another one.
         flop_per_row = self.flop_per_row * (FLOP_OF_TWO / LEAST_BAND_FLOP if bands else 1)
         shares = slots or max(bands, 1) * -(-at_once // PANEL_ROWS)
@@ -435,9 +431,10 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
     def linear(size: int) -> Engine:
         return Engine((size, size), dtype, [ACTIVATIONS["identity"]], LOSSES["squared_error"], True, 1)
 
-    engine, wide = linear(1), linear(_LAYERED_SIZE)
+    size = math.isqrt(LAYERED_BYTES)  # with bytes for weights, a layer would be that large; they take more
+    engine, wide = linear(1), linear(size)
     buffer, zero = aligned_zeros(engine.layout.length, dtype), np.zeros((1, 1), dtype)
-    zeros = np.zeros((LEAST_LAYERED_ROWS, _LAYERED_SIZE), dtype)
+    zeros = np.zeros((LEAST_LAYERED_ROWS, size), dtype)
     engine.sums(buffer, Data(zero, zero, None, None), gradient=True)
     engine.sums(buffer, Data(csr_matrix(zero), zero, None, None), gradient=True)
     wide.sums(aligned_zeros(wide.layout.length, dtype), Data(zeros, zeros, None, None), gradient=True)
@@ -592,7 +589,7 @@ class Session:
         self._chunk_rows = chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
         bands = engine.bands(batch_size, data.sparse)
-        n_threads = engine.threads_for_training(data.rows, batch_size, data.sparse)
+        n_threads = engine.threads_for_training(data.rows, batch_size if slots else chunk_rows, slots, bands)
         self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
         self._most_threads = n_threads
         length = engine.layout.length

@@ -69,6 +69,14 @@ def assert_as_the_reference(trained, case, dtype):
         np.testing.assert_allclose(ours, theirs, **tolerance)
 
 
+def assert_ends_change_nothing(monkeypatch, trained, case, n_threads):
+    """Calls are cut by the clock, in the middle of batches, too."""
+    expected = trained(MLP, case, "float32", n_threads)
+    monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
+    for ours, theirs in zip(trained(MLP, case, "float32", n_threads), expected, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
 _SMALL, _LARGER = (4, 32, 16, 3), (28, 64, 64, 3)
 SLOT_CASES = {  # sizes, batch_size, slots and rows of each, options
     "all rows": (_SMALL, 5001, (20, 256), {"optimizer": "adam"}),
@@ -113,11 +121,7 @@ class TestSlots:
     @pytest.mark.parametrize("n_threads", [1, 2])
     @pytest.mark.parametrize("case", ["two batches", "a chunk in four parts"])
     def test_where_a_call_ends_changes_nothing(self, monkeypatch, case, n_threads):
-        """Calls are cut by the clock, in the middle of batches, too."""
-        expected = self.trained(MLP, case, "float32", n_threads)
-        monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
-        for ours, theirs in zip(self.trained(MLP, case, "float32", n_threads), expected, strict=True):
-            assert np.array_equal(ours, theirs)
+        assert_ends_change_nothing(monkeypatch, self.trained, case, n_threads)
 
 
 BAND_CASES = {  # sizes, batch_size, options
@@ -176,10 +180,7 @@ class TestBands:
 
     @pytest.mark.parametrize("n_threads", [1, 2])
     def test_where_a_call_ends_changes_nothing(self, monkeypatch, n_threads):
-        expected = self.trained(MLP, "two chunks", "float32", n_threads)
-        monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
-        for ours, theirs in zip(self.trained(MLP, "two chunks", "float32", n_threads), expected, strict=True):
-            assert np.array_equal(ours, theirs)
+        assert_ends_change_nothing(monkeypatch, self.trained, "two chunks", n_threads)
 
 
 def test_same_bits_every_time():

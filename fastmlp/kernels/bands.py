@@ -32,29 +32,17 @@ def my_features(job, thread, n_threads, itemsize):
 
 
 @part
-def gather_band(job, layers, band, x, order, position, first, rows, activations):
-    """Inputs of one band, rows first .. first + rows of the workspace; ``position`` is that of the first of them in the epoch."""
-    layer = layers[0]
-    left = first_feature(job.features, job.bands, band, x.itemsize)
-    right = first_feature(job.features, job.bands, band + 1, x.itemsize)
-    inputs = layer.inputs + first * layer.input_width + left
-    gather_inputs(job, x, order, position, rows, left, right, activations, inputs, layer.input_width)
-
-
-@part
-def multiply_band(job, layers, band, first, rows, parameters, constants, activations):
-    """The product of one band for rows first .. first + rows of the workspace; that of the last band has the bias in it.
+def multiply_band(job, layers, band, left, right, first, rows, parameters, constants, activations):
+    """The product of a band, features left .. right, for rows first .. first + rows of the workspace; the last has the bias in it.
 
     It is put to ``job.band_sums`` in ``activations``: (bands, rows of the workspace, width).
     """
     layer = layers[0]
-    left = first_feature(job.features, job.bands, band, parameters.itemsize)
-    depth = first_feature(job.features, job.bands, band + 1, parameters.itemsize) - left
     initial, i0 = constants, ZERO
     if band == job.bands - 1:  # who has its weights has the bias, too
         initial, i0 = parameters, layer.bias
     product(
-        rows, layer.width, depth, activations, layer.inputs + first * layer.input_width + left, layer.input_width, ONE,
+        rows, layer.width, right - left, activations, layer.inputs + first * layer.input_width + left, layer.input_width, ONE,
         parameters, layer.weights + left * layer.width, layer.width, initial, i0, ZERO,
         activations, job.band_sums + band * job.band_length + first * layer.width, layer.width, NO, NO,
     )  # fmt: skip
@@ -72,8 +60,10 @@ def multiply_bands(job, layers, x, order, position, rows, thread, n_threads, par
         band = task // n_panels
         first = (task - band * n_panels) * PANEL_ROWS
         n = min(PANEL_ROWS, rows - first)
-        gather_band(job, layers, band, x, order, position + first, first, n, activations)
-        multiply_band(job, layers, band, first, n, parameters, constants, activations)
+        left = first_feature(job.features, job.bands, band, x.itemsize)
+        right = first_feature(job.features, job.bands, band + 1, x.itemsize)
+        gather_inputs(job, layers, x, order, position + first, first, n, left, right, activations)
+        multiply_band(job, layers, band, left, right, first, n, parameters, constants, activations)
 
 
 @device

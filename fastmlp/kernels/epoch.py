@@ -54,14 +54,6 @@ def _clip_factor(norms, max_norm):
 
 
 @part
-def _gather(job, layers, x, order, position, first, rows, activations):
-    """Inputs of rows first .. first + rows of the workspace; ``position`` is that of the first of them in the epoch."""
-    bottom = layers[0]
-    inputs = bottom.inputs + first * bottom.input_width
-    gather_inputs(job, x, order, position, rows, ZERO, job.features, activations, inputs, bottom.input_width)
-
-
-@part
 def _panel(job, layers, x, indices, starts, y, labels, weights, order, position, first, rows, scale, parameters, transposed,
            constants, activations, deltas, scratch, p0):  # fmt: skip
     """All that comes before the gradients, for rows first .. first + rows of the workspace; returns their loss.
@@ -77,7 +69,7 @@ def _panel(job, layers, x, indices, starts, y, labels, weights, order, position,
         join_bands(job, layers, first, rows, activations)
     else:
         first_layer = 0
-        _gather(job, layers, x, order, position, first, rows, activations)
+        gather_inputs(job, layers, x, order, position, first, rows, ZERO, job.features, activations)
     if first_layer == 1 and job.n_layers > 1:
         activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
     forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas)
@@ -97,7 +89,8 @@ def _layered_chunk(thread, n_threads, sync, meeting, job, layers, x, y, labels, 
     first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
-        _gather(job, layers, x, order, position + first, first, min(PANEL_ROWS, rows - first), activations)
+        n = min(PANEL_ROWS, rows - first)
+        gather_inputs(job, layers, x, order, position + first, first, n, ZERO, job.features, activations)
     for number in range(job.n_layers):
         meeting = barrier(sync, thread, n_threads, meeting)
         if meeting < 0:

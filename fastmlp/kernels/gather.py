@@ -14,10 +14,12 @@ def sample(job, order, position):
 
 
 @device
-def gather_inputs(job, x, order, position, rows, first, last, out, o0, ld):
-    """out (rows, ld) at o0 = features first .. last of the samples at positions ``position`` ... of the epoch."""
+def gather_inputs(job, layers, x, order, position, first, rows, left, right, activations):
+    """Features left .. right of rows first .. first + rows of the workspace: of the samples at positions ``position`` ...."""
+    bottom = layers[0]
     for i in range(rows):
-        copy(x, sample(job, order, position + i) * job.features + first, out, o0 + i * ld, last - first)
+        source = sample(job, order, position + i) * job.features + left
+        copy(x, source, activations, bottom.inputs + (first + i) * bottom.input_width + left, right - left)
 
 
 @device
