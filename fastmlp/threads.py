@@ -57,7 +57,8 @@ _TRIAL_SECONDS = 0.002
 _TRIAL_CALLS = 5
 """...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
-"""...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up..."""
+"""...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up, and not
+long where it is another one than before, which a trial that was disturbed from its beginning to its end may have found..."""
 _SLOWER, _SLOW_SECONDS = 1.2, 0.1
 """...and sooner if it has become so much slower than it was since then, for so long without a break."""
 
@@ -78,6 +79,7 @@ class Pace:
     def __init__(self, candidates: Sequence[int]) -> None:
         self._candidates = list(candidates)
         self._tried: dict[int, float] = {}  # seconds of a part, in the last trial
+        self._fastest = self._candidates[0]  # in the last trial
         # The first calls in a process are slower than others, whoever makes them: they do not count.
         self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
         self.n_threads = self._candidates[0]
@@ -109,8 +111,12 @@ class Pace:
             self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
         self._seconds, self._slow_seconds, self._best, self._calls = 0.0, 0.0, math.inf, []
-        best = min(self._candidates, key=lambda n: self._tried.get(n, math.inf))
-        self.n_threads = self._to_try[0] if self._to_try else best
+        if self._to_try:
+            self.n_threads = self._to_try[0]
+            return
+        fastest = self.n_threads = min(self._candidates, key=lambda n: self._tried[n])
+        if fastest != self._fastest:
+            self._fastest, self._hold_seconds = fastest, min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
 
 
 _TOGETHER_SECONDS = 1e-4

@@ -262,6 +262,16 @@ def test_threads_end_with_the_fit():
     assert threading.active_count() == before
 
 
+def spend(pace, seconds, speeds):
+    """Work for so long, at so many parts a second by each number of threads; how long each of them did."""
+    spent = dict.fromkeys(speeds, 0.0)
+    while sum(spent.values()) < seconds:
+        n_threads, limit = pace.n_threads, pace.limit(0.1)
+        spent[n_threads] += limit
+        pace.record(speeds[n_threads] * limit, limit)
+    return spent
+
+
 class TestChoice:
     def test_small_networks_run_on_one_thread(self):
         for sizes, batch in (((64, 15, 10), 15), ((2, 3, 2), 1), ((30, 30, 2), 32)):
@@ -305,14 +315,16 @@ class TestChoice:
 
     def test_and_sooner_where_it_costs_much(self):
         pace = Pace([2, 1])
-        for _ in range(200):  # parts that take two threads 5 ms, and one 8
-            pace.record(10, 0.05 if pace.n_threads == 2 else 0.08)
+        speeds = {2: 200, 1: 125}  # parts a second
+        spend(pace, 20, speeds)
+        while pace.limit(0.1) == 0.1:
+            spend(pace, 0.1, speeds)
+        while pace.limit(0.1) < 0.1:  # until they have just been tried
+            spend(pace, 1e-3, speeds)
+        spend(pace, 0.1, speeds)
         assert pace.n_threads == 2
-        used = []
-        for _ in range(30):
-            used.append(pace.n_threads)
-            pace.record(10, 0.16 if pace.n_threads == 2 else 0.08)
-        assert used.count(2) <= 8  # one that is slow, then the five of a trial; a hold may have ended before
+        spent = spend(pace, 2, {2: 60, 1: 125})
+        assert spent[2] < 0.4
         assert pace.n_threads == 1
 
     @pytest.mark.parametrize("disturbed", [2, 1])
@@ -322,6 +334,14 @@ class TestChoice:
             undisturbed = 0.002 if pace.n_threads == 2 else 0.003
             pace.record(1, 0.01 if pace.n_threads == disturbed and call % 5 < 2 else undisturbed)
         assert pace.n_threads == 2
+
+    def test_nor_does_a_trial_that_was_disturbed_all_the_time_for_long(self):
+        pace = Pace([2, 1])
+        spend(pace, 20, {2: 200, 1: 125})
+        while pace.n_threads == 2 or pace.limit(0.1) < 0.1:
+            is_disturbed = pace.n_threads == 2 and pace.limit(0.1) < 0.1
+            pace.record(0.5 if is_disturbed else 1, pace.limit(0.1))
+        assert spend(pace, 2, {2: 200, 1: 125})[1] < 0.3
 
     def test_one_number_is_never_on_trial(self):
         for pace in (Pace([1]), Pace(thread_candidates(3, 3))):
