@@ -19,6 +19,7 @@ from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.dropout import threshold
 from fastmlp.kernels import plan
 from fastmlp.kernels.bands import first_feature
+from fastmlp.kernels.columns import rows_of_columns
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.jit import Kernel
 from fastmlp.kernels.loops import (
@@ -442,6 +443,7 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
     with CompiledTrainer(engine, buffer, weighted, 1, Recipe(OPTIMIZERS["sgd"]), mean=True) as online:
         list(online.epoch(None, np.zeros(1)))
     engine.outputs(buffer, zero)
+    rows_of_columns(zero.ravel(), 1, zero.ravel())
     fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
     signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))
 

@@ -12,6 +12,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _LIBRARIES = ("pandas", "polars", "pyarrow")
 _NUMBERS = ("int", "uint", "float", "double", "halffloat")
 """How the names of Arrow's types of numbers begin."""
+_PART_BYTES, _PART_ROWS = 1 << 20, 1 << 12
+"""So much becomes rows at a time: it stays in a cache until then."""
+_CONVERTED = 1 << 22
+"""So many numbers of a large table are converted at a time, about."""
+_FEW, _MOST_COLUMNS = 1 << 12, 256
+"""Numbers, up to which a kernel is not worth its call, and columns, beyond which it is no faster: each is long enough then."""
 
 
 def library_of(given: Any) -> str | None:
@@ -33,21 +39,67 @@ def array_of_frame(frame: Any, argument: str, dtype: np.dtype[Any]) -> Array:
     TypeError
         For a column of anything but numbers and truth values.
     """
-    with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
-        if _is_of_one_float(frame):
+    if frame.shape[0] <= _PART_ROWS and _is_of_one_float(frame):
+        with np.errstate(over="ignore"):
             return np.asarray(frame.to_tensor(null_to_nan=True).to_numpy(), dtype)
-        out = np.empty(frame.shape, dtype)
-        for place, (name, column) in enumerate(_columns(frame)):
-            out[:, place] = numbers_of_column(column, f"{argument}: column {name!r}", dtype)
+    out = np.empty(frame.shape, dtype)
+    most = max(_PART_ROWS, _CONVERTED // max(1, frame.shape[1]))
+    for start in range(0, max(1, len(out)), most):  # columns may need a conversion, which must not double what is in memory
+        part = frame.iloc[start : start + most] if library_of(frame) == "pandas" else frame.slice(start, most)
+        Columns(part, argument, dtype).rows(out[start : start + most])
     return out
 
 
 def _is_of_one_float(frame: Any) -> bool:
-    """Whether Arrow can make an array of it in one go, which takes half the time of column after column."""
+    """Whether Arrow can make an array of it in one go, which is sooner than column after column where these are short."""
     if not hasattr(frame, "to_tensor"):
         return False
     kinds = set(frame.schema.types)
     return len(kinds) == 1 and str(kinds.pop()) in ("float", "double")
+
+
+class Columns:
+    """The columns of a table, for making rows of them, all or some at a time.
+
+    Parameters
+    ----------
+    frame : table of pandas, polars or pyarrow
+    argument : str
+        What messages call it.
+    dtype : numpy.dtype
+        Of the rows.
+
+    Raises
+    ------
+    TypeError
+        For a column of anything but numbers and truth values.
+    """
+
+    def __init__(self, frame: Any, argument: str, dtype: np.dtype[Any]) -> None:
+        self._columns = [numbers_of_column(column, f"{argument}: column {name!r}", dtype) for name, column in _columns(frame)]
+        self._part = np.empty(0, dtype)
+
+    def rows(self, out: Array, first: int = 0) -> Array:
+        """Write rows ``first`` and on into ``out`` (rows, columns), C-contiguous; returns it."""
+        is_wide = len(self._columns) > _MOST_COLUMNS
+        most = _PART_ROWS if is_wide else max(1, _PART_BYTES // (out.itemsize * max(1, len(self._columns))))
+        with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+            for start in range(0, len(out), most):
+                rows = out[start : start + most]
+                begin, end = first + start, first + start + len(rows)
+                if is_wide or rows.size <= _FEW:
+                    for place, column in enumerate(self._columns):
+                        rows[:, place] = column[begin:end]
+                else:
+                    self._transpose([column[begin:end] for column in self._columns], rows)
+        return out
+
+    def _transpose(self, columns: list[Array], rows: Array) -> None:
+        from fastmlp.kernels.columns import rows_of_columns
+
+        if len(self._part) < rows.size:
+            self._part = np.empty(rows.size, rows.dtype)
+        rows_of_columns(np.concatenate(columns, out=self._part[: rows.size], casting="unsafe"), len(columns), rows.reshape(-1))
 
 
 def numbers_of_column(column: Any, what: str, dtype: np.dtype[Any]) -> Array:

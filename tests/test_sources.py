@@ -18,7 +18,7 @@ from fastmlp.data import TableError, cached, from_blocks, from_files, from_npy
 from fastmlp.data import sources as sources_module
 from fastmlp.data.sources import NpyFile
 from fastmlp.data.stream import Stream, open_feed
-from fastmlp.frames import array_of_arrow, array_of_frame, arrow_of_array, arrow_of_texts
+from fastmlp.frames import Columns, array_of_arrow, array_of_frame, arrow_of_array, arrow_of_texts
 from fastmlp.network import Progress, Trainer
 from tests.test_invariants import run_python
 
@@ -347,6 +347,42 @@ class TestFrames:
         np.testing.assert_array_equal(made, np.array([[1, 4], [np.nan, 5], [3, 6]], dtype))
         assert made.dtype == dtype
         assert made.flags.c_contiguous
+
+    @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (7, 3), (5001, 1), (5001, 3), (9001, 29), (4100, 300)])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_rows_of_columns_of_several_kinds(self, library, dtype, shape):
+        library = pytest.importorskip(library)
+        kinds = ("float32", "int16", "float64", "bool")
+        values = np.random.default_rng(0).integers(0, 100, shape)
+        columns = {f"c{place}": column.astype(kinds[place % 4]) for place, column in enumerate(values.T)}
+        frame = getattr(library, "table" if library.__name__ == "pyarrow" else "DataFrame")(columns)
+        expected = np.column_stack([column.astype(dtype) for column in columns.values()] or [np.empty(frame.shape, dtype)])
+        made = array_of_frame(frame, "x", np.dtype(dtype))
+        np.testing.assert_array_equal(made, expected, strict=True)
+        assert made.flags.c_contiguous
+        some = np.full((max(len(expected) - 5, 0), shape[1]), -1, dtype)
+        if shape[1]:
+            np.testing.assert_array_equal(Columns(frame, "x", np.dtype(dtype)).rows(some, 5), expected[5:])
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_large_tables_are_converted_part_by_part(self, library, monkeypatch):
+        library = pytest.importorskip(library)
+        monkeypatch.setattr("fastmlp.frames._PART_ROWS", 100)
+        monkeypatch.setattr("fastmlp.frames._CONVERTED", 300)
+        values = np.arange(3000).reshape(-1, 3)
+        columns = dict(zip("abc", values.T, strict=True))
+        frame = getattr(library, "table" if library.__name__ == "pyarrow" else "DataFrame")(columns)
+        np.testing.assert_array_equal(array_of_frame(frame, "x", np.dtype("float64")), values)
+
+    def test_long_columns_without_some_values_or_with_too_large_ones(self):
+        arrow = pytest.importorskip("pyarrow")
+        values = np.arange(9000.0)
+        columns = {"a": arrow.array(values, mask=values % 7 == 0), "b": arrow.array(values * 1e36)}
+        made = array_of_frame(arrow.table(columns), "x", np.dtype("float32"))
+        np.testing.assert_array_equal(made[:, 0], np.where(values % 7 == 0, np.nan, values))
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(made[:, 1], (values * 1e36).astype("float32"))
 
     @pytest.mark.parametrize("kind", ["int8", "uint16", "int64", "float16", "float32", "float64", "bool"])
     @pytest.mark.parametrize("values", [[], [1, 0, 1], [1, None, 0], [None]])

@@ -158,27 +158,33 @@ def labels_of(y: Array, classes: Array, where: str) -> Array:
 # --- .npy -------------------------------------------------------------------------------------------------------------------
 
 
-class BytesReader:
-    """Reads parts of files into memory of our own: mapped pages would count as the process's.
+class Memory(threading.local):
+    """A piece of memory for each thread, used again and again: to get a new one takes longer, page by page, than to fill it."""
 
-    Each thread has one piece of memory that it reads into: a new one for each part would take longer to get, page by page, from
-    the system than the bytes take to copy.
-    """
+    _bytes: Array = np.empty(0, np.uint8)
+
+    def take(self, n_bytes: int) -> Array:
+        """So many bytes, as uint8; the thread has them until it takes the next ones."""
+        if len(self._bytes) < n_bytes:
+            self._bytes = np.empty(n_bytes, np.uint8)
+        return self._bytes[:n_bytes]
+
+
+class BytesReader:
+    """Reads parts of files into memory of our own: mapped pages would count as the process's."""
 
     def __init__(self) -> None:
-        self._memory = threading.local()
+        self._memory = Memory()
 
     def read(self, path: Path, start: int, count: int) -> Array:
         """Bytes start .. start + count of a file, or as many as there are, as uint8; they stay until the thread's next call."""
-        there = getattr(self._memory, "bytes", None)
-        if there is None or len(there) < count:
-            there = self._memory.bytes = np.empty(count, np.uint8)
+        there = self._memory.take(count)
         done = 0
         with path.open("rb", buffering=0) as file:
             file.seek(start)
-            while done < count and (more := file.readinto(there[done:count].data)):  # the system may give less than is asked for
+            while done < count and (more := file.readinto(there[done:].data)):  # the system may give less than is asked for
                 done += more
-        return np.asarray(there[:done])
+        return there[:done]
 
 
 class NpyFile:

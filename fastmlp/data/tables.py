@@ -15,16 +15,16 @@ import numpy as np
 
 from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, without_views
 from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
-from fastmlp.data.sources import Piece, Source, labels_of
+from fastmlp.data.sources import Memory, Piece, Source, labels_of
 from fastmlp.dropout import row_key
-from fastmlp.frames import array_of_arrow, array_of_frame, arrow_of_array
+from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
 from fastmlp.io.extras import require
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_ROWS = 8192
 """Rows of a row group that are read at a time: some hundred kilobytes."""
-_DECODED_VALUES = 1 << 20
+_DECODED_VALUES = 1 << 21
 """That Arrow decodes at a time, about: some pieces, because each time it goes through pages that have left the caches since."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
@@ -80,7 +80,7 @@ class TableSource(Source):
         self._paths, self.preparation, self._share = list(paths), preparation, Share(0.0, 1.0, 0)
         self._names = names_of(paths[0], csv)
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
-        self._weight = weight
+        self._weight, self._memory = weight, Memory()
         wanted = (self.target, weight, *categories, *self._names)
         check_columns(paths, [name for name in wanted if name is not None], csv)
         self.blocks = [block for path in paths for block in _blocks_of(path)]
@@ -215,6 +215,7 @@ class TableSource(Source):
                 batch = batch.filter(arrow_of_array(arrow, self._share.mask(block, first, rows)))
             yield first, batch
             first += rows
+            del batch
 
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
         path, group = self.blocks[block]
@@ -228,30 +229,40 @@ class TableSource(Source):
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
                 for decoded in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
-                    for start in range(0, decoded.num_rows, PIECE_ROWS):
-                        yield with_texts(without_views(decoded.slice(start, PIECE_ROWS)), self._categories)
+                    yield with_texts(without_views(decoded), self._categories)
+                    del decoded  # here and below: or it would stay until the next one has been decoded beside it
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
     def pieces(self, block: int) -> Iterator[Piece]:
-        """Record batches as arrays."""
+        """Parts of record batches as arrays."""
         for first, batch in self._shared_batches(block):
-            path, group = self.blocks[block]
-            part = "" if group is None else f", row group {group}"
-            where = f"{path}{part}, rows {first} to {first + batch.num_rows - 1}"
-            weight = None if self._weight is None else array_of_arrow(batch.column(self._weight))
-            if self.preparation is None:
-                yield Piece(self._plain(batch, where), self._plain_target(batch, where), weight, where, block, first)
+            yield from self._pieces_of(batch, block, first)
+            del batch
+
+    def _pieces_of(self, batch: Any, block: int, first_of_batch: int) -> Iterator[Piece]:
+        path, group = self.blocks[block]
+        part = "" if group is None else f", row group {group}"
+        columns = None if self.preparation is not None else self._columns(batch, f"{path}{part}")
+        for start in range(0, batch.num_rows, PIECE_ROWS):
+            rows, first = batch.slice(start, PIECE_ROWS), first_of_batch + start
+            where = f"{path}{part}, rows {first} to {first + rows.num_rows - 1}"
+            weight = None if self._weight is None else array_of_arrow(rows.column(self._weight))
+            if columns is not None:
+                memory = self._memory.take(rows.num_rows * self.n_features * self.dtype.itemsize)
+                x = columns.rows(memory.view(self.dtype).reshape(rows.num_rows, self.n_features), start)
+                yield Piece(x, self._plain_target(rows, where), weight, where, block, first)
                 continue
-            y, there = self.preparation.target.values(batch.column(self.target))
-            x = self.preparation.rows(batch)
+            assert self.preparation is not None
+            y, there = self.preparation.target.values(rows.column(self.target))
+            x = self.preparation.rows(rows)
             if not there.all():
                 x, weight = x[there], None if weight is None else weight[there]
             yield Piece(x, y, weight, where, block, first)
 
-    def _plain(self, batch: Any, where: str) -> Array:
+    def _columns(self, batch: Any, where: str) -> Columns:
         try:
-            return array_of_frame(batch.select(self._features), where, self.dtype)
+            return Columns(batch.select(self._features), where, self.dtype)
         except TypeError as error:
             raise TableError(str(error)) from None
 
