@@ -78,13 +78,32 @@ class Recorder(Trainer):
         yield Progress(data.rows, 0.0, float(data.rows))
 
 
-def recorded(source, *, shuffle=True, epochs=1, batch_size=32, dtype="float32"):
+class Watcher(Recorder):
+    """Writes down, too, whether the reader says that it works: at the beginning of each part, and at its end, a moment later."""
+
+    def __init__(self, feed, batch_size):
+        super().__init__(feed, batch_size)
+        self.works = []
+
+    def leave_room(self, somebody_works):
+        self._somebody_works = somebody_works
+
+    def epoch(self, order, rates, dropout_key=0):
+        first = self._somebody_works()
+        until = time.perf_counter() + 2
+        while self._somebody_works() and time.perf_counter() < until:
+            time.sleep(0.001)
+        self.works.append((first, self._somebody_works()))
+        yield from super().epoch(order, rates, dropout_key)
+
+
+def recorded(source, *, shuffle=True, epochs=1, batch_size=32, dtype="float32", kind=Recorder):
     """What a trainer is given by a network with the same seed."""
     net = network(dtype=dtype)
     feed = open_feed(source, net._check_piece, batch_size=batch_size, shuffle=shuffle, buffer_bytes=BUFFER)
     assert isinstance(feed, Stream)
     with feed:
-        recorder = Recorder(feed, batch_size)
+        recorder = kind(feed, batch_size)
         for epoch in range(epochs):
             for _ in feed.epoch(recorder, np.zeros(-(-source.rows // batch_size)), (), net._generator, last=epoch + 1 == epochs):
                 pass
@@ -193,6 +212,18 @@ class TestOrder:
         assert waited[slow] == max(waited.values())
         assert reading.rows == 2 * ROWS
         assert f"{'reading' if slow == 'reader' else 'training'} set the pace" in str(reading)
+
+    def test_a_processor_is_left_to_the_reader_as_long_as_it_reads(self, data):
+        x, y = data
+
+        def blocks():
+            for at in range(0, ROWS, 100):
+                time.sleep(0.003)
+                yield x[at : at + 100], y[at : at + 100]
+
+        *before_last, last = recorded(from_blocks(blocks, rows=ROWS), kind=Watcher).works
+        assert before_last == len(before_last) * [(True, False)]
+        assert last == (False, False)
 
     def test_another_seed_is_another_order(self, npy):
         other = MLP((FEATURES, 8, 2), ["tanh", "softmax"], "cross_entropy", random_state=4)

@@ -191,7 +191,7 @@ class _Reader(threading.Thread):
         self._free: queue.SimpleQueue[_Room | None] = queue.SimpleQueue()
         self._parts: queue.SimpleQueue[_Part | BaseException | None] = queue.SimpleQueue()
         self._leaves = threading.Event()
-        self.waited, self._works = 0.0, False
+        self.waited, self._works, self._needs_room = 0.0, False, False
         for room in rooms:
             self._free.put(room)
 
@@ -205,7 +205,7 @@ class _Reader(threading.Thread):
 
     def give_back(self, room: _Room) -> None:
         """These rows have been used."""
-        self._works = True
+        self._works = self._works or self._needs_room  # from now on, not only when it gets to run
         self._free.put(room)
 
     def next_part(self) -> _Part | None:
@@ -275,9 +275,9 @@ class _Reader(threading.Thread):
 
     def _next_room(self) -> _Room:
         began = time.perf_counter()
-        self._works = False
+        self._works, self._needs_room = False, True
         room = self._free.get()
-        self._works = True
+        self._works, self._needs_room = True, False
         self.waited += time.perf_counter() - began
         if room is None or self._leaves.is_set():
             raise _LeaveError
