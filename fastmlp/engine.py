@@ -39,7 +39,7 @@ from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import MACHINE, TILE_VECTORS
 from fastmlp.kernels.team import Team, signal_helpers
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.network import Progress, Rates, Recipe, Trainer
+from fastmlp.network import PLAIN_DESCENT, Progress, Rates, Recipe, Trainer
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.parameters import ALIGNMENT, Layout, aligned_zeros, pack, padded, unpack
 from fastmlp.partition import n_norms, share_units
@@ -165,6 +165,7 @@ class Engine:
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool, bool, int], _Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
+        self._steppers: dict[tuple[Any, ...], CompiledTrainer] = {}
         # What sessions have used so far, for this dtype: a kernel, for sparse samples or not, and layer by layer or not.
         self.compiled: dict[tuple[Kernel[..., None], bool, bool], Callable[..., None]] = {}
         self._spaces_to_predict = defaultdict[int, list[_SpaceToPredict]](list)
@@ -352,10 +353,20 @@ class Engine:
     def give_back_session(self, session: Session) -> None:
         """Keep a session without state for the next user of its kind."""
         if session.key is not None:
-            self._sessions[session.key] = session
-            if len(self._sessions) > MOST_SESSIONS:
-                for oldest in list(self._sessions)[:-MOST_SESSIONS]:  # a copy: other threads do the same
-                    self._sessions.pop(oldest, None)
+            _keep(self._sessions, session.key, session)
+
+    def step(self, buffer: Array, data: Data, rate: float, *, mean: bool) -> Progress:
+        """Make a step of plain gradient descent from all of the data."""
+        key = data.rows, data.sparse, data.labels is None, data.weight is None, self.n_threads, mean
+        trainer = self._steppers.pop(key, None)
+        if trainer is None:
+            trainer = CompiledTrainer(self, buffer, data, data.rows, PLAIN_DESCENT, mean=mean)
+            trainer.session.key = None  # it stays with the trainer, which is kept
+        trainer.session.on(buffer, data)
+        with trainer:
+            *_, progress = trainer.epoch(None, np.array([rate]))
+        _keep(self._steppers, key, trainer)
+        return progress
 
     def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
@@ -387,6 +398,14 @@ class Engine:
         finite = space.run(buffer, x, out)
         spaces.append(space)
         return out, finite
+
+
+def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add something to what is kept for its next user, and let go of the oldest."""
+    kept[key] = value
+    if len(kept) > MOST_SESSIONS:
+        for oldest in list(kept)[:-MOST_SESSIONS]:  # a copy: other threads do the same
+            kept.pop(oldest, None)
 
 
 def _kept_as(entry: Activation | Loss) -> str | None:
@@ -756,7 +775,9 @@ class Session:
             self._changes = changes
             for name, value in zip(_CHANGING, changes, strict=True):
                 job[name] = value
-        self._calls[:] = refresh, first_batch, start, stop
+        calls = self._calls
+        calls[plan.REFRESH], calls[plan.FIRST_BATCH] = refresh, first_batch  # sooner than all of them at once
+        calls[plan.FIRST_CHUNK], calls[plan.LAST_CHUNK] = start, stop
         return self._arrays(space, n_threads, (*self._data, self._order))
 
     def _arrays(self, space: _Workspace, n_threads: int, data: tuple[Array | None, ...]) -> tuple[Any, ...]:
@@ -832,7 +853,8 @@ class CompiledTrainer(Trainer):
 
         def table(first: int, last: int) -> Array:
             of_steps = rates[first:last]
-            if self._recipe.optimizer.steady and of_steps.min() == (rate := of_steps.max()):
+            rate = of_steps.item(0)
+            if self._recipe.optimizer.steady and (len(of_steps) == 1 or of_steps.min() == of_steps.max()):
                 if self._steady is None or self._steady[0] != rate:
                     self._steady = rate, self._table(1, of_steps[:1])
                 return self._steady[1]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp.network import Network, Recipe
+from fastmlp.network import Network, Progress, Recipe
 from fastmlp.parameters import Layout
 from fastmlp.validation import Data, check_finite
 
@@ -92,6 +92,9 @@ class MLP(Network):
 
     def _sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         return self.engine.sums(buffer, data, gradient)
+
+    def _step(self, data: Data, rate: float) -> Progress:
+        return self.engine.step(self._buffer, data, rate, mean=self.reduction == "mean")
 
     def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> CompiledTrainer:
         from fastmlp.engine import CompiledTrainer

@@ -37,6 +37,7 @@ from fastmlp.validation import (
     check_sizes,
     check_weight,
     check_x_shape,
+    is_finite,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Recipe:
     l2_by_weight: bool = False
     loss_scale: float = 1.0
     dropout: tuple[float, ...] = ()
+
+
+PLAIN_DESCENT = Recipe(OPTIMIZERS["sgd"])
 
 
 class Progress(NamedTuple):
@@ -208,6 +212,12 @@ class Network(ABC):
     @abstractmethod
     def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> Trainer:
         """Begin a training; it changes this network's parameters in place."""
+
+    def _step(self, data: Data, rate: float) -> Progress:
+        """A step of plain gradient descent from all of the data."""
+        with self._trainer(data, data.rows, PLAIN_DESCENT) as trainer:
+            *_, progress = trainer.epoch(None, np.array([rate]))
+        return progress
 
     # --- parameters ---------------------------------------------------------------------------------------------------------
 
@@ -437,9 +447,8 @@ class Network(ABC):
         rate = check_real(learning_rate, "learning_rate", above=True)
         data = self._check_data(x, y, sample_weight)
         good = self._buffer.copy()
-        with self._trainer(data, data.rows, Recipe(OPTIMIZERS["sgd"])) as trainer:
-            *_, progress = trainer.epoch(None, np.array([rate]))
-        self._check_progress(progress, good, Run(self, data.rows, epochs=1, epoch=1), rate)
+        progress = self._step(data, rate)
+        self._check_progress(progress, good, 1, 1, rate)
         return progress.loss_sum / self._divisor(data)
 
     def fit(
@@ -561,7 +570,7 @@ class Network(ABC):
                     run.epoch, run.rows_done = epoch + 1, 0
                     rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
                     for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
-                        self._check_progress(done, good, run, rate)
+                        self._check_progress(done, good, run.epoch, epochs, rate)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
                         listeners.on_rows(run)
@@ -596,16 +605,16 @@ class Network(ABC):
 
     # --- shared pieces --------------------------------------------------------------------------------------------------------
 
-    def _check_progress(self, done: Progress, good: Array, run: Run, rate: float) -> None:
+    def _check_progress(self, done: Progress, good: Array, epoch: int, epochs: int, rate: float) -> None:
         """Keep the parameters if they and the loss are finite; else restore the last good ones and say so."""
-        if math.isfinite(done.loss_sum) and np.isfinite(self._buffer).all():
+        if math.isfinite(done.loss_sum) and is_finite(self._buffer):
             good[:] = self._buffer
             return
         self._buffer[:] = good
         raise DivergenceError(
-            f"Training diverged in epoch {run.epoch} of {run.epochs}: the loss or a parameter is no longer a finite number "
+            f"Training diverged in epoch {epoch} of {epochs}: the loss or a parameter is no longer a finite number "
             f"at learning_rate={rate:g}. The network has its last finite parameters. Try a lower rate, such as {rate / 10:g}.",
-            run.epoch,
+            epoch,
         )
 
     def _feed(self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool, buffer_bytes: int) -> Feed:

@@ -177,10 +177,17 @@ _FEW = 10_000
 """So few numbers that a BLAS does not start threads to multiply them."""
 
 
+def is_finite(array: Array) -> bool:
+    """Whether there is no nan and no infinity."""
+    flat = array.reshape(-1)
+    # The first is sooner found out, and may overflow; unlike dot, vdot does not warn of that.
+    return (flat.size <= _FEW and math.isfinite(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())
+
+
 def check_finite(array: Array, argument: str) -> None:
     """No nan and no infinity."""
     flat = array.reshape(-1)
-    if flat.size <= _FEW and math.isfinite(np.vdot(flat, flat)):  # sooner found out; unlike dot, vdot does not warn of an overflow
+    if flat.size <= _FEW and is_finite(flat):
         return
     for start in range(0, flat.size, _BLOCK):
         finite = np.isfinite(flat[start : start + _BLOCK])

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, DivergenceError
+from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, DivergenceError, ReferenceMLP
 from fastmlp.callbacks import Callback, EarlyStopping
 
 
@@ -317,6 +317,26 @@ class TestTraining:
         net.train_step(data[0][0], data[1][0], 0.1)
         twin.train_step(data[0][:1], data[1][:1], 0.1)
         assert np.array_equal(net.theta, twin.theta)
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum"])
+    def test_steps_of_all_kinds_one_after_the_other(self, reduction, rng):
+        from scipy.sparse import csr_array
+
+        options = {"dtype": "float64", "reduction": reduction, "random_state": 0}
+        nets = [kind((3, 8, 2), ["leaky_relu", "softmax"], "cross_entropy", **options) for kind in (MLP, ReferenceMLP)]
+        for call in range(60):
+            rows, rate = (1, 5, 20)[call % 3], (0.1, 0.02)[call // 3 % 2]
+            x, labels = rng.normal(size=(rows, 3)), rng.integers(0, 2, rows)
+            y = labels if call % 2 else np.eye(2)[labels]
+            weight = rng.random(rows) + 0.1 if call % 5 == 0 else None
+            losses = [net.train_step(csr_array(x) if call % 7 == 0 else x, y, rate, weight) for net in nets]
+            assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+            assert np.abs(nets[0].theta - nets[1].theta).max() < 1e-13
+            if call % 11 == 0:
+                for net in nets:
+                    net.n_threads = 1 + call % 2
+                    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="epoch 1 of 1"):
+                        net.train_step(1e200 * x, 1 - net.predict(1e200 * x).argmax(axis=1), 1e200)
 
     def test_fit_is_a_train_step_for_each_minibatch_the_smaller_last_one_too(self, kind, data):
         net, twin = make(kind), make(kind)

@@ -691,7 +691,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     penalty = self._penalty()
                     tasks.epoch_begins()
                     for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=run.epoch == run.epochs):
-                        network._check_progress(done, good, run, rate.now)
+                        network._check_progress(done, good, run.epoch, run.epochs, rate.now)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / done.weight_sum if done.weight_sum else math.nan
                         listeners.on_rows(run)
