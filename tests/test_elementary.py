@@ -152,7 +152,7 @@ def test_every_activation_passes_nan_on(name, dtype):
 @pytest.mark.parametrize("entry", ACTIVATIONS.values(), ids=lambda entry: entry.name)
 def test_every_loop_over_an_activation_is_made_of_vectors(entry, dtype):
     """A formula that is not inlined, or that branches, leaves a loop that calls it for one element after the other."""
-    from fastmlp.engine import activation_loop
+    from fastmlp.engine.loops import activation_loop
     from fastmlp.kernels.loops import compile_loop
 
     code = compile_loop(replace(activation_loop(entry, slopes=True), name=None), np.dtype(dtype)).inspect_llvm()

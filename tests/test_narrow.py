@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fastmlp import ACTIVATIONS, LOSSES, MLP, DivergenceError, ReferenceMLP, engine, make_activation
+from fastmlp import ACTIVATIONS, LOSSES, MLP, DivergenceError, ReferenceMLP, make_activation
+from fastmlp.engine import limits
 from fastmlp.kernels.online import run_rows
 from tests.test_gradients import targets_for
 
@@ -103,7 +104,7 @@ def test_bits_do_not_depend_on_where_calls_are_cut(rows, monkeypatch):
     x, y = rng.normal(size=(rows, 3)), rng.normal(size=(rows, 2))
     results = []
     for seconds in (0.1, 1e-9):
-        monkeypatch.setattr(engine, "CALL_SECONDS", seconds)
+        monkeypatch.setattr(limits, "CALL_SECONDS", seconds)
         net = MLP((3, 5, 2), ("tanh", "identity"), random_state=0).fit(x, y, epochs=3, batch_size=1)
         results.append([*net.theta, *net.loss_curve_])
     assert results[0] == results[1]

@@ -112,11 +112,11 @@ def test_reduction_sum(dtype):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_batches_that_are_worked_on_in_several_chunks(dtype, call_seconds, weighted, monkeypatch):
     """Wide layers and large batches exceed the workspace: the gradient is added up chunk by chunk, in one call or in several."""
-    from fastmlp import engine
+    from fastmlp.engine import limits
 
-    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
-    monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 48)
-    monkeypatch.setattr(engine, "CALL_SECONDS", call_seconds)
+    monkeypatch.setattr(limits, "WORKSPACE_BYTES", 0)
+    monkeypatch.setattr(limits, "LEAST_CHUNK_ROWS", 48)
+    monkeypatch.setattr(limits, "CALL_SECONDS", call_seconds)
     network = {"n_threads": 2}
     if weighted:
         weight = np.random.default_rng(0).uniform(0, 3, 500)
@@ -142,12 +142,12 @@ def test_wide_network():
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "max_grad_norm": 0.1, "l2": 0.01, "learning_rate": 1e-3}], ids=str)
 def test_layer_by_layer(sizes, options, dtype, monkeypatch):
     """What is meant for wide layers, on layers of every kind of width, in several chunks."""
-    from fastmlp import engine
+    from fastmlp.engine import limits
 
-    monkeypatch.setattr(engine, "LAYERED_BYTES", 0)
-    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
+    monkeypatch.setattr(limits, "LAYERED_BYTES", 0)
+    monkeypatch.setattr(limits, "WORKSPACE_BYTES", 0)
     for least in (64, 1024):
-        monkeypatch.setattr(engine, "LAYERED_CHUNK_ROWS", least)
+        monkeypatch.setattr(limits, "LAYERED_CHUNK_ROWS", least)
         for n_threads in (1, 3):
             network = {"n_threads": n_threads}
             fit = {"rows": 300, "batch_size": 170, "network": network, "learning_rate": 0.02} | options

@@ -76,10 +76,10 @@ def test_forms(form, indices):
 
 
 def test_batches_in_several_chunks(monkeypatch):
-    from fastmlp import engine
+    from fastmlp.engine import limits
 
-    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 0)
-    monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 32)
+    monkeypatch.setattr(limits, "WORKSPACE_BYTES", 0)
+    monkeypatch.setattr(limits, "LEAST_CHUNK_ROWS", 32)
     x, y = problem(3)
     for optimizer in ("sgd", "adam"):
         fit = {"epochs": 2, "batch_size": 90, "optimizer": optimizer, "learning_rate": 0.01}
@@ -141,16 +141,16 @@ def test_numbers_that_do_not_follow_one_another():
 
 def test_an_interrupted_fit_leaves_nothing_to_the_next(monkeypatch):
     """In the middle of a batch, the first layer's gradient holds a part of its sum."""
-    from fastmlp import engine
+    from fastmlp.engine import limits
 
     class Interrupt(Callback):
         def on_rows(self, run):
             if run.rows_done < run.rows:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "WORKSPACE_BYTES", 1)
-    monkeypatch.setattr(engine, "LEAST_CHUNK_ROWS", 32)
-    monkeypatch.setattr(engine, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(limits, "WORKSPACE_BYTES", 1)
+    monkeypatch.setattr(limits, "LEAST_CHUNK_ROWS", 32)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 0.0)
     x, y = problem(3)
     nets = [network(MLP, (FEATURES, 9, 3), "float64", n_threads=1) for _ in range(2)]
     fit = {"epochs": 1, "batch_size": 200, "learning_rate": 0.1}

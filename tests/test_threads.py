@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, ReferenceMLP
-from fastmlp import engine as engine_module
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
-from fastmlp.engine import compile_kernels
+from fastmlp.engine import compile_kernels, limits
+from fastmlp.engine.partition import share_units
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.parameters import aligned_zeros
-from fastmlp.partition import share_units
 from fastmlp.threads import Pace, Succession, available_threads, choose_threads, thread_candidates
 
 CASES = {
@@ -72,7 +71,7 @@ def assert_as_the_reference(trained, case, dtype):
 def assert_ends_change_nothing(monkeypatch, trained, case, n_threads):
     """Calls are cut by the clock, in the middle of batches, too."""
     expected = trained(MLP, case, "float32", n_threads)
-    monkeypatch.setattr(engine_module, "CALL_SECONDS", 1e-9)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 1e-9)
     for ours, theirs in zip(trained(MLP, case, "float32", n_threads), expected, strict=True):
         assert np.array_equal(ours, theirs)
 
@@ -389,7 +388,7 @@ class TestChoice:
     def test_predictions_in_succession_share_their_work(self, rng, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
         monkeypatch.setattr(threads_module, "_TOGETHER_SECONDS", 100)
-        monkeypatch.setattr(engine_module, "_PREDICTIONS", Succession())
+        monkeypatch.setattr("fastmlp.engine.engine._PREDICTIONS", Succession())
         net, x = MLP((64, 15, 10), ["relu", "softmax"], "cross_entropy", random_state=0), rng.normal(size=(4096, 64))
         used, expected = [], net.predict(x)
         for _ in range(6):

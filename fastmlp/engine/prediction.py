@@ -1,0 +1,67 @@
+"""Calls of the kernel that predicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastmlp.engine import limits
+from fastmlp.engine.arguments import NO_INDICES, NO_STARTS, NOTHING, as_records, flat_samples
+from fastmlp.kernels import plan
+from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.predict import predict_rows
+from fastmlp.kernels.team import Team
+from fastmlp.parameters import aligned_zeros, padded
+
+if TYPE_CHECKING:
+    from fastmlp.engine.engine import Engine
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class SpaceToPredict:
+    """Everything that a prediction needs besides its data, laid out once: what is left is a call."""
+
+    def __init__(self, engine: Engine, n_threads: int) -> None:
+        dtype = engine.dtype
+        stride = padded((2 * PANEL_ROWS + plan.FEW_OUTPUTS) * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
+        job = engine.job.copy()
+        job["scratch_stride"] = stride
+        self._finite = aligned_zeros(8 * n_threads, dtype)
+        self._job, self._sparse = job, False
+        self._before = as_records(job), as_records(engine.make_layers(PANEL_ROWS, slopes=False)[0])
+        scratch = self._scratch = aligned_zeros(n_threads * stride, dtype)
+        self._calls = np.zeros(6, np.int64)
+        self._buffer: Array | None = None
+        self._team = Team(n_threads)
+        before = self._calls, *self._before
+        samples = NOTHING[dtype], NO_INDICES, NO_STARTS
+        compiled = self._team.compiled(predict_rows, *before, *samples, scratch, scratch, scratch, self._finite)
+        self._predict = self._team.runner(compiled)
+        flop = 3 * limits.CALL_SECONDS * n_threads * limits.FIRST_FLOP_PER_SECOND
+        self._step_rows = max(PANEL_ROWS, int(flop / engine.flop_per_row))
+
+    def run(self, buffer: Array, x: Any, out: Array) -> bool:
+        """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""
+        values, indices, starts = flat_samples(x)
+        sparse = indices is not None
+        samples = values, NO_INDICES if indices is None else indices, NO_STARTS if starts is None else starts
+        if sparse != self._sparse:
+            self._job["sparse"] = self._sparse = sparse
+        if buffer is not self._buffer:
+            self._team.dismiss()
+            self._buffer = buffer
+        rows, flat = x.shape[0], out.ravel()
+        if rows <= self._step_rows:  # as nearly always, and sooner than a loop of one round
+            return self._call(samples, flat, 0, rows)
+        steps = range(0, rows, self._step_rows)
+        return all(self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in steps)
+
+    def _call(self, samples: tuple[Array, Array, Array], out: Array, start: int, stop: int) -> bool:
+        calls, team = self._calls, self._team
+        calls[plan.FIRST_ROW], calls[plan.LAST_ROW] = start, stop
+        if team.n_threads > 1:
+            calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
+        seen: float = self._predict(calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
+        return seen == 0

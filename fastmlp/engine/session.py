@@ -1,0 +1,319 @@
+"""Calls of the kernels that train, one after the other, and the buffers that they work in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from fastmlp.dropout import threshold
+from fastmlp.engine import limits
+from fastmlp.engine.arguments import NO_LABELS, NO_ORDER, NOTHING, as_records, flat_samples, no_data
+from fastmlp.engine.partition import n_norms, share_units
+from fastmlp.kernels import plan
+from fastmlp.kernels.bands import first_feature
+from fastmlp.kernels.epoch import run_chunks
+from fastmlp.kernels.online import run_rows
+from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.shuffle import fill_order
+from fastmlp.kernels.simd import TILE_VECTORS
+from fastmlp.kernels.team import Team
+from fastmlp.parameters import ALIGNMENT, aligned_zeros, padded
+from fastmlp.shuffle import Order
+from fastmlp.threads import Pace, available_threads, thread_candidates
+from fastmlp.validation import Data
+
+if TYPE_CHECKING:
+    from fastmlp.engine.engine import Engine
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Workspace:
+    """Buffers that a kernel works in; what they hold means nothing between two calls."""
+
+    def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool, layered: bool, bands: int) -> None:
+        dtype = engine.dtype
+        self.key = (rows, n_threads, sparse, layered, bands)
+        self._sparse = sparse
+        self._band_starts = [first_feature.py_func(engine.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
+        self.layers, activations, deltas = engine.make_layers(rows, sparse, slopes=True)
+        self.band_sums, self.band_length = activations, engine.band_length(rows)
+        gradient = plan.UNIT_SCRATCH
+        self._most_columns = plan.UNIT_COLUMNS
+        if layered:
+            tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
+            packed = max(rows, max(engine.sizes)) + plan.SLACK_ROWS
+            panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
+            gradient = max(plan.UNIT_SCRATCH, panels) + packed * tile
+            self._most_columns = tile
+        self.scratch_stride = padded(max(engine.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
+        self.activations = aligned_zeros(activations + bands * self.band_length, dtype)
+        self.deltas = aligned_zeros(deltas, dtype)
+        self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
+        zeros, width = max(engine.widths), engine.widths[-1]
+        self.constants = aligned_zeros(zeros + PANEL_ROWS * width, dtype)
+        self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : engine.sizes[-1]] = 1
+        self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, limits.MOST_SLOTS), np.dtype(np.float64))
+        self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths, self._most_columns), np.dtype(np.float64))
+        self.packed = self.scratch if layered else None
+        self.transposed = None if layered else aligned_zeros(max(engine.transposed_length, 1), dtype)
+        self._sizes, self._widths = engine.sizes, engine.widths
+        self._shares: dict[int, tuple[Array, Array]] = {}
+        self._dropout: tuple[float, ...] = ()
+
+    def leave_out(self, dropout: tuple[float, ...]) -> None:
+        """Set the probabilities of dropout, one for each hidden layer, or none."""
+        if dropout != self._dropout:
+            hidden = self.layers[: len(self.layers) - 1]
+            hidden["dropout"] = [threshold(rate) for rate in dropout] or 0
+            hidden["kept_scale"] = [1 / (1 - rate) for rate in dropout] or 1
+            self._dropout = dropout
+
+    def shares(self, n_threads: int) -> tuple[Array, Array]:
+        """Units, and the first unit of each of so many threads."""
+        if n_threads not in self._shares:
+            self._shares[n_threads] = share_units(
+                self._sizes, self._widths, n_threads, self._most_columns, self._sparse, self._band_starts
+            )  # fmt: skip
+        return self._shares[n_threads]
+
+
+def _nobody_works() -> bool:
+    return False
+
+
+Coefficients = Callable[[int, int], Array]
+"""(first, last) -> coefficients of the steps of batches first .. last: (steps, STEP_COLUMNS), or one row for all of them."""
+
+_CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride")
+"""Of a job, from one call of the kernel to the next."""
+
+
+class Session:
+    """A mode and the state that lives from one call of the kernel to the next.
+
+    A context manager: ``with session.on(buffer, data)`` it has parameters, data and a workspace. ``key`` says what it can be
+    used for again; None for a session with state.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        key: tuple[Any, ...] | None,
+        data: Data,
+        batch_size: int,
+        mode: int,
+        *,
+        mean: bool,
+        update: int = 0,
+        n_states: int = 0,
+        l2: float = 0.0,
+        max_norm: float = 0.0,
+        l2_by_weight: bool = False,
+        loss_scale: float = 1.0,
+        still: bool = False,
+        plain: bool = False,
+        dropout: tuple[float, ...] = (),
+    ) -> None:
+        self.key = key
+        self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
+        dtype = engine.dtype
+        self._sparse = data.sparse
+        self._layered = engine.is_layered(batch_size) and not data.sparse
+        slots, slot_rows = engine.slots(batch_size, data.sparse)
+        chunk_rows = slot_rows or engine.chunk_rows(batch_size, data.sparse)
+        self._chunk_rows = chunk_rows
+        self._chunks_per_batch = -(-batch_size // chunk_rows)
+        bands = engine.bands(batch_size, data.sparse)
+        n_threads = engine.threads_for_training(data.rows, batch_size if slots else chunk_rows, slots, bands)
+        self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
+        self._most_threads = n_threads
+        length = engine.layout.length
+        self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
+        needs_gradient = data.sparse or mode == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
+        self._gradients = aligned_zeros(length * max(slots, 1) if needs_gradient else 1, dtype)
+        self.gradient = self._gradients[:length]
+        self.sums = aligned_zeros(2, np.dtype(np.float64))
+        job = engine.job.copy()
+        job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
+        job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
+        job["slots"], job["bands"] = slots, bands
+        alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
+        job["still"], job["plain"] = still and alone, plain and alone
+        self._kernel = run_chunks
+        if batch_size == 1 and job["plain"] and not data.sparse:
+            narrow = None if data.weight is not None or dropout else engine.narrow_kernel()
+            self._kernel = narrow or run_rows
+        job["prefetches"] = not data.sparse and data.x.nbytes > limits.CACHE_BYTES
+        job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
+        job["loss"], job["update"] = engine.loss_address(), update
+        job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
+        self._job, self._slots, self._bands = job, slots, bands
+        self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
+        self._dropout, self._dropout_key = dropout, 0
+        self._chunk_seconds = engine.flop_per_row * chunk_rows / (limits.FIRST_FLOP_PER_SECOND * n_threads)
+        self._order = NO_ORDER
+        self._teams: list[Team] = []
+        self._runners: dict[int, Callable[..., None]] = {}  # by number of threads
+        self._calls = np.zeros(4, np.int64)
+        self._steps = np.empty(0)
+        self.somebody_works: Callable[[], bool] = _nobody_works
+        self._space: Workspace | None = None
+
+    def on(self, buffer: Array, data: Data) -> Self:
+        """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
+        nothing = NOTHING[self._engine.dtype]
+        self._buffer = buffer
+        self._data = (
+            *flat_samples(data.x),
+            nothing if data.y is None else data.y.ravel(),
+            NO_LABELS if data.labels is None else data.labels.ravel(),
+            nothing if data.weight is None else data.weight.ravel(),
+        )
+        return self
+
+    def replace(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+        self._dismiss()
+        self.key = None  # from now on for no certain number
+        self._rows = data.rows
+        self._job["rows"] = data.rows
+        self.on(self._buffer, data)
+
+    def __enter__(self) -> Self:
+        rows = self._chunk_rows * (self._most_threads if self._slots else 1)
+        space = self._space = self._engine.take_workspace(
+            rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
+        )
+        if self._bands:
+            self._job["band_sums"], self._job["band_length"] = space.band_sums, space.band_length
+        space.leave_out(self._dropout)
+        if space.transposed is not None:
+            space.transposed[:] = 0  # a training that diverged has left nan where padding should be, which nothing else writes
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._dismiss()
+        if self._space is not None:
+            self._engine.give_back_workspace(self._space)
+        self._space = None
+        del self._buffer, self._data
+        if error[0] is None:  # else it may have ended in the middle of a batch, with a part of its gradient
+            self._engine.give_back_session(self)
+
+    def _dismiss(self) -> None:
+        """Before an array that helpers know is replaced."""
+        for team in self._teams:
+            team.dismiss()
+
+    def _put_order(self, order: Order, first_batch: int, last_batch: int) -> None:
+        """Row numbers of whole batches, whose weights are summed even where not all of their chunks come, and of a chunk more."""
+        first = first_batch * self._batch_size
+        last = min(self._rows, last_batch * self._batch_size + self._chunk_rows)
+        if len(self._order) < last - first:
+            self._dismiss()
+            self._order = np.empty(last - first, np.int64)
+        rows = self._order[: last - first]
+        if order.array is not None:
+            rows[:] = order.array[first:last]
+        else:
+            fill_order(order.keys, order.bits, order.radix, order.rows, first, rows)
+
+    def _put_steps(self, steps: Array) -> None:
+        """Coefficients of steps."""
+        if len(self._steps) < steps.size:
+            self._dismiss()
+            self._steps = np.empty(steps.size)
+        self._steps[: steps.size] = steps.reshape(-1)
+
+    def _rows_before(self, chunk: int) -> int:
+        batch, part = divmod(chunk, self._chunks_per_batch)
+        return min(self._rows, batch * self._batch_size + part * self._chunk_rows)
+
+    def run(self, order: Order | None, coefficients: Coefficients | None, dropout_key: int = 0) -> Iterator[int]:
+        """Go through all rows once; yields the rows done, several times a second. No coefficients where there are no steps."""
+        n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
+        refresh = True  # the caller, or a callback, may have changed the weights
+        self.sums[:] = 0
+        self._dropout_key = dropout_key
+        start = 0
+        while start < n_chunks:
+            n_threads, crowded = self._threads_now()
+            seconds = limits.CROWDED_SECONDS if crowded else self._pace.limit(limits.CALL_SECONDS)
+            count = max(1, int(seconds / self._chunk_seconds))
+            if count > self._chunks_per_batch:  # whole batches
+                count -= (start + count) % self._chunks_per_batch
+            stop = min(n_chunks, start + count)
+            arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
+            runner = self._runners.get(n_threads) or self._make_runner(n_threads)
+            began = time.perf_counter()
+            runner(*arguments)
+            seconds = time.perf_counter() - began
+            self._chunk_seconds = max(seconds / (stop - start), 1e-9)
+            if not crowded:
+                self._pace.record(stop - start, seconds)
+            start = stop
+            yield self._rows_before(start)
+
+    def _threads_now(self) -> tuple[int, bool]:
+        """Threads for the next call, and whether they are fewer because somebody else needs a processor.
+
+        One thread too many costs more than one too few: the others wait for it at every barrier.
+        """
+        n_threads = self._pace.n_threads
+        if 1 < n_threads == available_threads() and self._engine.n_threads is None and self.somebody_works():
+            return n_threads - 1, True
+        return n_threads, False
+
+    def arguments(
+        self, order: Order | None, coefficients: Coefficients | None, start: int, stop: int, n_threads: int, refresh: bool
+    ) -> tuple[Any, ...]:
+        """What the kernel is called with for chunks start .. stop, after what the team adds."""
+        space, job = self._space, self._job
+        assert space is not None
+        first_batch, last_batch = start // self._chunks_per_batch, -(-stop // self._chunks_per_batch)
+        if order is not None:
+            self._put_order(order, first_batch, last_batch)
+        step_columns = 0
+        if coefficients is not None:
+            steps = coefficients(first_batch, last_batch)
+            step_columns = plan.STEP_COLUMNS if len(steps) > 1 else 0
+            self._put_steps(steps)
+        changes = (
+            order is not None,
+            first_batch * self._batch_size,
+            step_columns,
+            self._dropout_key,
+            space.scratch_stride,
+        )
+        if changes != self._changes:
+            self._changes = changes
+            for name, value in zip(_CHANGING, changes, strict=True):
+                job[name] = value
+        calls = self._calls
+        calls[plan.REFRESH], calls[plan.FIRST_BATCH] = refresh, first_batch  # sooner than all of them at once
+        calls[plan.FIRST_CHUNK], calls[plan.LAST_CHUNK] = start, stop
+        return self._arrays(space, n_threads, (*self._data, self._order))
+
+    def _arrays(self, space: Workspace, n_threads: int, data: tuple[Array | None, ...]) -> tuple[Any, ...]:
+        units, bounds = space.shares(n_threads)
+        return (
+            self._calls, as_records(self._job), as_records(space.layers), as_records(units), bounds, *data,
+            self._buffer, space.transposed, space.packed, *self.states, self._gradients, space.constants,
+            space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
+        )  # fmt: skip
+
+    def _make_runner(self, n_threads: int) -> Callable[..., None]:
+        """The kernel, run by so many threads, for arrays of this dtype."""
+        team, compiled = Team(n_threads), self._engine.compiled
+        assert self._space is not None
+        kind = self._kernel, self._sparse, self._layered
+        if kind not in compiled:
+            arrays = self._arrays(self._space, n_threads, no_data(self._engine.dtype, self._sparse))
+            compiled[kind] = team.compiled(self._kernel, *arrays)
+        self._teams.append(team)
+        self._runners[n_threads] = runner = team.runner(compiled[kind])
+        return runner

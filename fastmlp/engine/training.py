@@ -1,0 +1,95 @@
+"""A training by the kernels, as the network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from fastmlp.engine.session import Coefficients
+from fastmlp.kernels import plan
+from fastmlp.network import Progress, Rates, Recipe, Trainer
+from fastmlp.parameters import pack, unpack
+from fastmlp.shuffle import Order
+from fastmlp.validation import Data
+
+if TYPE_CHECKING:
+    from fastmlp.engine.engine import Engine
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class CompiledTrainer(Trainer):
+    """A training of one network by the kernels."""
+
+    def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
+        self._recipe, self._layout = recipe, engine.layout
+        self._steady: tuple[float, Array] | None = None  # a rate, and the coefficients that do not depend on the number of steps
+        self.steps = 0
+        self.session = engine.session(
+            data, batch_size, plan.TRAINS, mean=mean, update=engine.update_address(recipe.optimizer),
+            n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
+            l2_by_weight=recipe.l2_by_weight, loss_scale=recipe.loss_scale, dropout=recipe.dropout,
+            still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,
+        ).on(buffer, data)  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self.session.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.session.__exit__(*error)
+
+    def take(self, data: Data) -> None:
+        """Go on with other rows, of the same kind and in any number."""
+        self.session.replace(data)
+
+    def leave_room(self, somebody_works: Callable[[], bool]) -> None:
+        """Leave a processor to somebody else whenever this says so."""
+        self.session.somebody_works = somebody_works
+
+    def state(self) -> list[Array]:
+        """The optimizer's state: flat arrays laid out as ``theta``, copies."""
+        return [pack(*self._layout.views(state)) for state in self._used_states()]
+
+    def load_state(self, steps: int, arrays: Sequence[Array]) -> None:
+        """Go on where another training was after ``steps`` steps."""
+        self.steps = steps
+        for state, array in zip(self._used_states(), arrays, strict=True):
+            unpack(array, self._layout, state)
+
+    def scale_state(self, factor: float) -> None:
+        """Multiply the optimizer's state."""
+        for state in self._used_states():
+            state *= state.dtype.type(factor)
+
+    def _used_states(self) -> list[Array]:
+        return self.session.states[: self._recipe.optimizer.n_states]
+
+    def coefficients(self, rates: Rates) -> Coefficients:
+        """Coefficients of the next steps, as a :class:`Session` takes them."""
+
+        def table(first: int, last: int) -> Array:
+            of_steps = rates[first:last]
+            rate = of_steps.item(0)
+            if self._recipe.optimizer.steady and (len(of_steps) == 1 or of_steps.min() == of_steps.max()):
+                if self._steady is None or self._steady[0] != rate:
+                    self._steady = rate, self._table(1, of_steps[:1])
+                return self._steady[1]
+            return self._table(self.steps + first + 1, of_steps)
+
+        return table
+
+    def _table(self, first_step: int, rates: Array) -> Array:
+        table = np.empty((len(rates), plan.STEP_COLUMNS))
+        table[:, : plan.SHRINK] = self._recipe.optimizer.coefficient_table(first_step, rates)
+        table[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay
+        return table
+
+    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
+        """Train on all rows once."""
+        sums = self.session.sums
+        for rows in self.session.run(order, self.coefficients(rates), dropout_key):
+            yield Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
+        self.steps += len(rates)
