@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,10 +15,8 @@ _NUMBERS = ("int", "uint", "float", "double", "halffloat")
 """How the names of Arrow's types of numbers begin."""
 _PART_BYTES, _PART_ROWS = 1 << 20, 1 << 12
 """So much becomes rows at a time: it stays in a cache until then."""
-_CONVERTED = 1 << 22
-"""So many numbers of a large table are converted at a time, about."""
-_FEW, _MOST_COLUMNS = 1 << 12, 256
-"""Numbers, up to which a kernel is not worth its call, and columns, beyond which it is no faster: each is long enough then."""
+_FEW, _KERNEL_COLUMNS = 1 << 12, range(8, 257)
+"""Up to so many numbers, a kernel is not worth its call, and but for so many columns it is no faster."""
 
 
 def library_of(given: Any) -> str | None:
@@ -42,12 +41,7 @@ def array_of_frame(frame: Any, argument: str, dtype: np.dtype[Any]) -> Array:
     if frame.shape[0] <= _PART_ROWS and _is_of_one_float(frame):
         with np.errstate(over="ignore"):
             return np.asarray(frame.to_tensor(null_to_nan=True).to_numpy(), dtype)
-    out = np.empty(frame.shape, dtype)
-    most = max(_PART_ROWS, _CONVERTED // max(1, frame.shape[1]))
-    for start in range(0, max(1, len(out)), most):  # columns may need a conversion, which must not double what is in memory
-        part = frame.iloc[start : start + most] if library_of(frame) == "pandas" else frame.slice(start, most)
-        Columns(part, argument, dtype).rows(out[start : start + most])
-    return out
+    return Columns(frame, argument, dtype).rows(np.empty(frame.shape, dtype))
 
 
 def _is_of_one_float(frame: Any) -> bool:
@@ -60,6 +54,8 @@ def _is_of_one_float(frame: Any) -> bool:
 
 class Columns:
     """The columns of a table, for making rows of them, all or some at a time.
+
+    A column that has to be converted first is so part by part: a copy of it would be as large as the table.
 
     Parameters
     ----------
@@ -76,30 +72,62 @@ class Columns:
     """
 
     def __init__(self, frame: Any, argument: str, dtype: np.dtype[Any]) -> None:
-        self._columns = [numbers_of_column(column, f"{argument}: column {name!r}", dtype) for name, column in _columns(frame)]
-        self._part = np.empty(0, dtype)
+        self._dtype, self._memory = dtype, np.empty(0, dtype)
+        self._columns: list[tuple[Any, str]] = []  # arrays, and what will be converted
+        for name, column in _columns(frame):
+            what = f"{argument}: column {name!r}"
+            numbers = numbers_of_column(column if _is_array(column) else _part_of(column, 0, 0), what, dtype)
+            self._columns.append((numbers if _is_array(column) else column, what))
+
+    def _part(self, column: Any, what: str, start: int, stop: int) -> Array:
+        if isinstance(column, np.ndarray):
+            return column[start:stop]
+        return numbers_of_column(_part_of(column, start, stop), what, self._dtype)
 
     def rows(self, out: Array, first: int = 0) -> Array:
         """Write rows ``first`` and on into ``out`` (rows, columns), C-contiguous; returns it."""
-        is_wide = len(self._columns) > _MOST_COLUMNS
-        most = _PART_ROWS if is_wide else max(1, _PART_BYTES // (out.itemsize * max(1, len(self._columns))))
+        uses_kernel = len(self._columns) in _KERNEL_COLUMNS and out.size > _FEW and _has_compiler()
+        most = max(1, _PART_BYTES // (out.itemsize * len(self._columns))) if uses_kernel else _PART_ROWS
         with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
             for start in range(0, len(out), most):
                 rows = out[start : start + most]
                 begin, end = first + start, first + start + len(rows)
-                if is_wide or rows.size <= _FEW:
-                    for place, column in enumerate(self._columns):
-                        rows[:, place] = column[begin:end]
+                parts = (self._part(*column, begin, end) for column in self._columns)
+                if uses_kernel:
+                    self._transpose(list(parts), rows)
                 else:
-                    self._transpose([column[begin:end] for column in self._columns], rows)
+                    for place, part in enumerate(parts):
+                        rows[:, place] = part
         return out
 
     def _transpose(self, columns: list[Array], rows: Array) -> None:
         from fastmlp.kernels.columns import rows_of_columns
 
-        if len(self._part) < rows.size:
-            self._part = np.empty(rows.size, rows.dtype)
-        rows_of_columns(np.concatenate(columns, out=self._part[: rows.size], casting="unsafe"), len(columns), rows.reshape(-1))
+        if len(self._memory) < rows.size:
+            self._memory = np.empty(rows.size, rows.dtype)
+        joined = np.concatenate(columns, out=self._memory[: rows.size], casting="unsafe")
+        rows_of_columns(joined, len(columns), rows.reshape(-1))
+
+
+def _has_compiler() -> bool:
+    """Whether numba has been imported: not for the sake of a table, and it may be switched off."""
+    numba = sys.modules.get("numba")
+    return numba is not None and not numba.config.DISABLE_JIT
+
+
+def _is_array(column: Any) -> bool:
+    """Whether a column's numbers lie in memory as an array has them."""
+    library = library_of(column)
+    if library == "polars":
+        return bool(column.n_chunks() == 1 and column.dtype.is_numeric() and not column.null_count())
+    if library == "pyarrow":
+        is_one = not hasattr(column, "chunks") or column.num_chunks == 1
+        return is_one and str(column.type).startswith(_NUMBERS) and not column.null_count
+    return isinstance(column.dtype, np.dtype)
+
+
+def _part_of(column: Any, start: int, stop: int) -> Any:
+    return column.iloc[start:stop] if hasattr(column, "iloc") else column.slice(start, stop - start)
 
 
 def numbers_of_column(column: Any, what: str, dtype: np.dtype[Any]) -> Array:
@@ -130,7 +158,7 @@ def _of_pandas(column: Any, dtype: np.dtype[Any]) -> Array | None:
 
 
 def _of_polars(column: Any, dtype: np.dtype[Any]) -> Array | None:
-    if column.dtype.is_numeric() and not column.null_count():
+    if column.dtype.is_numeric() and not column.null_count() and not str(column.dtype).endswith("128"):  # which NumPy has not
         return np.asarray(column)
     if not (column.dtype.is_numeric() or str(column.dtype) == "Boolean"):
         return None

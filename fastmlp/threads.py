@@ -59,6 +59,8 @@ _TRIAL_CALLS = 5
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
 """...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up, and not
 long where it is another one than before, which a trial that was disturbed from its beginning to its end may have found..."""
+_CLEARLY_SLOWER = 1.1
+"""...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
 _SLOWER, _SLOW_SECONDS = 1.2, 0.1
 """...and sooner if it has become so much slower than it was since then, for so long without a break."""
 
@@ -114,9 +116,10 @@ class Pace:
         if self._to_try:
             self.n_threads = self._to_try[0]
             return
-        fastest = self.n_threads = min(self._candidates, key=lambda n: self._tried[n])
-        if fastest != self._fastest:
-            self._fastest, self._hold_seconds = fastest, min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
+        before, fastest = self._fastest, min(self._candidates, key=lambda n: self._tried[n])
+        if self._tried[before] > _CLEARLY_SLOWER * self._tried[fastest]:
+            self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
+        self._fastest = self.n_threads = fastest
 
 
 _TOGETHER_SECONDS = 1e-4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import copy
 import gc
+import pickle
 import sys
 import threading
 import time
@@ -396,15 +398,30 @@ class TestFrames:
         if shape[1]:
             np.testing.assert_array_equal(Columns(frame, "x", np.dtype(dtype)).rows(some, 5), expected[5:])
 
-    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-    def test_large_tables_are_converted_part_by_part(self, library, monkeypatch):
-        library = pytest.importorskip(library)
-        monkeypatch.setattr("fastmlp.frames._PART_ROWS", 100)
-        monkeypatch.setattr("fastmlp.frames._CONVERTED", 300)
-        values = np.arange(3000).reshape(-1, 3)
-        columns = dict(zip("abc", values.T, strict=True))
-        frame = getattr(library, "table" if library.__name__ == "pyarrow" else "DataFrame")(columns)
-        np.testing.assert_array_equal(array_of_frame(frame, "x", np.dtype("float64")), values)
+    @pytest.mark.parametrize("has_compiler", [True, False])
+    @pytest.mark.parametrize("n_columns", [3, 12])
+    @pytest.mark.parametrize("kind", ["Float64", "double[pyarrow]", "boolean", "chunks of pyarrow", "chunks of polars", "Int128"])
+    def test_long_columns_that_need_a_conversion(self, kind, n_columns, has_compiler, monkeypatch):
+        monkeypatch.setattr("fastmlp.frames._has_compiler", lambda: has_compiler)
+        is_there = np.arange(12_345) % 7 > 0
+        values = (np.arange(12_345) % 2 > 0) if kind == "boolean" else np.arange(12_345) * (1 if kind == "Int128" else 1e36)
+        given = [value if there else None for value, there in zip(values.tolist(), is_there, strict=True)]
+        if "polars" in kind or kind == "Int128":
+            polars = pytest.importorskip("polars")
+            column = polars.Series(given, dtype=polars.Int128 if kind == "Int128" else polars.Float64)
+            frame = polars.DataFrame({f"c{number}": column[:5000].append(column[5000:]) for number in range(n_columns)})
+        elif kind == "chunks of pyarrow":
+            arrow = pytest.importorskip("pyarrow")
+            column = arrow.chunked_array([given[:5000], given[5000:]])
+            frame = arrow.table({f"c{number}": column for number in range(n_columns)}).slice(1)
+            values, is_there = values[1:], is_there[1:]
+        else:
+            pandas = pytest.importorskip("pandas")
+            frame = pandas.DataFrame({f"c{number}": pandas.array(given, dtype=kind) for number in range(n_columns)})
+        with np.errstate(over="ignore"):
+            expected = np.where(is_there, values, np.nan).astype("float32")
+        made = array_of_frame(frame, "x", np.dtype("float32"))
+        np.testing.assert_array_equal(made, np.repeat(expected[:, None], n_columns, axis=1))
 
     def test_long_columns_without_some_values_or_with_too_large_ones(self):
         arrow = pytest.importorskip("pyarrow")
@@ -460,6 +477,42 @@ class TestFrames:
             network(features=2).fit(make({"a": [1.0, 2.0], "job": ["x", "y"]}), [0, 1], epochs=1, batch_size=1)
         with pytest.raises(ValueError, match="got nan in row 1"):
             network(features=1).fit(make({"a": [1, None]}), [0, 1], epochs=1, batch_size=1)
+
+
+class TestSources:
+    def test_a_copy_reads_the_same(self, npy, data, tmp_path):
+        table = from_files(write_parquet(tmp_path / "t.parquet", *data), "y")
+        for source in (npy, table, table.prepared(), table.share(0.1, 0.9, 0)):
+            expected = network().fit(source, **OPTIONS).theta if source.n_features == FEATURES else None
+            for made in (copy.deepcopy(source), pickle.loads(pickle.dumps(source))):
+                assert made.rows == source.rows
+                if expected is not None:
+                    assert np.array_equal(network().fit(made, **OPTIONS).theta, expected)
+
+    @pytest.mark.parametrize("first_rows", [0, 1])
+    def test_the_first_block_may_have_no_row(self, data, tmp_path, first_rows):
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        x, y = data
+        table = arrow.table({f"f{n}": column for n, column in enumerate(x.T)} | {"y": y.astype(np.float32)})
+        with parquet.ParquetWriter(tmp_path / "t.parquet", table.schema) as writer:
+            writer.write_table(table.slice(0, first_rows))
+            writer.write_table(table)
+        source = from_files(tmp_path / "t.parquet", "y")
+        for rows in (source, source.share(0.5, 1.0, 0), source.prepared(task="regression"), cached(source)):
+            model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, random_state=0)
+            with pytest.warns(UserWarning, match="Maximum iterations"):
+                assert np.isfinite(model.fit(rows).loss_)
+        empty = source.share(2.0, 3.0, 0)
+        with pytest.raises(TableError, match="has no rows"):
+            MLPRegressor().fit(empty)
+
+    def test_messages_name_rows_of_the_file_of_a_share_too(self, data, tmp_path):
+        x, y = np.tile(data[0], (10, 1)), np.tile(data[1], 10)
+        x[29_000:29_100, 2] = np.nan
+        source = from_files(write_parquet(tmp_path / "t.parquet", x, y), "y")
+        for rows in (source, source.share(0.0, 0.3, 8)):
+            with pytest.raises(ValueError, match=r"row group 0, rows 24576 to \d+: x must hold finite"):
+                network().fit(rows, **OPTIONS)
 
 
 class TestErrors:

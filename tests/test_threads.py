@@ -342,6 +342,16 @@ class TestChoice:
             pace.record(0.5 if is_disturbed else 1, pace.limit(0.1))
         assert spend(pace, 2, {2: 200, 1: 125})[1] < 0.3
 
+    def test_numbers_that_are_as_good_are_not_tried_all_the_time(self):
+        pace, random = Pace([2, 1]), np.random.default_rng(0)
+        spent = on_trial = 0.0
+        while spent < 60:
+            limit = pace.limit(0.1)
+            spent += limit
+            on_trial += limit * (limit < 0.1)
+            pace.record(100 * limit * random.uniform(0.97, 1.03), limit)
+        assert on_trial < 0.02 * spent
+
     def test_one_number_is_never_on_trial(self):
         for pace in (Pace([1]), Pace(thread_candidates(3, 3))):
             for _ in range(100):

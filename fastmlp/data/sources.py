@@ -10,7 +10,8 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,6 +120,15 @@ class Source(ABC):
         return y if self.classes is None else labels_of(y, self.classes, where)
 
 
+def first_piece(source: Source) -> Piece:
+    """Some rows, from the first block that has any."""
+    for block in range(source.n_blocks):
+        for piece in source.pieces(block):
+            if len(piece.x):
+                return piece
+    raise TableError(f"{source!r} has no rows.")
+
+
 def _check_classes(classes: Sequence[Any]) -> Array:
     array = _as_text(np.asarray(classes))
     if array.ndim != 1 or len(np.unique(array)) != len(array) or len(array) < 2:
@@ -162,6 +172,9 @@ class Memory(threading.local):
     """A piece of memory for each thread, used again and again: to get a new one takes longer, page by page, than to fill it."""
 
     _bytes: Array = np.empty(0, np.uint8)
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
+        return Memory, ()  # a copy has its own
 
     def take(self, n_bytes: int) -> Array:
         """So many bytes, as uint8; the thread has them until it takes the next ones."""
@@ -277,10 +290,10 @@ def _columns_of(x: NpyFile, target: str | int | None) -> _Columns:
         if len(x.shape) != 2:
             raise TableError(f"{x.path} must have the shape (n, features), got {x.shape}.")
         if target is None:
-            return _Columns(x.shape[1], x.dtype, lambda rows: rows, lambda rows: rows)
+            return _Columns(x.shape[1], x.dtype, _all_columns, _all_columns)
         place = _place(target, x.shape[1], x.path)
         others = [column for column in range(x.shape[1]) if column != place]
-        return _Columns(len(others), x.dtype, lambda rows: rows[:, others], lambda rows: rows[:, place])
+        return _Columns(len(others), x.dtype, partial(_some_columns, others), partial(_some_columns, place))
     if len(x.shape) != 1:
         raise TableError(f"{x.path} must have one dimension of records, got {x.shape}.")
     chosen = None
@@ -293,19 +306,32 @@ def _columns_of(x: NpyFile, target: str | int | None) -> _Columns:
     elif target is not None:
         chosen = names[_place(target, len(names), x.path)]
     kept = [name for name in names if name != chosen]
-    widths = [int(np.prod(x.dtype[name].shape, dtype=np.int64)) for name in kept]
     dtype = np.result_type(*(x.dtype[name].base for name in kept)) if kept else np.dtype(np.float32)
     if not kept or dtype.kind not in "biuf":
         raise TableError(f"{x.path}: the fields {kept} must be of numbers, got {x.dtype}.")
 
-    def features(rows: Array) -> Array:
-        out, start = np.empty((len(rows), sum(widths)), dtype), 0
-        for name, width in zip(kept, widths, strict=True):
-            out[:, start : start + width] = rows[name].reshape(len(rows), width)
-            start += width
-        return out
+    width = sum(int(np.prod(x.dtype[name].shape, dtype=np.int64)) for name in kept)
+    return _Columns(width, dtype, partial(_joined_fields, kept, width, dtype), itemgetter(chosen))
 
-    return _Columns(sum(widths), dtype, features, lambda rows: rows[chosen])
+
+# Functions with names, so that a source can be sent to another process.
+
+
+def _all_columns(rows: Array) -> Array:
+    return rows
+
+
+def _some_columns(which: int | list[int], rows: Array) -> Array:
+    return np.asarray(rows[:, which])
+
+
+def _joined_fields(names: Sequence[str], width: int, dtype: np.dtype[Any], rows: Array) -> Array:
+    out, start = np.empty((len(rows), width), dtype), 0
+    for name in names:
+        field = rows[name].reshape(len(rows), -1)
+        out[:, start : start + field.shape[1]] = field
+        start += field.shape[1]
+    return out
 
 
 def _place(target: str | int, columns: int, path: Path) -> int:

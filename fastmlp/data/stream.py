@@ -205,7 +205,8 @@ class _Reader(threading.Thread):
 
     def give_back(self, room: _Room) -> None:
         """These rows have been used."""
-        self._works = self._works or self._needs_room  # from now on, not only when it gets to run
+        if self._needs_room:
+            self._works = True  # from now on, not only when it gets to run
         self._free.put(room)
 
     def next_part(self) -> _Part | None:

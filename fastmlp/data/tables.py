@@ -24,7 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_ROWS = 8192
 """Rows of a row group that are read at a time: some hundred kilobytes."""
-_DECODED_VALUES = 1 << 21
+_DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, about: some pieces, because each time it goes through pages that have left the caches since."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
@@ -223,42 +223,64 @@ class TableSource(Source):
             types = getattr(self, "_types", None) or dict.fromkeys(self._categories, "category")
             yield from read_batches(path, types, self._csv)
             return
+        for decoded in self._decoded(block, columns or self._names, _DECODED_VALUES):
+            for start in range(0, decoded.num_rows, PIECE_ROWS):
+                yield with_texts(without_views(decoded.slice(start, PIECE_ROWS)), self._categories)
+            del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
+
+    def _decoded(self, block: int, columns: list[str], values: int) -> Iterator[Any]:
+        """Record batches of a row group, of about so many values and of whole pieces."""
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
-        columns = columns or self._names
-        rows = PIECE_ROWS * max(1, _DECODED_VALUES // (PIECE_ROWS * len(columns)))
+        path, group = self.blocks[block]
+        rows = PIECE_ROWS * max(1, values // (PIECE_ROWS * len(columns)))
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
-                for decoded in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
-                    yield with_texts(without_views(decoded), self._categories)
-                    del decoded  # here and below: or it would stay until the next one has been decoded beside it
+                yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """Parts of record batches as arrays."""
+        takes_all = self._share[:2] == (0.0, 1.0) and not self._categories
+        if self.preparation is None and takes_all and self.blocks[block].group is not None:
+            yield from self._pieces_of_numbers(block)
+            return
         for first, batch in self._shared_batches(block):
-            yield from self._pieces_of(batch, block, first)
-            del batch
-
-    def _pieces_of(self, batch: Any, block: int, first_of_batch: int) -> Iterator[Piece]:
-        path, group = self.blocks[block]
-        part = "" if group is None else f", row group {group}"
-        columns = None if self.preparation is not None else self._columns(batch, f"{path}{part}")
-        for start in range(0, batch.num_rows, PIECE_ROWS):
-            rows, first = batch.slice(start, PIECE_ROWS), first_of_batch + start
-            where = f"{path}{part}, rows {first} to {first + rows.num_rows - 1}"
-            weight = None if self._weight is None else array_of_arrow(rows.column(self._weight))
-            if columns is not None:
-                memory = self._memory.take(rows.num_rows * self.n_features * self.dtype.itemsize)
-                x = columns.rows(memory.view(self.dtype).reshape(rows.num_rows, self.n_features), start)
-                yield Piece(x, self._plain_target(rows, where), weight, where, block, first)
+            if self.preparation is None:
+                columns = self._columns(batch, self._where(block, first, batch.num_rows))
+                yield self._plain_piece(batch, columns, 0, block, first)
                 continue
-            assert self.preparation is not None
-            y, there = self.preparation.target.values(rows.column(self.target))
-            x = self.preparation.rows(rows)
+            weight = None if self._weight is None else array_of_arrow(batch.column(self._weight))
+            y, there = self.preparation.target.values(batch.column(self.target))
+            x = self.preparation.rows(batch)
             if not there.all():
                 x, weight = x[there], None if weight is None else weight[there]
-            yield Piece(x, y, weight, where, block, first)
+            yield Piece(x, y, weight, self._where(block, first, batch.num_rows), block, first)
+
+    def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
+        """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
+        first = 0
+        for decoded in self._decoded(block, self._names, 2 * _DECODED_VALUES):
+            batch = without_views(decoded)
+            columns = self._columns(batch, self._where(block, first, batch.num_rows))
+            for start in range(0, batch.num_rows, PIECE_ROWS):
+                yield self._plain_piece(batch.slice(start, PIECE_ROWS), columns, start, block, first + start)
+            first += batch.num_rows
+            del decoded, batch, columns
+
+    def _plain_piece(self, batch: Any, columns: Columns, start: int, block: int, first: int) -> Piece:
+        """Of the rows of a batch, whose features are in ``columns`` from row ``start`` on."""
+        where = self._where(block, first, batch.num_rows)
+        shape = batch.num_rows, self.n_features
+        memory = self._memory.take(shape[0] * shape[1] * self.dtype.itemsize)
+        x = columns.rows(memory.view(self.dtype).reshape(shape), start)
+        weight = None if self._weight is None else array_of_arrow(batch.column(self._weight))
+        return Piece(x, self._plain_target(batch, where), weight, where, block, first)
+
+    def _where(self, block: int, first: int, rows: int) -> str:
+        path, group = self.blocks[block]
+        part = "" if group is None else f", row group {group}"
+        return f"{path}{part}, rows {first} to {first + rows - 1}"
 
     def _columns(self, batch: Any, where: str) -> Columns:
         try:

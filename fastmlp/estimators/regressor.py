@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from fastmlp.data.sources import Piece, Source
+from fastmlp.data.sources import Piece, Source, first_piece
 from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data
@@ -147,7 +147,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
                 f"loss={self._loss.name!r} is for targets as they are, but {source!r} scales them; "
                 "make it with prepared(scale=False)."
             )
-        return np.asarray(next(source.pieces(0)).y)
+        return np.asarray(first_piece(source).y)
 
     def _targets_of(self, source: Source, piece: Piece) -> Array:
         y = super()._targets_of(source, piece)

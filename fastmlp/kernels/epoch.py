@@ -287,7 +287,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     p0 = thread * job.scratch_stride
     # With bands that are all a thread's own, a chunk may begin while other threads are still busy with the one before: until the
     # next meeting, a thread reads and writes what nobody else does. It writes the inputs and the sums of its own bands: of the
-    # inputs, only the gradients of its own units read these (engine/partition.py keeps them together), and the sums were read before the
+    # inputs, only the gradients of its own units read these (partition.py keeps them together), and the sums were read before the
     # last meeting. It reads the weights of its own bands, with the bias in the last one.
     has_own_bands = transposed is not None and job.bands > 0 and job.bands % n_threads == 0
     if transposed is not None:
