@@ -87,7 +87,8 @@ class Columns:
     def rows(self, out: Array, first: int = 0) -> Array:
         """Write rows ``first`` and on into ``out`` (rows, columns), C-contiguous; returns it."""
         uses_kernel = len(self._columns) in _KERNEL_COLUMNS and out.size > _FEW and _has_compiler()
-        most = max(1, _PART_BYTES // (out.itemsize * len(self._columns))) if uses_kernel else _PART_ROWS
+        most = _PART_BYTES // (out.itemsize * max(1, len(self._columns)))
+        most = max(most, 1 if uses_kernel else _PART_ROWS)  # of long rows, a line of the cache is all that is touched of each
         with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
             for start in range(0, len(out), most):
                 rows = out[start : start + most]
