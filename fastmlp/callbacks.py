@@ -131,6 +131,7 @@ class Progress(Callback):
 
     def on_train_end(self, run: Run) -> None:
         self._bar.close()
+        self._bar = None  # it holds on to a stream, which cannot be copied with an estimator
 
 
 class EarlyStopping(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import warnings
 
@@ -322,6 +323,26 @@ class TestValidation:
         x, y = data("regression")
         with pytest.raises(ValueError, match="X_val was given without y_val"):
             MLPRegressor().fit(x, y, X_val=x)
+        for name in ("y_val", "sample_weight_val"):
+            for fit in (MLPRegressor().fit, MLPRegressor().partial_fit):
+                with pytest.raises(ValueError, match=f"{name} was given without X_val"):
+                    fit(x, y, **{name: y})
+
+    @pytest.mark.parametrize("scoring", [None, lambda model, x, y: np.nan])
+    def test_a_score_that_cannot_be_computed_is_an_error(self, scoring):
+        x, y = data("regression")
+        options = {"early_stopping": True, "scoring": scoring, "random_state": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's, that R2 needs two rows
+            with pytest.raises(ValueError, match=r"score is nan after epoch 1: it cannot be computed from these 1 validation rows"):
+                MLPRegressor(**options).fit(x, y, X_val=x[:1], y_val=y[:1])
+
+    def test_its_loss_in_each_iteration_of_l_bfgs(self):
+        x, y = data("regression")
+        ours = quiet(MLPRegressor(solver="lbfgs", random_state=0, max_iter=8), x[:200], y[:200], X_val=x[200:], y_val=y[200:])
+        assert len(ours.validation_loss_curve_) == 8
+        expected = 0.5 * np.mean((ours.predict(x[200:]) - y[200:]) ** 2)
+        assert ours.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
 
 
 class TestWeights:
@@ -472,6 +493,27 @@ class TestMore:
             MLPRegressor(**options).fit(x, y)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_targets_that_the_dtype_cannot_hold(solver):
+    x, y = data("regression")
+    with pytest.raises(ValueError, match="y must hold finite numbers in the range of float32"):
+        MLPRegressor(solver=solver).fit(x.astype(np.float32), y * 1e60)
+    with pytest.raises(ValueError, match=r"lower rate|too large; scale them first"):
+        MLPRegressor(solver=solver).fit(x.astype(np.float32), y * 1e30)
+
+
+def test_messages_about_small_mistakes():
+    x, y = data("multiclass")
+    with pytest.raises(ValueError, match="class_weight of 1 must be a finite number at least 0, got -1"):
+        MLPClassifier(class_weight={1: -1}).fit(x, y)
+    with pytest.raises(ValueError, match=r"epochs must be a whole number, at least 1, got 1\.5"):
+        MLPClassifier().partial_fit(x, y, classes=range(4), epochs=1.5)
+    with pytest.raises(ValueError, match="a hidden layer makes of X, but this network has none"):
+        quiet(MLPClassifier((), max_iter=1), x, y).transform(x)
+    with pytest.raises(ValueError, match=r"must be > 0, and whole numbers, got \[3\.5\]"):
+        MLPClassifier((3.5,)).fit(x, y)
+
+
 def test_import_is_lazy():
     assert "MLPClassifier" in dir(fastmlp)
     with pytest.raises(AttributeError, match="no attribute 'MLPTransformer'"):
@@ -552,9 +594,45 @@ class TestCallbacks:
         with pytest.raises(OSError, match="Checkpoint cannot write to"):
             quiet(MLPClassifier(callbacks=[Checkpoint(tmp_path / "none" / "a.safetensors")]), x, y)
 
-    def test_max_time(self):
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_max_time(self, solver):
         x, y = data("multiclass")
-        assert quiet(MLPClassifier(random_state=0, max_time=1e-9), x, y).n_iter_ == 1
+        assert quiet(MLPClassifier(solver=solver, random_state=0, max_time=1e-9), x, y).n_iter_ == 1
+
+    def test_iterations_of_l_bfgs_are_epochs_to_them(self, tmp_path):
+        from fastmlp.callbacks import Checkpoint, History
+        from fastmlp.io.safetensors import load
+
+        x, y = data("multiclass")
+        callbacks = [history := History(), Checkpoint(tmp_path / "{epoch}.safetensors")]
+        ours = quiet(MLPClassifier(solver="lbfgs", random_state=0, max_iter=4, callbacks=callbacks), x, y)
+        assert [record["loss"] for record in history.records] == ours.loss_curve_
+        assert len(list(tmp_path.iterdir())) == 4
+        for made, expected in zip(load(tmp_path / "4.safetensors").w, ours.coefs_, strict=True):
+            np.testing.assert_array_equal(made, expected)
+
+    def test_ctrl_c_in_l_bfgs_keeps_the_last_iteration(self):
+        x, y = data("multiclass")
+
+        class Interrupt(Callback):
+            def on_epoch_end(self, run):
+                if run.epoch == 3:
+                    raise KeyboardInterrupt
+
+        ours = MLPClassifier(solver="lbfgs", random_state=0, callbacks=[Interrupt()])
+        with pytest.warns(UserWarning, match="interrupted"):
+            ours.fit(x, y)
+        assert ours.n_iter_ == 3
+        third = quiet(MLPClassifier(solver="lbfgs", random_state=0, max_iter=3), x, y)
+        np.testing.assert_array_equal(ours.coefs_[0], third.coefs_[0])
+
+    @pytest.mark.parametrize("round_trip", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+    def test_an_estimator_with_a_progress_bar_can_be_copied(self, round_trip):
+        from fastmlp.callbacks import Progress
+
+        x, y = data("multiclass")
+        ours = quiet(MLPClassifier(max_iter=2, callbacks=[Progress()], random_state=0), x, y)
+        assert quiet(round_trip(ours), x, y).n_iter_ == 2
 
 
 class TestDropout:
@@ -579,14 +657,20 @@ class TestDropout:
         for mine, expected in zip(parts.coefs_, whole.coefs_, strict=True):
             np.testing.assert_array_equal(mine, expected)
 
+    @pytest.mark.parametrize(
+        "option", [{"dropout": [0.1]}, {"weight_decay": 0.1}, {"max_grad_norm": 1.0}, {"learning_rate_schedule": "cosine"}]
+    )
+    def test_what_l_bfgs_has_no_use_for(self, option):
+        x, y = data("regression")
+        with pytest.raises(ValueError, match=f"{next(iter(option))}=.*needs solver='adam', solver='sgd' or an optimizer"):
+            MLPRegressor(solver="lbfgs", **option).fit(x, y)
+
     def test_errors(self):
         x, y = data("regression")
         with pytest.raises(ValueError, match="'dropout' parameter of MLPRegressor must be"):
             MLPRegressor(dropout=1.0).fit(x, y)
         with pytest.raises(ValueError, match="dropout must be one number or one for each of the 1 hidden layers"):
             MLPRegressor(dropout=[0.1, 0.2]).fit(x, y)
-        with pytest.raises(ValueError, match="needs solver='adam', solver='sgd' or an optimizer"):
-            MLPRegressor(dropout=0.1, solver="lbfgs").fit(x, y)
 
 
 def test_gamma_loss():

@@ -58,7 +58,7 @@ activation : str, Activation, callable or a list of them, default='relu'
     Of the hidden layers: any name of :data:`fastmlp.ACTIVATIONS`, among them 'identity', 'logistic', 'tanh' and 'relu', or a
     function of your own (:func:`fastmlp.make_activation`); one for all, or one for each.
 solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-    How the weights are found; 'lbfgs' suits small data.
+    How the weights are found; 'lbfgs' suits small data. It knows no early stopping, and to its callbacks an iteration is an epoch.
 alpha : float, default=0.0001
     Strength of the L2 penalty: each minibatch adds alpha / (2 * its weight) * (sum of squared weights) to the loss.
 batch_size : int, default='auto'
@@ -184,6 +184,13 @@ def _source_in(x: Any, y: Any, weight: Any, ending: str) -> Source | None:
                 f"{name}{ending} must be None where X{ending} is a source, which brings targets and weights of its own."
             )
     return source
+
+
+def _check_validation(X_val: Any, y_val: Any, weight_val: Any) -> None:
+    """Refuse a part of the validation data without its samples."""
+    for name, value in (("y_val", y_val), ("sample_weight_val", weight_val)):
+        if value is not None and X_val is None:
+            raise ValueError(f"{name} was given without X_val; both are needed for validation.")
 
 
 @dataclass
@@ -409,6 +416,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], epochs: int | None) -> Self:
         """``epochs``: how many of them go on from the last call; None to fit until the end."""
+        _check_validation(*validation)
         incremental = epochs is not None
         hidden = self._hidden_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -419,7 +427,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._begin([X.shape[1], *hidden, self._n_outputs(y)], X.dtype)
         weight = self._weights(y, sample_weight, incremental=incremental)
         if self._uses_lbfgs:
-            self._fit_lbfgs(InMemory(self._samples(X, y, weight).data, self.shuffle), (X, y))
+            feed = InMemory(self._samples(X, y, weight).data, self.shuffle)
+            self._fit_lbfgs(feed, (X, y), self._held_out(*validation))
         else:
             train, held_out = self._split(X, y, weight, validation)
             feed = InMemory(train.data, self.shuffle, self._beside)
@@ -432,6 +441,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _fit_source(self, source: Source, validation: tuple[Any, Any, Any], buffer_bytes: int) -> Self:
         """Fit to rows that need not fit into memory."""
+        _check_validation(*validation)
         if self.early_stopping and validation[0] is None and not self._uses_lbfgs:
             raise ValueError(
                 "early_stopping on a source needs validation rows: fit(source, X_val=..., y_val=...), or another source as X_val."
@@ -446,7 +456,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._begin([source.n_features, *hidden, self._n_outputs(y)], dtype)
         feed = self._open(source, "X", self._weigh(source), buffer_bytes)
         if self._uses_lbfgs:
-            self._fit_lbfgs(feed, (None, None))
+            self._fit_lbfgs(feed, (None, None), self._held_out(*validation))
         else:
             self._fit_epochs(feed, (None, None), self._held_out(*validation), None)
         return self._checked()
@@ -481,7 +491,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _hidden_sizes(self) -> list[int]:
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
         if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+            raise ValueError(f"hidden_layer_sizes must be > 0, and whole numbers, got {sizes}.")
         return [int(size) for size in sizes]
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -570,6 +580,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         network = self._network
         targets, labels = self._targets(y, network.dtype)
         if targets is not None:
+            check_finite(targets, "y")
             check_target_columns(targets, network.sizes[-1])
         checked = None if weight is None else check_weight(weight, X.shape[0], network.dtype)
         return Samples(X, y, Data(check_x(X, network.sizes[0], network.dtype, "X"), targets, labels, checked))
@@ -642,9 +653,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """``given``: samples and targets, where they are in memory."""
         batch_size = self._batch_size(feed.rows)
         network = self._synchronized()
-        theirs = of_scikit_learn(self.callbacks)
-        ours = [one for one in self.callbacks if one not in theirs]
-        listeners = Callbacks.of([*ours, *([] if self.max_time is None else [TimeLimit(self.max_time)])], verbose=False)
+        listeners, theirs = self._listeners()
         self.reading_ = feed.reading
         run = Run(network, feed.rows, self.max_iter if epochs is None else epochs, reading=feed.reading)
         good = network._buffer.copy()
@@ -659,6 +668,12 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if self.early_stopping:
             network.theta = self._best_theta
         tasks.fit_ends()
+
+    def _listeners(self) -> tuple[Callbacks, list[Any]]:
+        """Our callbacks, and those that follow scikit-learn's protocol."""
+        theirs = of_scikit_learn(self.callbacks)
+        ours = [one for one in self.callbacks if one not in theirs]
+        return Callbacks.of([*ours, *([] if self.max_time is None else [TimeLimit(self.max_time)])], verbose=False), theirs
 
     def _epochs(
         self,
@@ -727,10 +742,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _look_at(self, held_out: Samples | None) -> None:
         """Keep account of improvement, by validation data or by the training loss."""
         if held_out is not None:
-            network, data = self._network, held_out.data
-            outputs = network._outputs(data.x)
-            total, _ = network._sums(network._buffer, data, gradient=False)
-            self.validation_loss_curve_.append((self._loss_scale() * total + self._beside(data)) / network._weight(data))
+            outputs = self._network._outputs(held_out.data.x)
+            self.validation_loss_curve_.append(self._held_out_loss(held_out.data))
         if not self.early_stopping:
             assert self.best_loss_ is not None
             self._no_improvement_count = self._no_improvement_count + 1 if self.loss_ > self.best_loss_ - self.tol else 0
@@ -743,6 +756,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             score = self._score(held_out.y, outputs, held_out.data.weight)
         else:
             score = float(check_scoring(self, self.scoring)(self, held_out.x, held_out.y))
+        if not math.isfinite(score):
+            raise ValueError(
+                f"The validation score is {score} after epoch {self.n_iter_}: it cannot be computed from these "
+                f"{held_out.data.rows} validation rows; give others (X_val, validation_fraction), or another scoring."
+            )
         self.validation_scores_.append(score)
         if self.verbose:
             print(f"Validation score: {score:f}")
@@ -750,6 +768,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if score > self.best_validation_score_:
             self.best_validation_score_ = score
             self._best_theta = self._network.theta
+
+    def _held_out_loss(self, data: Data) -> float:
+        network = self._network
+        total, _ = network._sums(network._buffer, data, gradient=False)
+        return (self._loss_scale() * total + self._beside(data)) / network._weight(data)
 
     def _goes_on(self, rate: solvers.LearningRate) -> bool:
         """Whether there is still hope."""
@@ -766,17 +789,22 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             print(f"{message} Learning rate too small. Stopping." if rate.kind == "adaptive" else f"{message} Stopping.")
         return False
 
-    def _fit_lbfgs(self, feed: Feed, given: tuple[Any, Any]) -> None:
+    def _fit_lbfgs(self, feed: Feed, given: tuple[Any, Any], held_out: Samples | None) -> None:
         """SciPy's L-BFGS-B over the sum of the loss and the penalty; ``given``: samples and targets, where they are in memory."""
         from scipy.optimize import minimize
 
         network = self._synchronized()
-        if np.any(self.dropout):
-            raise ValueError(
-                f"dropout={self.dropout!r} needs solver='adam', solver='sgd' or an optimizer; L-BFGS has no random steps."
-            )
-        tasks = Tasks(self, of_scikit_learn(self.callbacks), self.max_iter, *given, feed.data.weight)
-        stopped: list[bool] = []
+        for name, is_given in (
+            ("dropout", np.any(self.dropout)), ("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm),
+            ("learning_rate_schedule", self.learning_rate_schedule != "constant"),
+        ):  # fmt: skip
+            if is_given:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} needs solver='adam', solver='sgd' or an optimizer; L-BFGS has no use for it."
+                )
+        listeners, theirs = self._listeners()
+        run = Run(network, feed.rows, self.max_iter)
+        tasks = Tasks(self, theirs, self.max_iter, *given, feed.data.weight)
         scale = self._loss_scale()
         weight, beside = np.sum([(network._weight(data), self._beside(data)) for data in feed.parts()], axis=0).tolist()
         is_coef = np.concatenate([
@@ -805,20 +833,39 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self.loss_curve_.append(float(intermediate_result.fun))
             if self.verbose:
                 print(f"Iteration {len(self.loss_curve_)}, loss = {intermediate_result.fun:.8f}")
-            network.theta = intermediate_result.x
+            best[:] = network.theta = intermediate_result.x
+            run.epoch = run.epochs_done = run.epoch + 1
+            run.rows_done, run.loss = feed.rows, self.loss_curve_[-1]
+            if held_out is not None:
+                self.validation_loss_curve_.append(self._held_out_loss(held_out.data))
             tasks.epoch_begins()
-            if tasks.epoch_ends():
-                stopped.append(True)
+            listeners.on_epoch_end(run)
+            run.stop = tasks.epoch_ends() or run.stop
+            if run.stop:
                 raise StopIteration
 
-        found = minimize(
-            objective, network.theta.astype(np.float64), method="L-BFGS-B", jac=True, callback=after,
-            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-        )  # fmt: skip
-        network.theta = found.x
-        self.n_iter_ = min(int(found.nit), self.max_iter)
-        self.loss_ = float(found.fun)
-        if found.status != 0 and not stopped:
+        listeners.on_train_begin(run)
+        best = network.theta.astype(np.float64)
+        try:
+            found = minimize(
+                objective, best.copy(), method="L-BFGS-B", jac=True, callback=after,
+                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+            )  # fmt: skip
+            network.theta = found.x
+            self.n_iter_, self.loss_ = min(int(found.nit), self.max_iter), float(found.fun)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+            network.theta = best
+            self.n_iter_, self.loss_ = run.epochs_done, run.loss
+            tasks.fit_ends()
+            return
+        finally:
+            listeners.on_train_end(run)
+        if not math.isfinite(self.loss_):
+            raise ValueError(
+                f"The loss is {self.loss_} after {self.n_iter_} iterations: features or targets are too large; scale them first."
+            )
+        if found.status != 0 and not run.stop:
             warnings.warn(
                 f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}):\n{found.message}\n\n"
                 "You might also want to scale the data as shown in:\n"
@@ -870,6 +917,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """
         check_is_fitted(self)
         n_hidden = self.n_layers_ - 2
+        if n_hidden == 0:
+            raise ValueError("transform returns what a hidden layer makes of X, but this network has none.")
         if not -n_hidden <= layer < n_hidden:
             raise ValueError(f"layer must be from {-n_hidden} to {n_hidden - 1}, one of the hidden layers, got {layer!r}.")
         X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)

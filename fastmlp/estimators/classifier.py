@@ -19,7 +19,7 @@ from sklearn.utils.validation import validate_data
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.estimators.base import MLPBase, Weigh, with_shared_documentation
 from fastmlp.losses import Loss
-from fastmlp.validation import Data
+from fastmlp.validation import Data, check_count, check_real
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -185,6 +185,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         if self.class_weight is None:
             return sample_weight
+        self._check_class_weight()
         if incremental and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight='balanced' needs all rows at once; for partial_fit, compute the weights with "
@@ -195,6 +196,10 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             return by_row if sample_weight is None else by_row * sample_weight
         return self._weighted(compute_class_weight(self.class_weight, classes=self.classes_, y=y), y, sample_weight)
 
+    def _check_class_weight(self) -> None:
+        for name, weight in self.class_weight.items() if isinstance(self.class_weight, dict) else ():
+            check_real(weight, f"class_weight of {name!r}")
+
     def _weighted(self, by_class: Array, y: Array, sample_weight: Array | None) -> Array:
         """Weights of rows by the weights of their classes."""
         by_row: Array = by_class[np.searchsorted(self.classes_, y)]
@@ -203,6 +208,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     def _weigh(self, source: Source) -> Weigh:
         if self.class_weight is None:
             return super()._weigh(source)
+        self._check_class_weight()
         if self.class_weight == "balanced":
             return partial(self._weighted, self._balanced(source))
         return partial(self._weighted, compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_))
@@ -291,7 +297,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         """
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), check_count(epochs, "epochs"))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

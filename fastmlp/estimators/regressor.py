@@ -16,7 +16,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from fastmlp.data.sources import Piece, Source, first_piece
 from fastmlp.estimators.base import MLPBase, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.validation import Data
+from fastmlp.validation import Data, check_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -174,7 +174,8 @@ class MLPRegressor(RegressorMixin, MLPBase):
         return 1.0 / self.n_outputs_ if self._loss.name == "squared_error" else 1.0
 
     def _targets(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
-        return np.ascontiguousarray(y, dtype=dtype).reshape(len(y), -1), None
+        with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+            return np.ascontiguousarray(y, dtype=dtype).reshape(len(y), -1), None
 
     def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         return sample_weight
@@ -218,4 +219,4 @@ class MLPRegressor(RegressorMixin, MLPBase):
         -------
         self : object
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), check_count(epochs, "epochs"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import glob
 import os
 import tempfile
@@ -24,6 +25,8 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
         Where the file cannot be written; what was there before stays. It names the path.
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(target))
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     except OSError as error:

@@ -92,9 +92,16 @@ def save(
     ------
     OSError
         Where the file cannot be written; what was there before stays.
+    TypeError
+        For anything but a network.
     ValueError
         If an activation or the loss is a function of your own.
     """
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"save writes an MLP or a ReferenceMLP, got {type(network).__name__}; an estimator is kept by pickle or joblib, or "
+            "moved elsewhere by to_onnx."
+        )
     numpy_format = require("safetensors.numpy", "cli")
     for entry in (*network._activations, network._loss):
         if entry.source is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -90,4 +91,4 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
 def _take_over(made: Any, estimator: Any) -> None:
     for name in _ATTRIBUTES:
         if hasattr(estimator, name):
-            setattr(made, name, getattr(estimator, name))
+            setattr(made, name, copy.deepcopy(getattr(estimator, name)))  # each goes on by itself
