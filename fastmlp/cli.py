@@ -222,6 +222,7 @@ def train(
         raise _end("--test and --validate both say on what to report; give one of them.", WRONG_USE)
     if validate_target is not None and validate is None:
         raise _end("--validate-target is the labels of --validate, which is missing.", WRONG_USE)
+    csv = dataclasses.replace(csv, known=(target,))
     plan = Plan(target, task, _widths(hidden), epochs, batch_size=batch_size, max_seconds=_seconds(max_time))
     plan = _set(plan, setting or [])
     out = out or Path(f"{name_for(file)}.safetensors")
@@ -265,6 +266,8 @@ class _Begun:
     tested_name: str
     batch_size: int
     paths: list[Path]
+    test_rows: int
+    without_target: int
     form: str
     cache: Path | None
 
@@ -296,6 +299,7 @@ def _begin(
     if labels is None and (models.is_large(paths) if stream is None else stream):
         source = from_files(paths, plan.target, categories=categories, csv=csv)
         model, rows, held_out, tested, batch_size = models.begin_streamed(source, 0 if validate else share, plan)
+        in_all, train = source.rows, rows.rows
         if cache is not None:
             rows = cached(rows, cache)
     else:
@@ -307,11 +311,13 @@ def _begin(
         whole = _read(file, plan.target, labels, "--target", csv, categories)
         table, tested = (whole, None) if validate else models.split_table(whole, share, plan.seed)
         model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=labels is not None, whole=whole)
+        in_all, train = whole.num_rows, len(rows.x)
     if validate is not None:
         tested = _read(validate, plan.target, validate_labels, "--validate-target", csv, categories)
     name = str(validate or "the rows to test on")
-    models.check_table(model, tested, name)
-    return _Begun(model, rows, held_out, tested, name, batch_size, paths, _form(paths[0], csv), cache), plan
+    with_target = models.check_table(model, tested, name)
+    without = in_all - train - len(held_out.x) - (0 if validate else with_target)
+    return _Begun(model, rows, held_out, tested, name, batch_size, paths, with_target, without, _form(paths[0], csv), cache), plan
 
 
 def _read(file: Path, target: str, labels: Path | None, option: str, csv: Csv, categories: Sequence[str] = ()) -> Any:
@@ -453,8 +459,13 @@ def _say_guesses(file: Path, begun: _Begun, plan: Plan) -> None:
         *((f"  categories: {name}", reason, "") for name, reason in _nearly_numbers(preparation)),
         (
             "rows",
-            f"{train:,} to train, {len(begun.held_out.x):,} to validate, {begun.tested.num_rows:,} to test",
+            f"{train:,} to train, {len(begun.held_out.x):,} to validate, {begun.test_rows:,} to test",
             "--test, --validate",
+        ),
+        *(
+            [("  left out", f"{begun.without_target:,} without a target: empty, NA, None and the like", "")]
+            if begun.without_target
+            else []
         ),
         ("reading", f"{reading}: {files} of {_bytes(size)}, {_bytes(memory_bytes())} of memory", "--stream, --no-stream, --cache"),
         ("network", hidden, "--hidden"),
@@ -536,6 +547,7 @@ def predict(
         loaded = TableModel.load(model)
         if proba and loaded.classes is None:
             raise _end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
+        csv = dataclasses.replace(csv, known=tuple(loaded.preparation.types))
         check_columns(paths, loaded.preparation.types, csv)
         parts = (_predicted(loaded, source, batch, proba) for source, batch in _batches(loaded, paths, csv))
         names = list(_predicted_names(loaded, proba))
@@ -672,6 +684,7 @@ def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -
     paths, target = find_files(file), model.preparation.target.name
     if labels is not None or is_idx(paths[0]):
         return [(file, _read(file, target, labels, "--target", csv))]
+    csv = dataclasses.replace(csv, known=tuple(model.preparation.types))
     check_columns(paths, [*model.preparation.types, target], csv)
     return _batches(model, paths, csv)
 

@@ -65,6 +65,7 @@ GOOD = {
     "what is for Excel": ("sep=;\n" + table("age;colour;y", lambda n, a, c: f"{a};{c};{label(a, c)}")).encode(),
     "and a mark": ("\ufeffsep=|\r\n" + table("age|colour|y", lambda n, a, c: f"{a}|{c}|{label(a, c)}", "\r\n")).encode(),
     "names after #": ("# a comment\n" + table("#age,colour,y")).encode(),
+    "numbers in the header": table("2023,colour,y").encode(),
     "a class of one row": table(line=lambda n, a, c: f"{a},{c},{'rare' if n == 7 else label(a, c)}").encode(),
 }  # fmt: skip
 
@@ -99,6 +100,28 @@ def test_whole_numbers_that_are_too_many_for_classes(command, tmp_path, how):
     (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{20 if n == 92 else n % 20}"))
     code, out, _ = command("train", "t.csv", *TRAIN, how, "--json")
     assert (code, json.loads(out)["task"]) == (0, "regression")
+
+
+@HOW
+def test_rows_without_a_target_are_counted(command, tmp_path, how):
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{label(a, c) if n % 5 else 'NA'}"))
+    out = command("train", "t.csv", *TRAIN, how)[1]
+    assert "40 without a target" in out
+    to_train, to_validate, to_test = (int(word) for word in out.partition("\nrows")[2].split("\n")[0].split() if word.isdigit())
+    assert to_train + to_validate + to_test == 160
+    assert f"y, {to_test} rows" in out
+    (tmp_path / "v.csv").write_text(table())
+    assert "40 without a target" in command("train", "t.csv", *TRAIN, how, "--validate", "v.csv")[1]
+    assert "without a target" not in command("train", "v.csv", *TRAIN, how)[1]
+
+
+@pytest.mark.parametrize("target", ["y", "2023"])
+def test_a_header_of_numbers_is_known_by_the_target(tmp_path, target):
+    from fastmlp.data import from_files
+
+    (tmp_path / "t.csv").write_text(table("2023,2024,y", lambda n, a, c: f"{a},{n},{a / 2}"))
+    source = from_files(tmp_path / "t.csv", target)
+    assert (source.rows, source.n_features) == (200, 2)
 
 
 @pytest.mark.parametrize("before", ["", "# a comment\n"])
@@ -272,6 +295,17 @@ BAD = {
     "names that spaces tell apart": (table("age,age ,y").encode(), "t.csv has more than one column 'age'."),
     "a constant": (table(line=lambda n, a, c: f"{a},{c},7.5").encode(), "The target 'y' has one value only, 7.5"),
     "names": (table(line=lambda n, a, c: f"{a},{c},name {n}").encode(), "'y' has 200 classes, but there are only 136 rows"),
+    "one class, and NA": (
+        table(line=lambda n, a, c: f"{a},{c},{'NA' if n % 2 else 'EU'}").encode(), "none: empty cells, NA, None and the like)"
+    ),
+    "nothing to learn from": (
+        table("n,y", lambda n, a, c: f"{(-1) ** n}e308,{label(a, c)}").encode(),
+        "no column to learn from beside the target ('n' is left out: its numbers are too far apart",
+    ),
+    "no header": (
+        table("", lambda n, a, c: f"{a},{c},{label(a, c)}").encode(),
+        "The columns are: column 1, column 2, column 3. The first line was taken for a row, not for their names; --header, or",
+    ),
     "Parquet that is none": (b"PAR1" + bytes(90) + b"PAR1", "t.csv is not a usable Parquet file"),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,10 @@ def naming(source: object) -> Iterator[None]:
         raise TableError(f"{source}: {error}") from None
 
 
+UNNAMED = "column {}"
+"""Names of the columns of a file that has none."""
+
+
 @dataclass(frozen=True)
 class Csv:
     """How a CSV file is to be read; what is None is guessed from its beginning.
@@ -57,11 +61,14 @@ class Csv:
     header : bool, optional
         Whether the first line has the names of the columns.
     decimal : {".", ","}, optional
+    known : sequence of str, optional
+        Names that columns are known to have: a first line that has all of them is a header, whatever else is in it.
     """
 
     separator: str | None = None
     header: bool | None = None
     decimal: str | None = None
+    known: Sequence[str] = ()
 
 
 class Form(NamedTuple):
@@ -268,10 +275,11 @@ def form_of(path: Path, given: Csv = Csv()) -> Form:
     delimiter = given.separator or told or _guessed_delimiter(lines)
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(lines) else ".")
     cells = next(csv.reader([lines[0]], delimiter=delimiter), [])
+    has_known = bool(given.known) and set(given.known) <= {cell.strip() for cell in cells}
     has_numbers = any(is_number_text(cell.replace(decimal, ".")) for cell in cells)
-    has_header = not has_numbers if given.header is None else given.header
+    has_header = (has_known or not has_numbers) if given.header is None else given.header
     if not has_header:
-        return Form(delimiter, [f"column {number}" for number in range(1, len(cells) + 1)], decimal, skip)
+        return Form(delimiter, [UNNAMED.format(number) for number in range(1, len(cells) + 1)], decimal, skip)
     _check_names(path, [cell.strip() for cell in cells])
     return Form(delimiter, None, decimal, skip)
 

@@ -243,7 +243,8 @@ class TableCheckpoint(Checkpoint):
         here = json.loads(json.dumps(self._model.preparation.as_dict()))
         if content is None or content["preparation"] != here:
             raise TableError(
-                f"{self._path} is the checkpoint of a training on other rows or columns; give another name with --resume."
+                f"{self._path} is the checkpoint of a training on other rows or columns, or with another seed; "
+                "give another name with --resume."
             )
         sizes, mine = contents.network.sizes, self._model.network.sizes
         if sizes != mine:
@@ -402,8 +403,8 @@ def _check_classes(target: Target, rows: int) -> None:
         )
 
 
-def check_table(model: TableModel, table: Any, name: str) -> None:
-    """Refuse a table that a model cannot be evaluated on, before it is trained."""
+def check_table(model: TableModel, table: Any, name: str) -> int:
+    """Refuse a table that a model cannot be evaluated on, before it is trained; returns how many rows have a target."""
     preparation = model.preparation
     with naming(name):
         for column in (*preparation.types, preparation.target.name):
@@ -412,6 +413,7 @@ def check_table(model: TableModel, table: Any, name: str) -> None:
         y, _ = preparation.target.values(table.column(preparation.target.name))
         if len(y) == 0:
             raise TableError(f"No row has a value of the target {preparation.target.name!r}.")
+    return len(y)
 
 
 def learn(

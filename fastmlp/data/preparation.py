@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.fields import check_fields
-from fastmlp.data.files import TableError
+from fastmlp.data.files import UNNAMED, TableError
 from fastmlp.frames import array_of_arrow, arrow_of_texts
 from fastmlp.io.extras import require
 
@@ -244,7 +244,12 @@ def missing_column(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.casefold(), small, 1, cutoff=0.5)
     meant = f" Did you mean {small[near[0]]!r}?" if near else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"There is no column {name!r}.{meant} The columns are: {shown}."
+    sentence = f"There is no column {name!r}.{meant} The columns are: {shown}."
+    if names and names[0] == UNNAMED.format(1):
+        sentence += (
+            " The first line was taken for a row, not for their names; --header, or Csv(header=True), says that it has these."
+        )
+    return sentence
 
 
 def learn_preparation(table: Any, target: str, *, task: str | None = None, shared_scale: bool = False) -> Preparation:
@@ -304,7 +309,9 @@ def learn_from_batches(
         elif name in features:
             made.append(features[name].feature(name, categories, scale))
     if not made:
-        raise TableError("There is no column to learn from beside the target.")
+        reasons = [f"{name!r} is left out: {why}" for name, why in dropped.items()]
+        shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
+        raise TableError("There is no column to learn from beside the target" + (f" ({shown})." if shown else "."))
     if shared_scale:
         made = _with_shared_scale(made, features)
     return Preparation(tuple(made), learned.target(scale), dropped), learned.rows
@@ -439,7 +446,7 @@ class LearnedTarget:
         if name not in schema.names:
             raise TableError(missing_column(name, schema.names))
         self.names = [other for other in schema.names if other != name]
-        self._with_value = 0
+        self._with_value = self._without_value = 0
         self._name = name
         kind = schema.field(name).type
         self._is_text = is_text(kind)
@@ -457,6 +464,7 @@ class LearnedTarget:
         """Take account of some rows."""
         column = _finite(column)
         self._with_value += len(column) - column.null_count
+        self._without_value += column.null_count
         if column.null_count == len(column):
             return
         if self._texts is not None and not self._decided and not _is_whole(column):
@@ -480,8 +488,9 @@ class LearnedTarget:
         if self._texts is not None:
             classes = self._texts.counts
             if len(classes) < 2:
+                without = f" ({self._without_value} have none: empty cells, NA, None and the like)" if self._without_value else ""
                 raise TableError(
-                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}, in the rows to train on: "
+                    f"The target {self._name!r} has one class only, {next(iter(classes))!r}, in the rows to train on{without}: "
                     "there is nothing to learn."
                 )
             return Target(self._name, tuple(sorted(classes, key=_by_number)))

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -496,4 +497,5 @@ def from_files(
     paths = find_files(files)
     if not paths:
         raise TableError("There are no files in the list.")
-    return TableSource(paths, target, weight, classes, categories=categories, csv=csv)
+    known = [name for name in (target, weight, *categories) if isinstance(name, str)]
+    return TableSource(paths, target, weight, classes, categories=categories, csv=replace(csv, known=csv.known or known))
