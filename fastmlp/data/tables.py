@@ -259,15 +259,26 @@ class TableSource(Source):
             yield Piece(x, y, weight, self._where(block, first, batch.num_rows), block, first)
 
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
-        """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
+        """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once.
+
+        Still more where there are no dictionaries, which take as much memory.
+        """
         first = 0
-        for decoded in self._decoded(block, self._names, 2 * _DECODED_VALUES):
+        for decoded in self._decoded(block, self._names, (2 if self._has_dictionaries else 4) * _DECODED_VALUES):
             batch = without_views(decoded)
             columns = self._columns(batch, self._where(block, first, batch.num_rows))
             for start in range(0, batch.num_rows, PIECE_ROWS):
                 yield self._plain_piece(batch.slice(start, PIECE_ROWS), columns, start, block, first + start)
             first += batch.num_rows
             del decoded, batch, columns
+
+    @cached_property
+    def _has_dictionaries(self) -> bool:
+        """Whether columns of the first row group of a Parquet file are encoded so."""
+        parquet = require("pyarrow.parquet", "cli")
+        path, group = next(block for block in self.blocks if block.group is not None)
+        columns = parquet.read_metadata(path).row_group(group)
+        return any(columns.column(place).has_dictionary_page for place in range(columns.num_columns))
 
     def _plain_piece(self, batch: Any, columns: Columns, start: int, block: int, first: int) -> Piece:
         """Of the rows of a batch, whose features are in ``columns`` from row ``start`` on."""
