@@ -7,7 +7,6 @@ from itertools import cycle
 
 import numpy as np
 
-from fastmlp.callbacks import Run
 from fastmlp.network import Network, Recipe
 from fastmlp.optimizers import OPTIMIZERS
 
@@ -29,10 +28,10 @@ def network_training(network: Network, task: Task) -> Training:
     trainer = resources.enter_context(network._trainer(data, min(task.problem.batch_size, task.rows), recipe))
     rates = np.full(task.steps, rate)
     orders = cycle(task.shuffles())
-    good, run = network._buffer.copy(), Run(network, task.rows, epochs=1)
+    good = network._buffer.copy()
 
     def epoch() -> None:
         for progress in trainer.epoch(next(orders), rates):
-            network._check_progress(progress, good, run, rate)
+            network._check_progress(progress, good, 1, 1, rate)
 
     return Training(epoch, lambda: network.theta, resources.close)
