@@ -813,8 +813,12 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         ])  # fmt: skip
         layout = network._layout()
 
+        def move_to(theta: Array) -> None:
+            with np.errstate(over="ignore"):  # infinite parameters have no finite loss, and are not kept
+                network.theta = theta
+
         def objective(theta: Array) -> tuple[float, Array]:
-            network.theta = theta
+            move_to(theta)
             total, flat = 0.0, np.zeros(theta.shape)
             for data in feed.parts():
                 loss_sum, gradient = network._sums(network._buffer, data, gradient=True)
@@ -833,7 +837,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self.loss_curve_.append(float(intermediate_result.fun))
             if self.verbose:
                 print(f"Iteration {len(self.loss_curve_)}, loss = {intermediate_result.fun:.8f}")
-            best[:] = network.theta = intermediate_result.x
+            best[:] = intermediate_result.x
+            move_to(best)
             run.epoch = run.epochs_done = run.epoch + 1
             run.rows_done, run.loss = feed.rows, self.loss_curve_[-1]
             if held_out is not None:
@@ -851,7 +856,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 objective, best.copy(), method="L-BFGS-B", jac=True, callback=after,
                 options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
             )  # fmt: skip
-            network.theta = found.x
+            move_to(found.x)
             self.n_iter_, self.loss_ = min(int(found.nit), self.max_iter), float(found.fun)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
