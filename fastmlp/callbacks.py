@@ -75,6 +75,7 @@ class Callbacks(Callback):
     """Several callbacks as one, called in order."""
 
     members: list[Callback] = field(default_factory=list)
+    _begun: list[Callback] = field(default_factory=list)
 
     @classmethod
     def of(cls, given: Iterable[Any], *, verbose: bool) -> Callbacks:
@@ -88,8 +89,10 @@ class Callbacks(Callback):
         return cls([*members, Progress()] if verbose else members)
 
     def on_train_begin(self, run: Run) -> None:
+        self._begun = []
         for member in self.members:
             member.on_train_begin(run)
+            self._begun.append(member)
 
     def on_rows(self, run: Run) -> None:
         for member in self.members:
@@ -100,7 +103,7 @@ class Callbacks(Callback):
             member.on_epoch_end(run)
 
     def on_train_end(self, run: Run) -> None:
-        for member in self.members:
+        for member in self._begun:  # where one of them could not begin, those after it have not, either
             member.on_train_end(run)
 
 

@@ -9,7 +9,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from fastmlp.shuffle import Order
 from fastmlp.training_state import TrainingState, generator_state
 from fastmlp.validation import (
     Data,
+    as_numbers,
     check_activations,
     check_count,
     check_data,
@@ -288,7 +289,7 @@ class Network(ABC):
         params.unpack(self._check_theta(value), self._layout(), self._buffer)
 
     def _check_theta(self, theta: Any) -> Array:
-        array = np.asarray(theta, dtype=self.dtype)
+        array = theta if type(theta) is np.ndarray and theta.dtype == self.dtype else as_numbers(theta, "theta", self.dtype)
         length = params.Layout.compact(self.sizes).length
         if array.shape != (length,):
             raise ValueError(f"theta must have the shape ({length},) for sizes {self.sizes}, got {array.shape}.")
@@ -549,7 +550,9 @@ class Network(ABC):
         steps = -(-feed.rows // batch_size)
         options = {
             "rows": feed.rows, "batch_size": batch_size, "learning_rate": rate, "shuffle": bool(shuffle),
-            "schedule": plan.name, "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
+            "schedule": plan.name, "schedule_constants": repr(plan) if is_dataclass(plan) else plan.name,
+            "weighted": feed.data.weight is not None,
+            "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
             "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
         }  # fmt: skip
         before = None if resume is None else self._resume(resume, options)

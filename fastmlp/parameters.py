@@ -141,8 +141,9 @@ class ParameterList(list[Array]):
             places = range(*position.indices(len(self)))
             if len(values) != len(places):
                 raise ValueError(f"{self._name}[{position}] has {len(places)} arrays, got {len(values)}.")
-            for place, one in [(place, self._checked(place, one)) for place, one in zip(places, values, strict=True)]:
-                self[place][...] = one  # all of them have been checked before the first is changed
+            # All of them are checked, and copied in case they are these arrays in another order, before the first is changed.
+            for place, one in [(place, self._checked(place, one).copy()) for place, one in zip(places, values, strict=True)]:
+                self[place][...] = one
             return
         self[position][...] = self._checked(position, value)
 

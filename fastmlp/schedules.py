@@ -135,6 +135,8 @@ class WarmUp(Schedule):
 
     def __post_init__(self) -> None:
         _in_range(self, "fraction", 0, 1)
+        if not isinstance(self.then, Schedule):
+            object.__setattr__(self, "then", SCHEDULES.find(self.then, "then"))  # by its name; the class is frozen
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         length = max(self.fraction * total_steps, 1)

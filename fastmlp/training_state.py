@@ -74,7 +74,7 @@ class TrainingState:
             Which names the first option that differs, and both values.
         """
         for name, value in options.items():
-            before = self.options.get(name)
+            before = self.options.get(name, value)  # an older version did not write all of them
             if before != value:
                 raise ValueError(
                     f"resume: the checkpoint was written with {name}={before!r}, but this training has {name}={value!r}."

@@ -152,7 +152,7 @@ def check_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
     return str(value)
 
 
-def _as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
+def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
     """A NumPy array of real numbers; of ``dtype`` unless None."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise ValueError(f"{argument} has masked elements; fill them first, or remove their rows.")
@@ -214,6 +214,7 @@ def _check_sparse(x: Any, features: int, dtype: np.dtype[Any], argument: str) ->
         raise ValueError(f"{argument} must have the shape (n, {features}) and at least one row, got a sparse matrix of {x.shape}.")
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{argument} must be a matrix of real numbers, got dtype {x.dtype}; convert it first.")
+    _check_places(x, argument)
     rows = x.tocsr()
     starts, indices = rows.indptr, rows.indices
     counts_up = len(starts) == x.shape[0] + 1 and starts[0] == 0 and not (np.diff(starts) < 0).any()
@@ -229,6 +230,19 @@ def _check_sparse(x: Any, features: int, dtype: np.dtype[Any], argument: str) ->
             f"{argument} must hold finite numbers in the range of {dtype}, got nan or infinity; remove or impute such rows."
         )
     return rows
+
+
+def _check_places(x: Any, argument: str) -> None:
+    """Refuse indices out of range, which SciPy would follow when it makes compressed rows of another format."""
+    try:
+        if x.format == "coo":
+            for places, size in zip(x.coords, x.shape, strict=True):
+                if len(places) and not 0 <= places.min() <= places.max() < size:
+                    raise ValueError(f"an index outside 0 .. {size - 1}")
+        elif x.format in ("csc", "bsr"):
+            x.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{argument} is a damaged sparse matrix: {error}.") from None
 
 
 def compressed(x: Any) -> tuple[Array, Array, Array]:
@@ -254,7 +268,7 @@ def check_x_shape(x: Any, features: int, dtype: np.dtype[Any], argument: str = "
             return x.reshape(1, features)
     if is_sparse(x):
         return _check_sparse(x, features, dtype, argument)
-    array = _as_numbers(x, argument, dtype)
+    array = as_numbers(x, argument, dtype)
     if array.ndim == 1 and array.size == features and features > 0:
         array = array.reshape(1, -1)
     if array.ndim != 2:
@@ -318,7 +332,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         check_finite(y, "y")
         _check_target_range(y, loss)
         return Data(samples, y, None, weight)
-    raw = _as_numbers(y, "y", None)
+    raw = as_numbers(y, "y", None)
     is_row = not is_sparse(x) and np.ndim(x) == 1
     labels_given = loss.classification and raw.dtype.kind in "iub"
     if labels_given and raw.ndim == 0 and is_row:
@@ -345,7 +359,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         _check_rows(len(raw), rows, "y")
     if raw.shape != (rows, outputs):
         raise ValueError(f"y must have the shape {expected}, got {raw.shape}; the network has {outputs} outputs (sizes[-1]).")
-    targets = _as_numbers(raw, "y", dtype)
+    targets = as_numbers(raw, "y", dtype)
     check_finite(targets, "y")
     _check_target_range(targets, loss)
     return Data(samples, targets, None, weight)
@@ -353,7 +367,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
 
 def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any], *, part: bool = False) -> Array:
     """Sample weights (rows,), not negative and not all zero, unless they are a part of them."""
-    weight = _as_numbers(sample_weight, "sample_weight", dtype)
+    weight = as_numbers(sample_weight, "sample_weight", dtype)
     if weight.ndim != 1:
         raise ValueError(f"sample_weight must have the shape ({rows},), got {weight.shape}.")
     _check_rows(len(weight), rows, "sample_weight")

@@ -210,6 +210,10 @@ class TestTorch:
             (lambda nn: nn.Sequential(), "must have a Linear layer"),
             (lambda nn: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "Layer 1 is BatchNorm1d.*for which fastmlp has nothing"),
             (lambda nn: nn.Sequential(nn.Linear(2, 2), nn.GELU("tanh")), "Layer 1 is GELU"),
+            (lambda nn: nn.Sequential(nn.Linear(2, 2), nn.Softplus(threshold=1)), "Layer 1 is Softplus"),
+            (lambda nn: nn.Sequential(nn.Linear(2, 2), type("Own", (nn.LeakyReLU,), {})()), "Layer 1 is Own"),
+            (lambda nn: nn.Sequential(type("Own", (nn.Linear,), {})(2, 2)), "Layer 0 is Own"),
+            (lambda nn: type("Own", (nn.Sequential,), {})(nn.Linear(2, 2)), "must be a torch.nn.Sequential, got Own"),
             (lambda nn: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "an activation can only follow a Linear layer"),
         ],
     )

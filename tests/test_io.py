@@ -149,7 +149,9 @@ def test_sizes_are_compared_before_memory_is_asked_for(tmp_path, net):
         load(path)
 
 
-def test_parameters_that_are_not_finite(tmp_path, net):
+def test_parameters_that_are_not_finite(tmp_path, net, monkeypatch):
+    """As earlier versions wrote them, too."""
+    monkeypatch.setattr("fastmlp.io.safetensors._check_parameters", lambda *_: None)
     net.w[0][0, 0] = np.nan
     save(net, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="layer 0 has parameters that are not finite"):

@@ -61,6 +61,36 @@ class TestAttributes:
 
 
 class TestParameters:
+    def test_layers_may_change_places(self, kind):
+        net = kind((3, 3, 3, 3), "tanh", random_state=0)
+        before = [array.copy() for array in net.w]
+        net.w = net.w[::-1]
+        for array, expected in zip(net.w, before[::-1], strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+    @pytest.mark.parametrize(
+        "theta",
+        [[None] * 3, ["1", "2", "3"], np.array([5, 6, 7], "M8[D]"), np.ma.array([1.0, 2, 3], mask=[1, 0, 0]), [1j, 2, 3], {"a": 1}],
+    )
+    def test_theta_is_of_numbers(self, kind, theta):
+        net = kind((2, 1), "tanh", random_state=0)
+        before = net.theta
+        with pytest.raises((TypeError, ValueError), match=r"^theta (must be an array of real numbers|has masked elements)"):
+            net.theta = theta
+        with pytest.raises((TypeError, ValueError), match=r"^theta "):
+            net.loss_and_grad(theta, [[1.0, 2.0]], [[1.0]])
+        np.testing.assert_array_equal(net.theta, before)
+
+    def test_what_is_not_finite_is_not_saved(self, kind, tmp_path):
+        from fastmlp.io import load, save
+
+        net = kind((2, 1), "tanh", random_state=0)
+        save(net, tmp_path / "a.safetensors")
+        net.w[0][0, 0] = np.nan
+        with pytest.raises(ValueError, match=r"nan or infinite.*a\.safetensors is as it was"):
+            save(net, tmp_path / "a.safetensors")
+        assert np.isfinite(load(tmp_path / "a.safetensors").theta).all()
+
     def test_assigned_weights_are_used(self, kind):
         net = make(kind, (2, 1), "identity")
         net.w[0] = np.array([[2.0], [3.0]])
@@ -303,6 +333,26 @@ class TestLossAndGrad:
 
 
 class TestTraining:
+    @pytest.mark.parametrize("verbose", [True, False])
+    def test_a_callback_that_cannot_begin_is_what_the_error_is_about(self, kind, data, verbose):
+        ended = []
+
+        class Other(Callback):
+            def on_train_end(self, run):
+                ended.append(self)
+
+        class Late(Callback):
+            def on_train_begin(self, run):
+                raise OSError("the disk is gone")
+
+            def on_train_end(self, run):
+                raise RuntimeError("it has never begun")
+
+        callbacks = [first := Other(), Late(), Other()]
+        with pytest.raises(OSError, match="the disk is gone"):
+            make(kind).fit(*data, epochs=1, batch_size=8, verbose=verbose, callbacks=callbacks)
+        assert ended == [first]
+
     def test_train_step_is_gradient_descent(self, kind, data):
         net = make(kind)
         loss, (w_grad, b_grad) = net.eval_loss(*data), net.backprop(*data)

@@ -19,6 +19,7 @@ from fastmlp import MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
+from fastmlp.schedules import Step, WarmUp
 from tests.test_invariants import ROOT
 
 SIZES = (6, 10, 8, 3)
@@ -156,6 +157,20 @@ class TestRefusals:
     )
     def test_another_training(self, path, options, message):
         self.refused(network(), path, ValueError, message, **options)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "message"),
+        [
+            ({"schedule": Step(2)}, {"schedule": Step(5)}, r"written with schedule_constants='Step\(epochs=2, gamma=0.5\)'"),
+            ({"schedule": WarmUp()}, {"schedule": WarmUp(then="cosine")}, "but this training has .*then=Cosine"),
+            ({"sample_weight": np.ones(150)}, {}, "written with weighted=True, but this training has weighted=False"),
+            ({}, {"sample_weight": np.ones(150)}, "written with weighted=False"),
+        ],
+    )
+    def test_other_constants_and_weights(self, path, before, after, message):
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)], **before)
+        self.refused(network(), path, ValueError, message, **after)
+        fit(network(), resume=path, **before)
 
     def test_another_network(self, path):
         other = MLP((6, 10, 9, 3), ("relu", "tanh", "softmax"), "cross_entropy", random_state=0)

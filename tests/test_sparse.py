@@ -124,6 +124,17 @@ class TestBadInput:
         x.indices[5] = column
         self.check(kind, x, ValueError, "damaged")
 
+    @pytest.mark.parametrize(
+        ("form", "array"),
+        [("csc", "indices"), ("csc", "indptr"), ("coo", "row"), ("coo", "col"), ("bsr", "indices"), ("bsr", "indptr")],
+    )
+    @pytest.mark.parametrize("value", [-(10**9), 10**9])
+    def test_other_formats(self, kind, form, array, value):
+        """SciPy follows them blindly when it makes compressed rows of a matrix."""
+        x = problem(3)[0].asformat(form)
+        getattr(x, array)[2] = value
+        self.check(kind, x, ValueError, "damaged")
+
     def test_rows_that_end_before_they_begin(self, kind):
         x, _ = problem(3)
         x.indptr[4] = 0

@@ -13,6 +13,8 @@ if typing.TYPE_CHECKING:
     from fastmlp.io.sklearn import from_sklearn as from_sklearn
     from fastmlp.io.sklearn import to_sklearn as to_sklearn
 
+__all__ = ["from_sklearn", "from_torch", "load", "save", "to_numpy_source", "to_onnx", "to_sklearn", "to_torch"]
+
 _OF_SCIKIT_LEARN = ("from_sklearn", "to_sklearn")
 
 

@@ -95,13 +95,14 @@ def save(
     TypeError
         For anything but a network.
     ValueError
-        If an activation or the loss is a function of your own.
+        If an activation or the loss is a function of your own, or a parameter is not finite.
     """
     if not isinstance(network, Network):
         raise TypeError(
             f"save writes an MLP or a ReferenceMLP, got {type(network).__name__}; an estimator is kept by pickle or joblib, or "
             "moved elsewhere by to_onnx."
         )
+    _check_parameters(network, path)
     numpy_format = require("safetensors.numpy", "cli")
     for entry in (*network._activations, network._loss):
         if entry.source is not None:
@@ -131,6 +132,14 @@ def save(
     description[_CHECKSUM] = _checksum(description, tensors)
     # In one entry: the order of several would not be the same twice.
     replace_file(path, numpy_format.save(tensors, {_KEY: json.dumps(description)}))
+
+
+def _check_parameters(network: Network, path: str | os.PathLike[str]) -> None:
+    """Refuse what :func:`load` would not read, while the file of before is still there."""
+    if not all(np.isfinite(array).all() for array in (*network.w, *network.b)):
+        raise ValueError(
+            f"The network has parameters that are nan or infinite, which no file is for; {os.fspath(path)} is as it was."
+        )
 
 
 def load(path: str | os.PathLike[str]) -> MLP:

@@ -28,7 +28,7 @@ def _modules(torch: Any) -> dict[str, Any]:
         "leaky_relu": lambda parameter: nn.LeakyReLU(parameter),
         "elu": lambda parameter: nn.ELU(parameter),
         "selu": lambda parameter: nn.SELU(),
-        "softplus": lambda parameter: nn.Softplus(),
+        "softplus": lambda parameter: nn.Softplus(threshold=40),  # beyond which its formula is exact, in float64, too
         "gelu": lambda parameter: nn.GELU(),
         "silu": lambda parameter: nn.SiLU(),
         "mish": lambda parameter: nn.Mish(),
@@ -93,17 +93,17 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
         nn.Identity: "identity", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.ReLU: "relu", nn.SELU: "selu", nn.SiLU: "silu",
         nn.Mish: "mish",
     }  # fmt: skip
-    if not isinstance(module, nn.Sequential):
+    if type(module) is not nn.Sequential:  # of a class made from it, nobody knows what it computes; nor below
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}.")
     linears: list[Any] = []
     activations: list[Activation] = []
     for number, layer in enumerate(module):
-        if isinstance(layer, nn.Linear):
+        if type(layer) is nn.Linear:
             if len(linears) > len(activations):
                 activations.append(ACTIVATIONS["identity"])
             linears.append(layer)
             continue
-        if isinstance(layer, nn.Dropout | nn.Flatten):
+        if type(layer) in (nn.Dropout, nn.Flatten):
             continue
         if len(activations) == len(linears):
             raise TypeError(f"Layer {number} is {layer}, but an activation can only follow a Linear layer.")
@@ -125,14 +125,14 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
 def _entry(nn: Any, names: dict[Any, str], layer: Any, number: int) -> Activation:
     if type(layer) in names:
         return ACTIVATIONS[names[type(layer)]]
-    if isinstance(layer, nn.LeakyReLU):
+    if type(layer) is nn.LeakyReLU:
         return ACTIVATIONS["leaky_relu"](layer.negative_slope)
-    if isinstance(layer, nn.ELU):
+    if type(layer) is nn.ELU:
         return ACTIVATIONS["elu"](layer.alpha)
-    if isinstance(layer, nn.GELU) and layer.approximate == "none":
+    if type(layer) is nn.GELU and layer.approximate == "none":
         return ACTIVATIONS["gelu"]
-    if isinstance(layer, nn.Softplus) and layer.beta == 1:
+    if type(layer) is nn.Softplus and layer.beta == 1 and layer.threshold >= 20:
         return ACTIVATIONS["softplus"]
-    if isinstance(layer, nn.Softmax) and layer.dim in (1, -1):
+    if type(layer) is nn.Softmax and layer.dim in (1, -1):
         return ACTIVATIONS["softmax"]
     raise TypeError(f"Layer {number} is {layer}, for which fastmlp has nothing.")
