@@ -75,7 +75,7 @@ class Callbacks(Callback):
     """Several callbacks as one, called in order."""
 
     members: list[Callback] = field(default_factory=list)
-    _begun: list[Callback] = field(default_factory=list)
+    _begun: list[Callback] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(cls, given: Iterable[Any], *, verbose: bool) -> Callbacks:

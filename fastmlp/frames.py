@@ -76,8 +76,9 @@ class Columns:
         self._columns: list[tuple[Any, str]] = []  # arrays, and what will be converted
         for name, column in _columns(frame):
             what = f"{argument}: column {name!r}"
-            numbers = numbers_of_column(column if _is_array(column) else _part_of(column, 0, 0), what, dtype)
-            self._columns.append((numbers if _is_array(column) else column, what))
+            is_array = _is_array(column)
+            numbers = numbers_of_column(column if is_array else _part_of(column, 0, 0), what, dtype)  # or an error
+            self._columns.append((numbers if is_array else column, what))
 
     def _part(self, column: Any, what: str, start: int, stop: int) -> Array:
         if isinstance(column, np.ndarray):

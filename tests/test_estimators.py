@@ -44,6 +44,12 @@ SOLVERS = {
 }
 
 
+class InterruptInThirdEpoch(Callback):
+    def on_epoch_end(self, run):
+        if run.epoch == 3:
+            raise KeyboardInterrupt
+
+
 def data(task):
     if task == "binary":
         x, y = make_classification(250, 8, random_state=0)
@@ -460,12 +466,7 @@ class TestMore:
     def test_ctrl_c_keeps_what_was_learned(self):
         x, y = data("regression")
 
-        class Interrupt(Callback):
-            def on_epoch_end(self, run):
-                if run.epoch == 3:
-                    raise KeyboardInterrupt
-
-        ours = MLPRegressor(callbacks=[Interrupt()], random_state=0)
+        ours = MLPRegressor(callbacks=[InterruptInThirdEpoch()], random_state=0)
         with pytest.warns(UserWarning, match="interrupted"):
             ours.fit(x, y)
         assert ours.n_iter_ == 3
@@ -614,12 +615,7 @@ class TestCallbacks:
     def test_ctrl_c_in_l_bfgs_keeps_the_last_iteration(self):
         x, y = data("multiclass")
 
-        class Interrupt(Callback):
-            def on_epoch_end(self, run):
-                if run.epoch == 3:
-                    raise KeyboardInterrupt
-
-        ours = MLPClassifier(solver="lbfgs", random_state=0, callbacks=[Interrupt()])
+        ours = MLPClassifier(solver="lbfgs", random_state=0, callbacks=[InterruptInThirdEpoch()])
         with pytest.warns(UserWarning, match="interrupted"):
             ours.fit(x, y)
         assert ours.n_iter_ == 3

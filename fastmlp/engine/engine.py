@@ -245,16 +245,7 @@ class Engine:
 
     def session(self, data: Data, batch_size: int, mode: int, *, n_states: int = 0, **options: Any) -> Session:
         """A session for data of this shape; one that has no state may have been used before."""
-        key = (
-            data.rows,
-            data.sparse,
-            data.labels is None,
-            data.weight is None,
-            batch_size,
-            mode,
-            self.n_threads,
-            *options.items(),
-        )
+        key = (*_kind_of(data), batch_size, mode, self.n_threads, *options.items())
         kept = None if n_states else self._sessions.pop(key, None)
         return kept or Session(self, None if n_states else key, data, batch_size, mode, n_states=n_states, **options)
 
@@ -265,7 +256,7 @@ class Engine:
 
     def step(self, buffer: Array, data: Data, rate: float, *, mean: bool) -> Progress:
         """Make a step of plain gradient descent from all of the data."""
-        key = data.rows, data.sparse, data.labels is None, data.weight is None, self.n_threads, mean
+        key = (*_kind_of(data), self.n_threads, mean)
         trainer = self._steppers.pop(key, None)
         if trainer is None:
             trainer = CompiledTrainer(self, buffer, data, data.rows, PLAIN_DESCENT, mean=mean)
@@ -306,6 +297,11 @@ class Engine:
         finite = space.run(buffer, x, out)
         spaces.append(space)
         return out, finite
+
+
+def _kind_of(data: Data) -> tuple[int, bool, bool, bool]:
+    """What two lots of data must have in common for one to be taken in the place of the other."""
+    return data.rows, data.sparse, data.labels is None, data.weight is None
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
