@@ -94,7 +94,10 @@ class MLP(Network):
         return self.engine.sums(buffer, data, gradient)
 
     def _step(self, data: Data, rate: float) -> Progress:
-        return self.engine.step(self._buffer, data, rate, mean=self.reduction == "mean")
+        engine = self.engine
+        if not engine.is_small(data):
+            return super()._step(data, rate)
+        return engine.step(self._buffer, data, rate, mean=self.reduction == "mean")
 
     def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> CompiledTrainer:
         from fastmlp.engine import CompiledTrainer

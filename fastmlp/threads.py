@@ -47,7 +47,7 @@ def available_threads() -> int:
 
 FLOP_OF_TWO = 2 * _FLOP_PER_THREAD
 """Work of which less is never shared."""
-_FLOP_PER_TEAM = 3e7
+FLOP_OF_TEAM = 3e7
 """Least work in all that may be worth starting threads for: 150 microseconds at least; starting one takes about 100, and more if
 its processor is asleep."""
 
@@ -181,6 +181,6 @@ def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> i
     if wish is not None:
         return max(1, min(wish, shares))
     worth = min(shares, int(flop // _FLOP_PER_THREAD))
-    if worth < 2 or flop * rounds < _FLOP_PER_TEAM:
+    if worth < 2 or flop * rounds < FLOP_OF_TEAM:
         return 1
     return min(available_threads(), worth)

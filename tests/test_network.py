@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -330,6 +331,42 @@ class TestLossAndGrad:
         assert np.isfinite(out).all()
         with pytest.raises(ValueError, match="out must have the shape"):
             net.loss_and_grad(net.theta, *data, out=np.zeros(3))
+
+    def test_what_is_kept_for_the_next_call_is_not_the_data(self, kind, rng):
+        net = kind((3, 8, 2), ["tanh", "identity"], dtype="float64")
+        calls = [
+            net.eval_loss,
+            net.backprop,
+            lambda x, y: net.loss_and_grad(net.theta, x, y),
+            lambda x, y: net.train_step(x, y, 0.1),
+            lambda x, y: net.predict(x),
+        ]
+        for call in calls:
+            x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+            references = weakref.ref(x), weakref.ref(y)
+            call(x, y)
+            del x, y
+            assert [reference() for reference in references] == [None, None]
+
+
+def test_losses_and_gradients_of_all_kinds_one_after_the_other(rng):
+    nets = [one((3, 8, 2), ["tanh", "softmax"], "cross_entropy", dtype="float64") for one in (MLP, ReferenceMLP)]
+    for call in range(60):
+        rows = (1, 5, 40)[call % 3]
+        x, labels = rng.normal(size=(rows, 3)), rng.integers(0, 2, rows)
+        y = labels if call % 2 else np.eye(2)[labels]
+        weight = rng.random(rows) + 0.1 if call % 5 == 0 else None
+        theta = np.full(50, np.nan) if call % 11 == 0 else rng.normal(size=50)
+        with np.errstate(invalid="ignore"):
+            losses, gradients, weights = zip(*(net.loss_and_grad(theta, x, y, weight) for net in nets), strict=True)
+        np.testing.assert_allclose(*losses, rtol=1e-12)
+        np.testing.assert_allclose(*gradients, rtol=0, atol=1e-12)
+        assert weights[0] == weights[1]
+        nets[0].theta = nets[1].theta = rng.normal(size=50)
+        assert nets[0].eval_loss(x, y, weight) == pytest.approx(nets[1].eval_loss(x, y, weight), rel=1e-12)
+        for ours, theirs in zip(*(net.backprop(x, y, weight) for net in nets), strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
 
 
 class TestTraining:

@@ -195,14 +195,24 @@ def test_fits_beside_each_other_do_not_disturb_each_other():
                 assert np.array_equal(ours, theirs)
 
 
+@pytest.fixture
+def threads_that_alternate():
+    """Have Python change threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("threads_that_alternate")
 def test_one_network_in_several_threads():
     """A network that is only read may be used by any number of threads at once."""
     rng = np.random.default_rng(0)
     net = MLP((20, 50, 3), ("tanh", "softmax"), "cross_entropy", random_state=0)
-    parts = [(rng.normal(size=(200 + 10 * i, 20)), rng.integers(0, 3, 200 + 10 * i)) for i in range(8)]
+    parts = [(rng.normal(size=(30 + 10 * (i % 2), 20)), rng.integers(0, 3, 30 + 10 * (i % 2))) for i in range(8)]
 
     def use(part):
-        return [(net.eval_loss(*part), net.backprop(*part)[0][0], net.predict(part[0])) for _ in range(20)]
+        return [(net.eval_loss(*part), net.backprop(*part)[0][0], net.predict(part[0])) for _ in range(100)]
 
     expected = [use(part)[0] for part in parts]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -364,7 +374,7 @@ class TestChoice:
         monkeypatch.setattr(threads, "_TRIAL_SECONDS", 1e-5)
         monkeypatch.setattr(threads, "_HOLD_SECONDS", 2e-5)
         monkeypatch.setattr(threads, "available_threads", lambda: 3)
-        monkeypatch.setattr(threads, "_FLOP_PER_TEAM", 0)
+        monkeypatch.setattr(threads, "FLOP_OF_TEAM", 0)
         monkeypatch.setattr(threads, "_FLOP_PER_THREAD", 1)
         for ours, theirs in zip(trained("clipped", None, "float32"), trained("clipped", 1, "float32"), strict=True):
             assert np.array_equal(ours, theirs)

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastmlp.validation import compressed, is_sparse
+from fastmlp.validation import Data, compressed, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,6 +34,17 @@ def no_data(dtype: np.dtype[Any], sparse: bool) -> tuple[Array | None, ...]:
 def flat_samples(x: Any) -> tuple[Array, Array | None, Array | None]:
     """Samples as kernels take them: flat numbers, and for compressed rows their column indices and starts."""
     return compressed(x) if is_sparse(x) else (x.ravel(), None, None)
+
+
+def flat_data(data: Data, dtype: np.dtype[Any]) -> tuple[Array | None, ...]:
+    """Samples, their indices and starts, targets, labels and weights as kernels take them; empty where there are none."""
+    nothing = NOTHING[dtype]
+    return (
+        *flat_samples(data.x),
+        nothing if data.y is None else data.y.ravel(),
+        NO_LABELS if data.labels is None else data.labels.ravel(),
+        nothing if data.weight is None else data.weight.ravel(),
+    )
 
 
 def as_records(array: Array) -> Array:

@@ -14,8 +14,8 @@ from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.engine import limits
 from fastmlp.engine.loops import activation_loop, all_loops, loss_loop, optimizer_loop
 from fastmlp.engine.prediction import SpaceToPredict
-from fastmlp.engine.session import Session, Workspace
-from fastmlp.engine.training import CompiledTrainer
+from fastmlp.engine.session import PreparedCall, Session, Workspace
+from fastmlp.engine.training import CompiledTrainer, PreparedStep
 from fastmlp.kernels import plan
 from fastmlp.kernels.columns import rows_of_columns
 from fastmlp.kernels.jit import Kernel
@@ -26,11 +26,11 @@ from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import MACHINE
 from fastmlp.kernels.team import signal_helpers
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.network import PLAIN_DESCENT, Progress, Recipe
+from fastmlp.network import Progress, Recipe
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.parameters import Layout, aligned_zeros, padded
 from fastmlp.shuffle import ROUNDS
-from fastmlp.threads import FLOP_OF_TWO, Succession, choose_threads
+from fastmlp.threads import FLOP_OF_TEAM, FLOP_OF_TWO, Succession, choose_threads
 from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -71,7 +71,8 @@ class Engine:
         self.job = self._make_job(loss, mean)
         self._spare: dict[tuple[int, int, bool, bool, int], Workspace] = {}
         self._sessions: dict[tuple[Any, ...], Session] = {}
-        self._steppers: dict[tuple[Any, ...], CompiledTrainer] = {}
+        self._prepared_sums: dict[tuple[Any, ...], PreparedCall] = {}
+        self._prepared_steps: dict[tuple[Any, ...], PreparedStep] = {}
         # What sessions have used so far, for this dtype: a kernel, for sparse samples or not, and layer by layer or not.
         self.compiled: dict[tuple[Kernel[..., None], bool, bool], Callable[..., None]] = {}
         self._spaces_to_predict = defaultdict[int, list[SpaceToPredict]](list)
@@ -254,28 +255,37 @@ class Engine:
         if session.key is not None:
             _keep(self._sessions, session.key, session)
 
+    def is_small(self, data: Data) -> bool:
+        """Whether data are so few that one thread goes through them, and soon: then a call is prepared, and kept."""
+        flop = data.rows * self.flop_per_row
+        return not data.sparse and flop < (FLOP_OF_TEAM if self.n_threads in (None, 1) else FLOP_OF_TWO)
+
     def step(self, buffer: Array, data: Data, rate: float, *, mean: bool) -> Progress:
-        """Make a step of plain gradient descent from all of the data."""
-        key = (*_kind_of(data), self.n_threads, mean)
-        trainer = self._steppers.pop(key, None)
-        if trainer is None:
-            trainer = CompiledTrainer(self, buffer, data, data.rows, PLAIN_DESCENT, mean=mean)
-            trainer.session.key = None  # it stays with the trainer, which is kept
-        trainer.session.on(buffer, data)
-        with trainer:
-            *_, progress = trainer.epoch(None, np.array([rate]))
-        _keep(self._steppers, key, trainer)
+        """Make a step of plain gradient descent from all of small data."""
+        key = (*_kind_of(data), mean)
+        step = self._prepared_steps.pop(key, None) or PreparedStep(self, buffer, data, mean=mean)
+        progress = step.make(buffer, data, rate)
+        _keep(self._prepared_steps, key, step)
         return progress
 
     def sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         """Weighted sum of losses over the data and, if wanted, its gradient in the aligned layout."""
         mode = plan.GRADIENT_ONLY if gradient else plan.LOSS_ONLY
+        if self.is_small(data):
+            key = (*_kind_of(data), mode)
+            call = self._prepared_sums.pop(key, None)
+            if call is None:
+                call = Session(self, None, data, data.rows, mode, mean=False).on(buffer, data).prepared()
+            call.run(buffer, data)
+            sums = call.session.sums_and_gradient(gradient)
+            _keep(self._prepared_sums, key, call)  # only now: another thread may take it at once
+            return sums
         with self.session(data, data.rows, mode, mean=False).on(buffer, data) as session:
             if data.sparse:
                 session.gradient[:] = 0  # the first layer's is added to what is there
             for _ in session.run(None, None):
                 pass
-            return session.sums.item(plan.LOSS_SUM), session.gradient.copy() if gradient else None
+            return session.sums_and_gradient(gradient)
 
     def outputs(self, buffer: Array, x: Array) -> tuple[Array, bool]:
         """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from fastmlp.dropout import threshold
 from fastmlp.engine import limits
-from fastmlp.engine.arguments import NO_LABELS, NO_ORDER, NOTHING, as_records, flat_samples, no_data
+from fastmlp.engine.arguments import NO_ORDER, as_records, flat_data, no_data
 from fastmlp.engine.partition import n_norms, share_units
 from fastmlp.kernels import plan
 from fastmlp.kernels.bands import first_feature
@@ -72,6 +73,11 @@ class Workspace:
             hidden["kept_scale"] = [1 / (1 - rate) for rate in dropout] or 1
             self._dropout = dropout
 
+    def clear(self) -> None:
+        """Make padding zero: a training that diverged has left nan where it should be, which nothing else writes."""
+        if self.transposed is not None:
+            self.transposed.fill(0)
+
     def shares(self, n_threads: int) -> tuple[Array, Array]:
         """Units, and the first unit of each of so many threads."""
         if n_threads not in self._shares:
@@ -90,6 +96,26 @@ Coefficients = Callable[[int, int], Array]
 
 _CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride")
 """Of a job, from one call of the kernel to the next."""
+
+
+class PreparedCall:
+    """A session's pass over all rows as one call, for so little data that to lay it out anew would take longer than the kernel.
+
+    What is left to say are the data, of the shape that the session was made for, and the parameters. ``session.gradient`` and
+    ``session.sums`` hold what comes of it.
+    """
+
+    def __init__(
+        self, session: Session, space: Workspace, runner: Callable[..., None], records: tuple[Any, ...], places: tuple[Any, ...]
+    ) -> None:
+        self.session = session
+        self._space, self._run, self._places = space, partial(runner, *records), places
+
+    def run(self, buffer: Array, data: Data) -> None:
+        """Go through the data, with the parameters in buffer."""
+        self.session.sums.fill(0)
+        self._space.clear()
+        self._run(*flat_data(data, buffer.dtype), NO_ORDER, buffer, *self._places)
 
 
 class Session:
@@ -165,15 +191,12 @@ class Session:
 
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
-        nothing = NOTHING[self._engine.dtype]
-        self._buffer = buffer
-        self._data = (
-            *flat_samples(data.x),
-            nothing if data.y is None else data.y.ravel(),
-            NO_LABELS if data.labels is None else data.labels.ravel(),
-            nothing if data.weight is None else data.weight.ravel(),
-        )
+        self._buffer, self._data = buffer, flat_data(data, self._engine.dtype)
         return self
+
+    def sums_and_gradient(self, gradient: bool) -> tuple[float, Array | None]:
+        """Of the rows gone through: the sum of losses and, if wanted, a copy of its gradient."""
+        return self.sums.item(plan.LOSS_SUM), self.gradient.copy() if gradient else None
 
     def replace(self, data: Data) -> None:
         """Go on with other rows, of the same kind and in any number."""
@@ -191,8 +214,7 @@ class Session:
         if self._bands:
             self._job["band_sums"], self._job["band_length"] = space.band_sums, space.band_length
         space.leave_out(self._dropout)
-        if space.transposed is not None:
-            space.transposed[:] = 0  # a training that diverged has left nan where padding should be, which nothing else writes
+        space.clear()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -222,12 +244,17 @@ class Session:
         else:
             fill_order(order.keys, order.bits, order.radix, order.rows, first, rows)
 
-    def _put_steps(self, steps: Array) -> None:
-        """Coefficients of steps."""
+    def put_steps(self, steps: Array) -> None:
+        """Have coefficients of steps (steps, STEP_COLUMNS) where the kernel reads them."""
         if len(self._steps) < steps.size:
             self._dismiss()
             self._steps = np.empty(steps.size)
         self._steps[: steps.size] = steps.reshape(-1)
+
+    @property
+    def _n_chunks(self) -> int:
+        """Chunks of all rows."""
+        return -(-self._rows // self._batch_size) * self._chunks_per_batch
 
     def _rows_before(self, chunk: int) -> int:
         batch, part = divmod(chunk, self._chunks_per_batch)
@@ -235,7 +262,7 @@ class Session:
 
     def run(self, order: Order | None, coefficients: Coefficients | None, dropout_key: int = 0) -> Iterator[int]:
         """Go through all rows once; yields the rows done, several times a second. No coefficients where there are no steps."""
-        n_chunks = -(-self._rows // self._batch_size) * self._chunks_per_batch
+        n_chunks = self._n_chunks
         refresh = True  # the caller, or a callback, may have changed the weights
         self.sums[:] = 0
         self._dropout_key = dropout_key
@@ -281,7 +308,7 @@ class Session:
         if coefficients is not None:
             steps = coefficients(first_batch, last_batch)
             step_columns = plan.STEP_COLUMNS if len(steps) > 1 else 0
-            self._put_steps(steps)
+            self.put_steps(steps)
         changes = (
             order is not None,
             first_batch * self._batch_size,
@@ -296,24 +323,41 @@ class Session:
         calls = self._calls
         calls[plan.REFRESH], calls[plan.FIRST_BATCH] = refresh, first_batch  # sooner than all of them at once
         calls[plan.FIRST_CHUNK], calls[plan.LAST_CHUNK] = start, stop
-        return self._arrays(space, n_threads, (*self._data, self._order))
+        return (*self._records(space, n_threads), *self._data, self._order, self._buffer, *self._places(space))
 
-    def _arrays(self, space: Workspace, n_threads: int, data: tuple[Array | None, ...]) -> tuple[Any, ...]:
+    def _records(self, space: Workspace, n_threads: int) -> tuple[Any, ...]:
+        """The kernel's arguments that come before data and parameters..."""
         units, bounds = space.shares(n_threads)
+        return self._calls, as_records(self._job), as_records(space.layers), as_records(units), bounds
+
+    def _places(self, space: Workspace) -> tuple[Any, ...]:
+        """...and after them."""
         return (
-            self._calls, as_records(self._job), as_records(space.layers), as_records(units), bounds, *data,
-            self._buffer, space.transposed, space.packed, *self.states, self._gradients, space.constants,
-            space.activations, space.deltas, space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
+            space.transposed, space.packed, *self.states, self._gradients, space.constants, space.activations, space.deltas,
+            space.scratch, space.panel_losses, space.norms, self._steps, self.sums,
         )  # fmt: skip
 
     def _make_runner(self, n_threads: int) -> Callable[..., None]:
         """The kernel, run by so many threads, for arrays of this dtype."""
         team, compiled = Team(n_threads), self._engine.compiled
-        assert self._space is not None
+        space = self._space
+        assert space is not None
         kind = self._kernel, self._sparse, self._layered
         if kind not in compiled:
-            arrays = self._arrays(self._space, n_threads, no_data(self._engine.dtype, self._sparse))
-            compiled[kind] = team.compiled(self._kernel, *arrays)
+            data = no_data(self._engine.dtype, self._sparse)
+            compiled[kind] = team.compiled(
+                self._kernel, *self._records(space, n_threads), *data, self._buffer, *self._places(space)
+            )  # fmt: skip
         self._teams.append(team)
         self._runners[n_threads] = runner = team.runner(compiled[kind])
         return runner
+
+    def prepared(self, coefficients: Coefficients | None = None) -> PreparedCall:
+        """The pass over all rows as one call of one thread, to be made again and again; the session is in use from now on."""
+        self.key = None
+        self.__enter__().arguments(None, coefficients, 0, self._n_chunks, 1, refresh=True)  # fills in records
+        space = self._space
+        assert space is not None
+        runner = self._make_runner(1)
+        del self._buffer, self._data
+        return PreparedCall(self, space, runner, self._records(space, 1), self._places(space))

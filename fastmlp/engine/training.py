@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmlp.engine.session import Coefficients
 from fastmlp.kernels import plan
-from fastmlp.network import Progress, Rates, Recipe, Trainer
+from fastmlp.network import PLAIN_DESCENT, Progress, Rates, Recipe, Trainer
 from fastmlp.parameters import pack, unpack
 from fastmlp.shuffle import Order
 from fastmlp.validation import Data
@@ -87,9 +87,28 @@ class CompiledTrainer(Trainer):
         table[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay
         return table
 
+    def progress(self, rows: int) -> Progress:
+        """What there is to report after so many rows of an epoch."""
+        sums = self.session.sums
+        return Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
+
     def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
         """Train on all rows once."""
-        sums = self.session.sums
         for rows in self.session.run(order, self.coefficients(rates), dropout_key):
-            yield Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
+            yield self.progress(rows)
         self.steps += len(rates)
+
+
+class PreparedStep:
+    """A step of plain gradient descent from all of small data, to be made again and again."""
+
+    def __init__(self, engine: Engine, buffer: Array, data: Data, *, mean: bool) -> None:
+        self._trainer = CompiledTrainer(engine, buffer, data, data.rows, PLAIN_DESCENT, mean=mean)
+        self._call = self._trainer.session.prepared(self._trainer.coefficients(np.ones(1)))
+
+    def make(self, buffer: Array, data: Data, rate: float) -> Progress:
+        """Change the parameters in buffer by the gradient from data, of the shape of those that this was made for."""
+        session = self._trainer.session
+        session.put_steps(self._trainer.coefficients(np.array([rate]))(0, 1))
+        self._call.run(buffer, data)
+        return self._trainer.progress(data.rows)
