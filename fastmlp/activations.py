@@ -18,7 +18,7 @@ import numpy as np
 
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import Kernel, formula
-from fastmlp.table import Entry, Table
+from fastmlp.table import Entry, Table, check_parameter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -70,9 +70,7 @@ class Activation(Entry):
         """The same function with another slope or scale."""
         if self.source is not None:
             raise TypeError(f"{self.name} is a function of its own, without a parameter.")
-        if not math.isfinite(parameter):
-            raise ValueError(f"{self.name}: parameter must be a finite number, got {parameter!r}.")
-        return replace(self, parameter=float(parameter))
+        return replace(self, parameter=check_parameter(parameter, self.name))
 
 
 # --- the compiled pairs, in the order of the table -----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import numpy as np
 from fastmlp.activations import Activation
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import Kernel, formula
-from fastmlp.table import Entry, Table
+from fastmlp.table import Entry, Table, check_parameter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -89,10 +89,7 @@ class Loss(Entry):
         """The same loss with another threshold or quantile."""
         if self.source is not None:
             raise TypeError(f"{self.name} is a function of its own, without a parameter.")
-        low, high = self.parameter_range
-        if not low < parameter < high:
-            raise ValueError(f"{self.name}: parameter must be above {low:g} and below {high:g}, got {parameter!r}.")
-        return replace(self, parameter=float(parameter))
+        return replace(self, parameter=check_parameter(parameter, self.name, *self.parameter_range))
 
 
 SMALLEST_PROBABILITY = 1e-7

@@ -413,6 +413,8 @@ class Network(ABC):
         if out is not None and (not isinstance(out, np.ndarray) or out.shape != given.shape or out.dtype != self.dtype):
             what = f"{out.shape} and {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
             raise ValueError(f"out must have the shape {given.shape} and dtype {self.dtype}, got {what}.")
+        if out is not None and not out.flags.writeable:
+            raise ValueError("out is read-only; give an array that may be written to, or none.")
         try:  # popping is atomic: two threads that ask at once have a set of parameters each
             probe = self._probes.pop()
         except IndexError:

@@ -137,6 +137,8 @@ class ParameterList(list[Array]):
 
     def __setitem__(self, position: Any, value: Any) -> None:
         if isinstance(position, slice):
+            if not isinstance(value, Iterable):
+                raise TypeError(f"{self._name} takes a sequence of arrays, one for each layer, got {value!r}.")
             values = list(value)
             places = range(*position.indices(len(self)))
             if len(values) != len(places):

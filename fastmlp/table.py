@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -28,6 +31,16 @@ def _compiled(entry: Any) -> list[Any]:
     if not any(isinstance(value, Kernel) for value in values):
         return []
     return [value for value in values if callable(value) and not getattr(value, "__name__", "").endswith("_coefficients")]
+
+
+def check_parameter(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """The parameter of an entry: a number between two others."""
+    number_given = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # A whole number may be too large for a float.
+    if not number_given or not low < value < high or abs(value) > sys.float_info.max:
+        limits = " above {low:g}" * (low > -math.inf) + " and below {high:g}" * (high < math.inf)
+        raise ValueError(f"{name}: parameter must be a finite number{limits.format(low=low, high=high)}, got {value!r}.")
+    return float(value)
 
 
 class Entry:

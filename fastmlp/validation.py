@@ -126,7 +126,8 @@ def check_real(value: Any, argument: str, lowest: float = 0.0, *, above: bool = 
     """A finite number, at least (or above) ``lowest``."""
     relation = "above" if above else "at least"
     number_given = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    if not number_given or not math.isfinite(value) or value < lowest or (above and value == lowest):
+    # Not isfinite: a whole number may be too large for a float.
+    if not number_given or not lowest <= value <= sys.float_info.max or (above and value == lowest):
         raise ValueError(f"{argument} must be a finite number {relation} {lowest:g}, got {value!r}.")
     return float(value)
 
@@ -335,7 +336,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
     raw = as_numbers(y, "y", None)
     is_row = not is_sparse(x) and np.ndim(x) == 1
     labels_given = loss.classification and raw.dtype.kind in "iub"
-    if labels_given and raw.ndim == 0 and is_row:
+    if labels_given and raw.ndim == 0 and rows == 1:
         raw = raw.reshape(1)
     if labels_given and raw.ndim == 1 and not (is_row and raw.size == outputs and outputs > 1):
         _check_rows(len(raw), rows, "y")

@@ -127,6 +127,8 @@ class TestParameters:
             net.w[0] = np.zeros((4, 3))
         with pytest.raises(ValueError, match="2 arrays, got 1"):
             net.w = [np.zeros((3, 4))]
+        with pytest.raises(TypeError, match="b takes a sequence of arrays, one for each layer, got None"):
+            net.b = None
         with pytest.raises(TypeError, match="one array for each layer"):
             net.w.append(np.zeros((3, 4)))
         assert np.array_equal(net.theta, before)
@@ -331,6 +333,9 @@ class TestLossAndGrad:
         assert np.isfinite(out).all()
         with pytest.raises(ValueError, match="out must have the shape"):
             net.loss_and_grad(net.theta, *data, out=np.zeros(3))
+        out.setflags(write=False)
+        with pytest.raises(ValueError, match="out is read-only"):
+            net.loss_and_grad(net.theta, *data, out=out)
 
     def test_what_is_kept_for_the_next_call_is_not_the_data(self, kind, rng):
         net = kind((3, 8, 2), ["tanh", "identity"], dtype="float64")

@@ -58,6 +58,7 @@ def test_everything_takes_them(kind, sizes, dtype):
     twin = network(kind, sizes, dtype)
     net.train_step(x, y, 0.1)
     twin.train_step(dense, y, 0.1)
+    assert net.train_step(x[:1], y[0], 0.1) == pytest.approx(twin.train_step(dense[0], y[0], 0.1), rel=1e-5)
     np.testing.assert_allclose(net.theta, twin.theta, **tolerance)
 
 

@@ -174,7 +174,7 @@ def test_options_of_fit(kind, option, value, message):
     assert np.array_equal(net.theta, theta)
 
 
-@pytest.mark.parametrize("rate", [0, -1, np.nan, "x"])
+@pytest.mark.parametrize("rate", [0, -1, np.nan, np.inf, 10**400, "x"])
 def test_train_step_needs_a_rate(kind, rate):
     with pytest.raises(ValueError, match="learning_rate must be a finite number above 0"):
         kind((3, 2)).train_step(GOOD_X, GOOD_Y, rate)
@@ -187,8 +187,10 @@ def test_train_step_needs_a_rate(kind, rate):
         (lambda: OPTIMIZERS["sgd"](momentum=0.9), "sgd has no option 'momentum'. Its options: none"),
         (lambda: OPTIMIZERS["adam"](beta1=1.0), "adam: beta1 must be at least 0 and below 1, got 1.0"),
         (lambda: OPTIMIZERS["momentum"](momentum=-0.1), "momentum must be at least 0"),
-        (lambda: LOSSES["pinball"](1.0), "pinball: parameter must be above 0 and below 1, got 1.0"),
-        (lambda: LOSSES["huber"](0), "huber: parameter must be above 0"),
+        (lambda: LOSSES["pinball"](1.0), "pinball: parameter must be a finite number above 0 and below 1, got 1.0"),
+        (lambda: LOSSES["huber"](0), "huber: parameter must be a finite number above 0"),
+        (lambda: LOSSES["huber"]("a"), "huber: parameter must be a finite number above 0, got 'a'"),
+        (lambda: LOSSES["huber"](10**400), "huber: parameter must be a finite number above 0"),
         (lambda: ACTIVATIONS["leaky_relu"](np.nan), "leaky_relu: parameter must be a finite number, got nan"),
         (lambda: Step(gamma=0), "step schedule: gamma must be above 0 and at most 1, got 0"),
         (lambda: Step(epochs=0), "step schedule: epochs"),
