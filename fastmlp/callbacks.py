@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Run:
     loss : float
         Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended.
     stop : bool
-        Set it to end the training after this epoch.
+        Set it to end the training after this epoch; at the beginning, before the first.
     reading : Reading or None
         Of rows that are read while training: what has been waited for; see :class:`fastmlp.feed.Reading`.
     state : callable or None
@@ -103,8 +104,9 @@ class Callbacks(Callback):
             member.on_epoch_end(run)
 
     def on_train_end(self, run: Run) -> None:
-        for member in self._begun:  # where one of them could not begin, those after it have not, either
-            member.on_train_end(run)
+        with ExitStack() as stack:  # all of them get to it, also where one of them fails
+            for member in reversed(self._begun):  # where one of them could not begin, those after it have not, either
+                stack.callback(member.on_train_end, run)
 
 
 class Progress(Callback):
@@ -156,16 +158,16 @@ class EarlyStopping(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         self.best_loss, self._waited = math.inf, 0
-        for loss in run.network.loss_curve_:  # of a training that goes on
-            self._look_at(loss)
+        self._look_at(run, *run.network.loss_curve_)  # of a training that goes on, or that had been stopped here
 
     def on_epoch_end(self, run: Run) -> None:
-        self._look_at(run.loss)
-        run.stop = run.stop or self._waited >= self.patience
+        self._look_at(run, run.loss)
 
-    def _look_at(self, loss: float) -> None:
-        self._waited = 0 if loss < self.best_loss - self.tolerance else self._waited + 1
-        self.best_loss = min(self.best_loss, loss)
+    def _look_at(self, run: Run, *losses: float) -> None:
+        for loss in losses:
+            self._waited = 0 if loss < self.best_loss - self.tolerance else self._waited + 1
+            self.best_loss = min(self.best_loss, loss)
+        run.stop = run.stop or self._waited >= self.patience
 
 
 class History(Callback):

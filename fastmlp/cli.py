@@ -378,7 +378,7 @@ def _train_on_table(
 ) -> None:
     from fastmlp.callbacks import Callback, Progress
     from fastmlp.data import model as models
-    from fastmlp.data.evaluation import evaluate, figures
+    from fastmlp.data.evaluation import evaluate, figures, finite_or_none
     from fastmlp.data.evaluation import plot as draw
 
     model = begun.model
@@ -403,7 +403,7 @@ def _train_on_table(
         raise _end(f"Interrupted before the report; the model is written: {out}.", INTERRUPTED) from None
     seconds = time.perf_counter() - began
     if json:
-        best = min(model.history["validation_loss"])
+        best = finite_or_none(min(model.history["validation_loss"]))
         typer.echo(json_format.dumps({
             "model": str(out), "target": plan.target, "task": "regression" if model.classes is None else "classification",
             "epochs": len(model.history["loss"]), "validation_loss": best, "seconds": seconds, "interrupted": interrupted,
@@ -705,9 +705,7 @@ def export(
     with _sentences():
         try:
             network = io.load(model)
-        except ValueError as error:
-            raise _end(str(error), FAILED) from None
-        except FileNotFoundError as error:
+        except (ValueError, FileNotFoundError) as error:
             raise _end(str(error), FAILED) from None
         writers[file.suffix](network, file)
     typer.echo(
@@ -735,20 +733,28 @@ def warmup(
 ) -> None:
     """Compile the kernels now, so that the first training need not; for container images."""
     from fastmlp.engine import compile_kernels
-    from fastmlp.kernels.cache import cache_directory
+    from fastmlp.kernels.cache import KernelCache
     from fastmlp.validation import check_dtype
 
     try:
         dtypes = [check_dtype(name) for name in dtype or ["float32", "float64"]]
     except ValueError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+        raise _end(str(error), WRONG_USE) from None
     for one in dtypes:
         compile_kernels(one)
-    if not any(path.is_file() for path in cache_directory().glob("*")):
-        typer.echo(f"Kernels were compiled, but could not be kept in {cache_directory()}: can you write there?", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"Kernels are compiled and kept in {cache_directory()}.")
+    if KernelCache.not_kept:
+        raise _end(f"Kernels were compiled, but could not be kept in {_cache_place()}: can you write there?", FAILED)
+    typer.echo(f"Kernels are compiled and kept in {_cache_place()}.")
+
+
+def _cache_place() -> str:
+    """Where compiled kernels are kept, in words."""
+    from fastmlp.kernels.cache import cache_directory
+
+    try:
+        return str(cache_directory())
+    except RuntimeError:
+        return "a directory that FASTMLP_CACHE_DIR names (it is not set, and there is no home directory)"
 
 
 @app.command()
@@ -765,7 +771,6 @@ def info(
     import numpy as np
 
     import fastmlp
-    from fastmlp.kernels.cache import cache_directory
     from fastmlp.kernels.simd import CPU_NAME, MACHINE
     from fastmlp.threads import available_threads
 
@@ -777,7 +782,7 @@ def info(
         "vector registers": f"{8 * MACHINE.vector_bytes} bit, {'with' if MACHINE.fma else 'without'} fused multiply-add",
         "register tile": f"{MACHINE.tile_rows} rows x {MACHINE.tile_vectors} vectors",
         "threads available": str(available_threads()),
-        "kernel cache": str(cache_directory()),
+        "kernel cache": _cache_place(),
     }
     if json:
         typer.echo(json_format.dumps(rows))

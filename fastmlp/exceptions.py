@@ -15,3 +15,6 @@ class DivergenceError(FloatingPointError, ValueError):
     def __init__(self, message: str, epoch: int) -> None:
         super().__init__(message)
         self.epoch = epoch
+
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[str, int]]:
+        return type(self), (str(self), self.epoch)  # of exceptions, pickle knows what was given to the base only

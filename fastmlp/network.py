@@ -572,6 +572,8 @@ class Network(ABC):
             try:
                 listeners.on_train_begin(run)
                 for epoch in range(run.epoch, epochs):
+                    if run.stop:
+                        break
                     run.epoch, run.rows_done = epoch + 1, 0
                     rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
                     for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
@@ -582,8 +584,6 @@ class Network(ABC):
                     self.loss_curve_.append(run.loss)
                     run.epochs_done = run.epoch
                     listeners.on_epoch_end(run)
-                    if run.stop:
-                        break
             finally:
                 listeners.on_train_end(run)
         return self

@@ -166,7 +166,7 @@ def _adam_coefficients(t: Array, rate: Array, o: Options) -> list[Any]:
 
 
 _NADAM_TERMS = 4096
-"""The product of NAdam's momenta is below the last bit of 1 long before this many."""
+"""The product of so many of NAdam's momenta is computed; those that follow are taken to be the last of them."""
 
 
 def _nadam_momentum(t: Array, o: Options) -> Array:
@@ -176,8 +176,9 @@ def _nadam_momentum(t: Array, o: Options) -> Array:
 
 def _nadam_coefficients(t: Array, rate: Array, o: Options) -> list[Any]:
     beta1, beta2 = o["beta1"], o["beta2"]
-    products = np.append(np.cumprod(_nadam_momentum(np.arange(1, _NADAM_TERMS + 1), o)), 0.0)
-    product = products[np.minimum(t.astype(np.int64) - 1, _NADAM_TERMS)]
+    momenta = _nadam_momentum(np.arange(1, _NADAM_TERMS + 1), o)
+    product = np.cumprod(momenta)[np.minimum(t.astype(np.int64), _NADAM_TERMS) - 1]
+    product *= momenta[-1] ** np.maximum(t - _NADAM_TERMS, 0)
     now, following = _nadam_momentum(t, o), _nadam_momentum(t + 1, o)
     return [
         rate * (1 - now) / (1 - product),

@@ -1,7 +1,7 @@
 """A person's own activation or loss: one Python function of single numbers, checked, and then as good as an entry of the tables.
 
 Nothing of this library is compiled again for it: its loops are compiled by themselves, and the kernels call them by address
-(:mod:`fastmlp.kernels.own`).
+(:mod:`fastmlp.kernels.loops`).
 """
 
 from __future__ import annotations

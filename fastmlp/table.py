@@ -61,7 +61,7 @@ class Entry:
 
 
 class Table(Mapping[str, T], Generic[T]):
-    """The entries by name, in a fixed order; an entry's place in it is the code that the kernels know it by.
+    """The entries by name, in a fixed order.
 
     Parameters
     ----------

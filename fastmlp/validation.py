@@ -334,7 +334,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         _check_target_range(y, loss)
         return Data(samples, y, None, weight)
     raw = as_numbers(y, "y", None)
-    is_row = not is_sparse(x) and np.ndim(x) == 1
+    is_row = rows == 1 and not is_sparse(x) and np.ndim(x) == 1  # in this order: it makes an array of what is none
     labels_given = loss.classification and raw.dtype.kind in "iub"
     if labels_given and raw.ndim == 0 and rows == 1:
         raw = raw.reshape(1)

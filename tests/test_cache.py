@@ -173,3 +173,12 @@ def test_where_it_is(monkeypatch, tmp_path, variable, expected):
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setenv(variable, str(tmp_path))
     assert cache_directory() == tmp_path / expected
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for nothing in ("", "a/relative/one"):
+        monkeypatch.delenv(variable)
+        monkeypatch.setenv("XDG_CACHE_HOME", nothing)
+        assert cache_directory() == tmp_path / "home" / ".cache" / "fastmlp"
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert cache_directory() == tmp_path / expected  # it is not even asked for

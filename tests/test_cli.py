@@ -159,6 +159,19 @@ def test_warmup_fills_the_cache(tmp_path):
     environment = os.environ | {"FASTMLP_CACHE_DIR": str(tmp_path / "cache")}
     after = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (after.returncode, after.stderr) == (0, "")  # nothing is left to compile
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "fastmlp").mkdir()
+    (blocked / "fastmlp" / "old.kernel").write_text("of another version")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import fastmlp.io.files as files\ndef replace_file(path, content):\n    raise OSError('no space left')\n"
+        "files.replace_file = replace_file\n"
+    )
+    full = fastmlp(
+        "warmup", "--dtype", "float32", cwd=tmp_path, FASTMLP_CACHE_DIR=str(blocked), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"
+    )
+    assert (full.returncode, full.stdout) == (1, "")
+    assert f"could not be kept in {blocked / 'fastmlp'}" in full.stderr
     wrong = fastmlp("warmup", "--dtype", "float16", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "dtype must be 'float32' or 'float64', got 'float16'" in wrong.stderr

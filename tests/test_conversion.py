@@ -59,6 +59,14 @@ class TestNumpySource:
         assert outputs.dtype == net.dtype
         np.testing.assert_allclose(outputs, net.predict(x), rtol=tolerance, atol=tolerance)
 
+    @pytest.mark.parametrize("name", ["sigmoid", "silu"])
+    def test_as_close_to_zero(self, tmp_path, name):
+        net, x = MLP((1, 1), name, dtype="float64"), np.array([[-300.0]])
+        net.w[0] = [[1]]
+        io.to_numpy_source(net, tmp_path / "model.py")
+        exec((tmp_path / "model.py").read_text(), namespace := {})
+        np.testing.assert_allclose(namespace["predict"](x), net.predict(x), rtol=1e-12, atol=0)
+
     def test_needs_numpy_only(self, tmp_path):
         path = tmp_path / "model.py"
         net, x = network("relu"), samples()

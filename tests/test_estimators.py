@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastmlp
-from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp import ACTIVATIONS, MLPClassifier, MLPRegressor
 from fastmlp.callbacks import Callback
 from fastmlp.exceptions import DivergenceError
 
@@ -224,6 +224,26 @@ def test_weights_that_are_assigned_are_used():
     ours.intercepts_[-1] *= 2
     np.testing.assert_allclose(ours.predict(x), 2 * before, rtol=1e-12)
     np.testing.assert_allclose(pickle.loads(pickle.dumps(ours)).predict(x), 2 * before, rtol=1e-12)
+    ours = MLPRegressor(random_state=0).build(x.shape[1], 1)
+    before, was = ours.predict(x), ours.intercepts_[-1].copy()
+    ours.intercepts_[-1] = ours.coefs_[-1][0]  # a part of another of the network's arrays
+    np.testing.assert_allclose(ours.predict(x), before - was + ours.coefs_[-1][0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", [3, 4])
+@pytest.mark.parametrize("activation", ["sigmoid", ["logistic"], ["sigmoid"], ACTIVATIONS["sigmoid"]], ids=str)
+def test_names_of_an_activation_begin_with_the_same_weights(activation, hidden):
+    expected = MLPClassifier((hidden,), "logistic", random_state=0).build(4, 3)
+    ours = MLPClassifier((hidden,), activation, random_state=0).build(4, 3)
+    for one, other in zip(ours.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_threads_may_be_set_later():
+    x, y = data("multiclass")
+    ours = quiet(MLPClassifier(max_iter=2, random_state=0), x, y).set_params(n_threads=1)
+    ours.partial_fit(x, y)
+    assert ours._network.n_threads == 1
 
 
 def test_grid_search_over_a_pipeline():
@@ -573,6 +593,23 @@ class TestCallbacks:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert MLPClassifier(solver=solver, random_state=0).set_callbacks(Third()).fit(x, y).n_iter_ == 3
+
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_those_that_have_begun_end(self, solver):
+        ended = []
+
+        class First(Callback):
+            def on_train_end(self, run):
+                ended.append("first")
+
+        class Broken(Callback):
+            def on_train_begin(self, run):
+                raise OSError("there is no disk")
+
+        x, y = data("multiclass")
+        with pytest.raises(OSError, match="there is no disk"):
+            MLPClassifier(solver=solver, callbacks=[First(), Broken()]).fit(x, y)
+        assert ended == ["first"]
 
     def test_own_ones(self, tmp_path):
         from fastmlp.callbacks import Checkpoint, History, TimeLimit

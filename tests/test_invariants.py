@@ -187,7 +187,8 @@ class TestDtypes:
     def test_no_formula_widens_float32(self, entry):
         from numba import float32
 
-        for one in (entry.compiled_value, entry.compiled_derivative):
+        logits = getattr(entry, "compiled_logits_value", None)
+        for one in (entry.compiled_value, entry.compiled_derivative, *([] if logits is None else [logits])):
             n_arguments = one.py_func.__code__.co_argcount
             dispatcher = one.dispatcher
             dispatcher.compile((float32,) * n_arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -35,6 +36,20 @@ def test_training_takes_little_more_than_the_data():
     )
     grown, parameters = map(int, printed.split())
     assert grown < 64 * 2**20 + 6 * parameters
+
+
+def test_gradients_that_are_large_are_not_kept():
+    net = MLP((1000, 1000, 10))
+    of_parameters = net.theta.nbytes
+    x, labels = np.zeros((100, 1000), np.float32), np.zeros((100, 10), np.float32)
+    net.backprop(x[:70], labels[:70])
+    tracemalloc.start()
+    for rows in range(71, 80):
+        net.backprop(x[:rows], labels[:rows])
+        net.backprop(x[: rows - 70], labels[: rows - 70])
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 3 * of_parameters  # what a kernel works in, with a copy of the weights, is kept once
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

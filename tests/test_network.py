@@ -395,6 +395,32 @@ class TestTraining:
             make(kind).fit(*data, epochs=1, batch_size=8, verbose=verbose, callbacks=callbacks)
         assert ended == [first]
 
+    def test_all_callbacks_end_also_where_one_of_them_fails(self, kind, data):
+        ended = []
+
+        class Broken(Callback):
+            def on_train_end(self, run):
+                ended.append("broken")
+                raise OSError("the disk is full")
+
+        class Last(Callback):
+            def on_train_end(self, run):
+                ended.append("last")
+
+        with pytest.raises(OSError, match="the disk is full"):
+            make(kind).fit(*data, epochs=1, batch_size=8, callbacks=[Broken(), Last()])
+        assert ended == ["broken", "last"]
+
+    def test_a_callback_may_stop_before_the_first_epoch(self, kind, data):
+        class Never(Callback):
+            def on_train_begin(self, run):
+                run.stop = True
+
+        net = make(kind)
+        theta = net.theta
+        assert net.fit(*data, epochs=3, batch_size=8, callbacks=[Never()]).loss_curve_ == []
+        assert np.array_equal(net.theta, theta)
+
     def test_train_step_is_gradient_descent(self, kind, data):
         net = make(kind)
         loss, (w_grad, b_grad) = net.eval_loss(*data), net.backprop(*data)
@@ -523,6 +549,8 @@ class TestDivergence:
         with pytest.raises(DivergenceError, match=r"epoch \d+ of 5000.*learning_rate=50.*such as 5\.") as caught:
             net.fit(data[0] * 10, data[1], epochs=5000, batch_size=5, learning_rate=50)
         assert 1 <= caught.value.epoch <= 5000
+        again = pickle.loads(pickle.dumps(caught.value))  # as it comes out of another process
+        assert (str(again), again.epoch) == (str(caught.value), caught.value.epoch)
         assert np.isfinite(net.theta).all()
         assert np.isfinite(net.predict(data[0])).all()
 

@@ -109,6 +109,15 @@ def test_formula(name):
     assert (s2 != 0) == (optimizer.n_states == 2)
 
 
+def test_the_momenta_of_a_long_nadam():
+    optimizer = OPTIMIZERS["nadam"](beta1=0.999, momentum_decay=1.0)
+    table = optimizer.coefficient_table(4000, np.ones(200))
+    t = np.arange(1, 4201)
+    momenta = 0.999 * (1 - 0.5 * 0.96**t)
+    expected = (1 - momenta) / (1 - np.cumprod(momenta))
+    np.testing.assert_allclose(table[:, 0], expected[3999:4199], rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_coefficients_do_not_depend_on_where_a_table_begins(name):
     rates = np.linspace(0.1, 0.2, 60)

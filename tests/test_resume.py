@@ -113,6 +113,9 @@ def test_early_stopping_remembers(tmp_path):
     fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02), Checkpoint(path), Stop(stop, middle=False)], **options)
     again = fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02)], resume=path, **options)
     assert again.loss_curve_ == whole.loss_curve_
+    fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02), Checkpoint(path)], **options)
+    again = fit(network(), callbacks=[EarlyStopping(3, tolerance=0.02)], resume=path, **options)  # it had stopped
+    np.testing.assert_array_equal(again.theta, whole.theta)
 
 
 def test_a_checkpoint_is_a_model(tmp_path):

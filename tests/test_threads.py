@@ -562,6 +562,24 @@ class TestHelpers:
 
         np.testing.assert_array_equal(self.fit(Sleep()), self.fit(Callback()))
 
+    def test_an_interrupt_while_helpers_are_called_leaves_none_behind(self, monkeypatch, teams):
+        from fastmlp.kernels import team
+
+        called, real = [], team.signal_helpers
+
+        def interrupted(sync, n_threads, state, reached):
+            real(sync, n_threads, state, reached)
+            called.append(state)
+            if state == WORKING and reached.any():
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(team, "signal_helpers", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            self.fit(Callback(), epochs=3000)
+        assert called
+        assert all((one._sync[STATES::LINE] != WORKING).all() for one in teams)
+        monkeypatch.undo()
+
     def test_no_thread_to_be_had(self, monkeypatch):
         expected = self.fit(Callback())
         monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))

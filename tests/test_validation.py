@@ -174,6 +174,19 @@ def test_options_of_fit(kind, option, value, message):
     assert np.array_equal(net.theta, theta)
 
 
+def test_what_is_no_array_is_converted_once(kind):
+    class Rows:
+        conversions = 0
+
+        def __array__(self, dtype=None, copy=None):
+            self.conversions += 1
+            return np.array(GOOD_X, dtype)
+
+    rows = Rows()
+    kind((3, 2)).eval_loss(rows, GOOD_Y)
+    assert rows.conversions == 1
+
+
 @pytest.mark.parametrize("rate", [0, -1, np.nan, np.inf, 10**400, "x"])
 def test_train_step_needs_a_rate(kind, rate):
     with pytest.raises(ValueError, match="learning_rate must be a finite number above 0"):

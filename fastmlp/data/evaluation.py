@@ -72,9 +72,9 @@ def _measures(target: Target, truth: Array, outputs: Array) -> dict[str, Any]:
         with np.errstate(over="ignore", invalid="ignore"):
             return {
                 "rows": len(numbers),
-                "r2": _finite(metrics.r2_score(numbers, outputs)) if len(numbers) > 1 else None,
-                "mae": _finite(metrics.mean_absolute_error(numbers, outputs)),
-                "rmse": _finite(metrics.root_mean_squared_error(numbers, outputs)),
+                "r2": finite_or_none(metrics.r2_score(numbers, outputs)) if len(numbers) > 1 else None,
+                "mae": finite_or_none(metrics.mean_absolute_error(numbers, outputs)),
+                "rmse": finite_or_none(metrics.root_mean_squared_error(numbers, outputs)),
             }
     labels = np.arange(len(target.classes))
     probabilities = outputs.astype(np.float64)
@@ -90,7 +90,7 @@ def _measures(target: Target, truth: Array, outputs: Array) -> dict[str, Any]:
     }
 
 
-def _finite(figure: float) -> float | None:
+def finite_or_none(figure: float) -> float | None:
     """None for what JSON has no number for."""
     return float(figure) if np.isfinite(figure) else None
 

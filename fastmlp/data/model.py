@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.callbacks import Callback, Callbacks, Checkpoint, Run, TimeLimit
+from fastmlp.callbacks import Callback, Checkpoint, Run, TimeLimit
 from fastmlp.data.files import TableError, naming
 from fastmlp.data.preparation import (
     LearnedTarget,
@@ -39,6 +39,8 @@ MOST_EPOCHS, PATIENCE = 200, 20
 VALIDATION_SHARE, MOST_VALIDATION_ROWS = 0.15, 100_000
 MOST_TEST_ROWS = 200_000
 """Of a table that is not read whole."""
+MOST_DEVIATIONS = 1e15
+"""The square of a target this far from the mean is still a float32, and so is the sum of many."""
 LARGE_SHARE = 1 / 8
 """A table whose files have more than this of the memory is not read whole: columns and samples take several times that."""
 _MEMORY_BYTES = 8 << 30
@@ -115,9 +117,12 @@ class Watch(Callback):
             and len(self.losses) - (int(np.argmin(self.losses)) + 1 if self.losses else 0) >= self._patience
         )
 
+    def on_train_begin(self, run: Run) -> None:
+        run.stop = run.stop or self.finished  # of a training that goes on, but had been stopped
+
     def on_epoch_end(self, run: Run) -> None:
         loss = run.network.eval_loss(self._x, self._y)
-        if loss < min(self.losses, default=math.inf):
+        if loss < min(self.losses, default=math.inf) or self.best_theta is None:
             self.best_theta = run.network.theta
         self.losses.append(loss)
         run.stop = run.stop or self.finished
@@ -312,6 +317,7 @@ def begin(
     _check_classes(preparation.target, len(train.y))
     if len(held_out.y) == 0:
         raise TableError(f"None of the {validation.num_rows} rows to validate on has a value of the target {plan.target!r}.")
+    _check_range(preparation.target, held_out.y)
     return _new_model(preparation, plan), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
 
 
@@ -362,6 +368,7 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
     held_out = arrays_of(preparation, validated)
     if len(held_out.x) == 0:
         raise too_few
+    _check_range(preparation.target, held_out.y)
     train = shares[-1].prepared(preparation, rows=counted)
     return _new_model(preparation, plan), train, held_out, tested, plan.batch_size or guess_batch_size(counted)
 
@@ -403,6 +410,16 @@ def _check_classes(target: Target, rows: int) -> None:
         )
 
 
+def _check_range(target: Target, y: Array) -> None:
+    """Whether validation rows have a loss, by targets as the network is to predict them."""
+    farthest = np.abs(y).max()
+    if target.classes is None and farthest > MOST_DEVIATIONS:
+        raise TableError(
+            f"A row to validate on has a value of the target {target.name!r} that is {farthest:.1g} standard deviations away from "
+            "the mean of those to train on; correct or remove such rows."
+        )
+
+
 def check_table(model: TableModel, table: Any, name: str) -> int:
     """Refuse a table that a model cannot be evaluated on, before it is trained; returns how many rows have a target."""
     preparation = model.preparation
@@ -439,7 +456,6 @@ def learn(
         if checkpoint.exists():
             writer.restore()
             resume = checkpoint
-            epochs = len(watch.losses) if watch.finished else epochs  # stopped before the model was written
     if plan.max_seconds is not None:
         listeners.append(TimeLimit(plan.max_seconds))
     x, y, rows = (train.x, train.y, len(train.x)) if isinstance(train, Split) else (train, None, train.rows)
@@ -448,8 +464,7 @@ def learn(
             x, y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
             optimizer=plan.optimizer, schedule=plan.schedule, dropout=plan.dropout if len(model.network.sizes) > 2 else 0.0,
             weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
-            callbacks=Callbacks.of(listeners, verbose=False).members, resume=resume,
-            buffer_bytes=plan.buffer_bytes,
+            callbacks=listeners, resume=resume, buffer_bytes=plan.buffer_bytes,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import itertools
 import os
@@ -72,13 +73,13 @@ class TableSource(Source):
         target: str | int,
         weight: str | None = None,
         classes: Sequence[Any] | None = None,
-        preparation: Preparation | None = None,
         categories: Sequence[str] = (),
         csv: Csv = Csv(),  # noqa: B008  # it is frozen
     ) -> None:
         super().__init__(classes)
         self._categories, self._csv = list(categories), csv
-        self._paths, self.preparation, self._share = list(paths), preparation, Share(0.0, 1.0, 0)
+        self._paths, self._share = list(paths), Share(0.0, 1.0, 0)
+        self.preparation: Preparation | None = None
         self._names = names_of(paths[0], csv)
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
         self._weight, self._memory = weight, Memory()
@@ -87,6 +88,7 @@ class TableSource(Source):
         self.blocks = [block for path in paths for block in _blocks_of(path)]
         self.n_blocks = len(self.blocks)
         self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (_COLUMN_BYTES * len(self._names))))
+        self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema()
         self._types = {
             name: "number" if is_number(self._schema.field(name).type) else "category"
@@ -94,14 +96,10 @@ class TableSource(Source):
             if name != self.target and (is_number(self._schema.field(name).type) or is_string(self._schema.field(name).type))
         }
         self._features = [name for name in self._names if name not in (self.target, weight)]
-        if preparation is None:
-            self.n_features = len(self._features)
-            kinds = [self._schema.field(name).type for name in self._features]
-            narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
-            self.dtype = np.dtype(np.float32 if narrow else np.float64)
-        else:
-            self.n_features, self.dtype = preparation.width, np.dtype(np.float32)
-            self._given_classes = None if preparation.target.classes is None else np.array(preparation.target.classes)
+        self.n_features = len(self._features)
+        kinds = [self._schema.field(name).type for name in self._features]
+        narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
+        self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
 
     def __repr__(self) -> str:
@@ -158,17 +156,27 @@ class TableSource(Source):
                 scale=scale,
                 shared_scale=shared_scale,
             )
-        made = TableSource(self._paths, self.target, self._weight, None, preparation, self._categories, self._csv)
-        made._share, made._n_rows = self._share, rows
-        return made
+        names = preparation.target.classes
+        return self._otherwise(
+            preparation=preparation,
+            n_features=preparation.width,
+            dtype=np.dtype(np.float32),
+            _given_classes=None if names is None else np.array(names),
+            _n_rows=rows,
+        )
 
     def share(self, low: float, high: float, seed: int) -> TableSource:
         """A random share of the rows: those whose hash, from 0 to 1, is at least ``low`` and below ``high``.
 
         Shares of ranges that do not overlap have no row in common, in whatever order they are read.
         """
-        made = TableSource(self._paths, self.target, self._weight, None, self.preparation, self._categories, self._csv)
-        made._given_classes, made._share = self._given_classes, Share(low, high, seed)
+        return self._otherwise(_share=Share(low, high, seed), _n_rows=None)
+
+    def _otherwise(self, **changes: Any) -> TableSource:
+        """The same files with other attributes; none of them is opened again."""
+        made = copy.copy(self)
+        vars(made).pop("classes", None)  # computed from the rows
+        vars(made).update(changes, _memory=Memory())
         return made
 
     def split_batches(self, shares: Sequence[TableSource]) -> Iterator[list[Any]]:
@@ -221,8 +229,7 @@ class TableSource(Source):
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
         path, group = self.blocks[block]
         if group is None:
-            types = getattr(self, "_types", None) or dict.fromkeys(self._categories, "category")
-            yield from read_batches(path, types, self._csv)
+            yield from read_batches(path, self._types, self._csv)
             return
         for decoded in self._decoded(block, columns or self._names, _DECODED_VALUES):
             for start in range(0, decoded.num_rows, PIECE_ROWS):

@@ -251,14 +251,15 @@ class Engine:
         return kept or Session(self, None if n_states else key, data, batch_size, mode, n_states=n_states, **options)
 
     def give_back_session(self, session: Session) -> None:
-        """Keep a session without state for the next user of its kind."""
-        if session.key is not None:
+        """Keep a session without state for the next user of its kind, unless it has a large gradient."""
+        if session.key is not None and session.gradient.nbytes <= limits.KEPT_BYTES:
             _keep(self._sessions, session.key, session)
 
     def is_small(self, data: Data) -> bool:
         """Whether data are so few that one thread goes through them, and soon: then a call is prepared, and kept."""
         flop = data.rows * self.flop_per_row
-        return not data.sparse and flop < (FLOP_OF_TEAM if self.n_threads in (None, 1) else FLOP_OF_TWO)
+        most = FLOP_OF_TEAM if self.n_threads in (None, 1) else FLOP_OF_TWO
+        return flop < most and not data.sparse and self.layout.length * self.dtype.itemsize <= limits.KEPT_BYTES
 
     def step(self, buffer: Array, data: Data, rate: float, *, mean: bool) -> Progress:
         """Make a step of plain gradient descent from all of small data."""

@@ -46,7 +46,9 @@ SHARED_BYTES = 1 << 17
 """Up to so many bytes of weights are fetched from the caches of other processors in one go, before they are needed."""
 
 MOST_SESSIONS = 8
-"""Kinds of calls (by shape of the data) that a network is prepared for at the same time."""
+"""Kinds of calls (by shape of the data) that a network is prepared for at the same time..."""
+KEPT_BYTES = 1 << 20
+"""...if their gradients take no more memory than this; others take so long that to prepare them does not matter."""
 
 CALL_SECONDS = 0.1
 """Work of one call of a kernel..."""

@@ -524,11 +524,12 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
         self.out_activation_ = self._loss_and_output()[2]
         coefs, intercepts = [], []
-        for fan_in, fan_out, name in zip(sizes, sizes[1:], self._layer_activations(len(sizes) - 1), strict=False):
+        hidden = self._layer_activations(len(sizes) - 1)[:-1]
+        # The last layer's are drawn as the hidden layer's before it, whatever its own activation is.
+        for fan_in, fan_out, activation in zip(sizes, sizes[1:], [*hidden, *(hidden or [self.activation])[-1:]], strict=False):
             # Glorot and Bengio (2010), equation 16; the slope of the logistic function asks for less.
-            is_logistic = getattr(name, "name", name) in ("logistic", "sigmoid")
-            hidden_is_logistic = is_logistic if fan_out is not sizes[-1] else self.activation == "logistic"
-            bound = math.sqrt((2.0 if hidden_is_logistic else 6.0) / (fan_in + fan_out))
+            is_logistic = getattr(activation, "name", activation) in ("logistic", "sigmoid")
+            bound = math.sqrt((2.0 if is_logistic else 6.0) / (fan_in + fan_out))
             coefs.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
         self._adopt(coefs, intercepts)
@@ -564,14 +565,16 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         network.w, network.b = coefs, [intercept.reshape(1, -1) for intercept in intercepts]
         self._network = network
         self.coefs_, self.intercepts_ = list(network.w), [array[0] for array in network.b]
+        self._own_intercepts = self.intercepts_.copy()
 
     def _synchronized(self) -> MLP:
         """The network, with what a person may have put into ``coefs_`` and ``intercepts_``."""
         network = self._network
+        network.n_threads = self.n_threads
         for layer, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
             if coef is not network.w[layer]:
                 network.w[layer] = coef
-            if intercept.base is not network.b[layer].base:
+            if intercept is not self._own_intercepts[layer]:
                 network.b[layer] = np.reshape(intercept, (1, -1))
         return network
 
@@ -658,8 +661,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         run = Run(network, feed.rows, self.max_iter if epochs is None else epochs, reading=feed.reading)
         good = network._buffer.copy()
         tasks = Tasks(self, theirs, run.epochs, *given, feed.data.weight)
-        listeners.on_train_begin(run)
         try:
+            listeners.on_train_begin(run)
             self._epochs(feed, held_out, batch_size, run, listeners, tasks, good, epochs)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
@@ -849,9 +852,9 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             if run.stop:
                 raise StopIteration
 
-        listeners.on_train_begin(run)
         best = network.theta.astype(np.float64)
         try:
+            listeners.on_train_begin(run)
             found = minimize(
                 objective, best.copy(), method="L-BFGS-B", jac=True, callback=after,
                 options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
@@ -947,6 +950,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             network = self._synchronized()
             state["coefs_"] = [coef.copy() for coef in network.w]
             state["intercepts_"] = [intercept[0].copy() for intercept in network.b]
+            del state["_own_intercepts"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from fastmlp.io.models import Array, layers_of
 
 _FORMULAS = {
     "identity": "return z",
-    "sigmoid": "return 1 / (1 + np.exp(np.minimum(-z, 80)))",
+    "sigmoid": "return 1 / (1 + np.exp(np.minimum(-z, 80 if z.dtype.itemsize == 4 else 700)))",
     "tanh": "return np.tanh(z)",
     "relu": "return np.maximum(z, 0)",
     "leaky_relu": "return np.where(z < 0, parameter * z, z)",
@@ -21,7 +21,7 @@ _FORMULAS = {
     "selu": f"return {SELU_SCALE} * np.where(z < 0, {SELU_ALPHA} * np.expm1(np.minimum(z, 0)), z)",
     "softplus": "return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))",
     "gelu": "return z * (0.5 + 0.5 * np.vectorize(math.erf, otypes=[float])(z / math.sqrt(2)))",
-    "silu": "return z / (1 + np.exp(np.minimum(-z, 80)))",
+    "silu": "return z / (1 + np.exp(np.minimum(-z, 80 if z.dtype.itemsize == 4 else 700)))",
     "mish": "return z * np.tanh(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))))",
     "exponential": "return np.exp(z)",
     "softmax": "e = np.exp(z - z.max(axis=1, keepdims=True))\nreturn e / e.sum(axis=1, keepdims=True)",

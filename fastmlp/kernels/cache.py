@@ -50,16 +50,28 @@ def source_stamp() -> str:
     return stamp.hexdigest()
 
 
+def _given(variable: str) -> Path | None:
+    """A directory that a system's variable names; a relative one does not count (XDG Base Directory Specification)."""
+    path = Path(os.environ.get(variable, ""))
+    return path if path.is_absolute() else None
+
+
 def cache_directory() -> Path:
-    """Where compiled kernels are kept: ``FASTMLP_CACHE_DIR``, else ``NUMBA_CACHE_DIR``, else the user's cache directory."""
+    """Where compiled kernels are kept: ``FASTMLP_CACHE_DIR``, else ``NUMBA_CACHE_DIR``, else the user's cache directory.
+
+    Raises
+    ------
+    RuntimeError
+        Where there is no home directory to have one in.
+    """
     for variable in ("FASTMLP_CACHE_DIR", "NUMBA_CACHE_DIR"):
         if os.environ.get(variable):
             return Path(os.environ[variable]) / "fastmlp"
     if platform.system() == "Windows":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "fastmlp" / "kernels"
+        return (_given("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fastmlp" / "kernels"
     if platform.system() == "Darwin":
         return Path.home() / "Library" / "Caches" / "fastmlp"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fastmlp"
+    return (_given("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastmlp"
 
 
 @functools.cache
@@ -76,7 +88,14 @@ class KernelCache(caching._Cache):
         Its name is the kernel's.
     announces : bool
         Whether to say on stderr that it has to be compiled.
+
+    Attributes
+    ----------
+    not_kept : int
+        How many compiled results could not be written, of all kernels.
     """
+
+    not_kept = 0
 
     def __init__(self, function: Callable[..., Any], *, announces: bool = True) -> None:
         self._name, self._announces = function.__name__, announces
@@ -113,7 +132,10 @@ class KernelCache(caching._Cache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled result; a disk that is full or read-only is no reason to stop."""
-        if not self._enabled or not self.cache_path:
+        if not self._enabled:
+            return
+        if not self.cache_path:
+            KernelCache.not_kept += 1
             return
         path = self._path(sig, data.codegen)
         try:
@@ -122,9 +144,11 @@ class KernelCache(caching._Cache):
             return
         from fastmlp.io.files import replace_file
 
-        with contextlib.suppress(OSError):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, hashlib.sha256(payload).digest() + payload)
+        except OSError:
+            KernelCache.not_kept += 1
 
     def enable(self) -> None:
         """Use the disk (the default)."""

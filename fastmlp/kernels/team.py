@@ -154,11 +154,7 @@ class Team:
             sync[STATES:] = ABSENT
             sync[PLACES_LOCK] = 0
         sync[ABORT] = 0
-        signal_helpers(sync, self.n_threads, WORKING, self._reached)
         errors: list[BaseException] = []
-        absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
-        if absent and CAN_MOVE:
-            allow(sync, os.sched_getaffinity(0))
 
         def help_(thread: int) -> None:
             try:
@@ -169,6 +165,10 @@ class Team:
                 sync[STATES + LINE * thread] = ABSENT
 
         try:
+            signal_helpers(sync, self.n_threads, WORKING, self._reached)
+            absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
+            if absent and CAN_MOVE:
+                allow(sync, os.sched_getaffinity(0))
             for thread in absent:
                 sync[STATES + LINE * thread] = WORKING
                 sync[STATES + LINE * thread + PLACE] = 0
