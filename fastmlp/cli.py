@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -128,6 +128,7 @@ _LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 """Of the settings that are numbers."""
 PICTURES = (".png", ".svg", ".pdf")
+_ANY_WIDTH = 100_000
 _WHICH_LABELS = "which file has the labels of {}?"
 
 
@@ -158,6 +159,7 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
 
 @app.command()
 def train(
+    context: typer.Context,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -204,7 +206,8 @@ def train(
 ) -> None:
     """Train on a table and say how good the result is; without a table, on scikit-learn's digits, beside plain NumPy."""
     if file is None:
-        _demo(out or Path("fastmlp-digits"), quiet)
+        _without_table(context)
+        _demo(out, quiet, force)
         return
     from fastmlp.data.model import Plan
     from fastmlp.data.tables import find_files, name_for
@@ -241,6 +244,15 @@ def train(
         named = [name for name in map(str.strip, (categories or "").split(",")) if name]
         begun, plan = _begin(file, plan, 0.2 if test is None else test, validate, validate_target, csv, named, stream, cache)
         _train_on_table(file, begun, plan, out, plot, resume, began=began, quiet=quiet or json, json=json)
+
+
+def _without_table(context: typer.Context) -> None:
+    """Refuse options that say something about a table where there is none."""
+    sources = {parameter.opts[0]: context.get_parameter_source(parameter.name or "") for parameter in context.command.params}
+    given = [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    others = [option for option in given if option not in ("--out", "--quiet", "--force")]
+    if others:
+        raise _end(f"FILE is missing, which {' and '.join(others)} must be of; give its name, such as table.csv.", WRONG_USE)
 
 
 def _which_target(file: Path, csv: Csv) -> str:
@@ -313,14 +325,23 @@ def _begin(
         model, rows, held_out, batch_size = models.begin(table, None, plan, shared_scale=labels is not None, whole=whole)
         in_all, train = whole.num_rows, len(rows.x)
     if validate is not None:
-        tested = _read(validate, plan.target, validate_labels, "--validate-target", csv, categories)
+        types = model.preparation.types | model.preparation.target.types
+        tested = _read(validate, plan.target, validate_labels, "--validate-target", csv, categories, types)
     name = str(validate or "the rows to test on")
     with_target = models.check_table(model, tested, name)
     without = in_all - train - len(held_out.x) - (0 if validate else with_target)
     return _Begun(model, rows, held_out, tested, name, batch_size, paths, with_target, without, _form(paths[0], csv), cache), plan
 
 
-def _read(file: Path, target: str, labels: Path | None, option: str, csv: Csv, categories: Sequence[str] = ()) -> Any:
+def _read(
+    file: Path,
+    target: str,
+    labels: Path | None,
+    option: str,
+    csv: Csv,
+    categories: Sequence[str] = (),
+    types: Mapping[str, str] | None = None,
+) -> Any:
     """A whole table with its target; that of IDX files is in the file of labels, which an option names."""
     from fastmlp.data.files import TableError, with_labels
     from fastmlp.data.preparation import missing_column
@@ -328,7 +349,7 @@ def _read(file: Path, target: str, labels: Path | None, option: str, csv: Csv, c
 
     paths = find_files(file)
     _check_labels(paths, target, labels, option)
-    table = read_tables(paths, csv, [name for name in categories if name != target])
+    table = read_tables(paths, csv, [name for name in categories if name != target], types)
     if labels is not None:
         table = with_labels(table, str(file), labels, target)
     for name in (target, *categories):
@@ -506,11 +527,15 @@ def _bytes(number: float) -> str:
     return f"{number:.1f} GiB"
 
 
-def _demo(output: Path, quiet: bool) -> None:
-    from fastmlp.demo import demonstrate
+def _demo(given: Path | None, quiet: bool, force: bool) -> None:
+    from fastmlp.demo import FOLDER, demonstrate, files_in
 
+    output = given or Path(FOLDER)
     if output.exists() and not output.is_dir():
         raise _end(f"--output must be a folder, but {output} is a file; give another name.", WRONG_USE)
+    for path in files_in(output) if given else ():  # the folder that it chooses itself is its own
+        if path.exists():
+            _free(path, force, "--out")
     try:
         agreed = demonstrate(output, typer.echo, progress=not quiet and sys.stderr.isatty())
     except OSError as error:
@@ -549,7 +574,7 @@ def predict(
             raise _end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
         csv = dataclasses.replace(csv, known=tuple(loaded.preparation.types))
         check_columns(paths, loaded.preparation.types, csv)
-        parts = (_predicted(loaded, source, batch, proba) for source, batch in _batches(loaded, paths, csv))
+        parts = (_predicted(loaded, source, batch, proba) for source, batch in _batches(loaded.preparation.types, paths, csv))
         names = list(_predicted_names(loaded, proba))
         if out is None:
             (_write_json_lines if json else _write_csv)(names, parts, sys.stdout)
@@ -559,12 +584,12 @@ def predict(
         typer.echo(f"Written: {out}, {rows:,} rows", err=True)
 
 
-def _batches(model: TableModel, paths: Iterable[Path], csv: Csv) -> Iterator[tuple[Path, Any]]:
+def _batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv) -> Iterator[tuple[Path, Any]]:
     """The rows of some files, one batch after the other, each with the file that it is from."""
     from fastmlp.data.files import read_batches
 
     for path in paths:
-        yield from ((path, batch) for batch in read_batches(path, model.preparation.types, csv) if batch.num_rows)
+        yield from ((path, batch) for batch in read_batches(path, types, csv) if batch.num_rows)
 
 
 def _predicted_names(model: TableModel, proba: bool) -> Iterator[str]:
@@ -673,7 +698,16 @@ def evaluate_(
         table = Table(r"true \ predicted", *map(escape, loaded.classes))
         for name, row in zip(loaded.classes, result["confusion"], strict=True):
             table.add_row(escape(name), *map(str, row))
-        Console(width=None if sys.stdout.isatty() else 110).print(table)
+        console = Console()
+        needed = console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum
+        if not sys.stdout.isatty():
+            console = Console(width=needed)
+        elif needed > console.width:
+            typer.echo(
+                f"The table of {len(loaded.classes)} classes is {needed} characters wide: --json has it, or a file or less -S."
+            )
+            return
+        console.print(table)
 
 
 def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -> Iterable[tuple[Path, Any]]:
@@ -686,7 +720,7 @@ def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -
         return [(file, _read(file, target, labels, "--target", csv))]
     csv = dataclasses.replace(csv, known=tuple(model.preparation.types))
     check_columns(paths, [*model.preparation.types, target], csv)
-    return _batches(model, paths, csv)
+    return _batches(model.preparation.types | model.preparation.target.types, paths, csv)
 
 
 @app.command()
@@ -697,9 +731,10 @@ def export(
 ) -> None:
     """Write a model's network in another form."""
     from fastmlp import io
+    from fastmlp.data.model import TableModel, has_table
 
     writers: dict[str, Callable[[Any, Path], None]] = {".onnx": io.to_onnx, ".py": io.to_numpy_source}
-    if file.suffix not in writers:
+    if file.suffix.lower() not in writers:
         raise _end(f"The name must end with {' or '.join(writers)}, got {file.name!r}.", WRONG_USE)
     _free(file, force, "the second argument", (model,))
     with _sentences():
@@ -707,10 +742,14 @@ def export(
             network = io.load(model)
         except (ValueError, FileNotFoundError) as error:
             raise _end(str(error), FAILED) from None
-        writers[file.suffix](network, file)
+        writers[file.suffix.lower()](network, file)
+        target = TableModel.load(model).preparation.target if has_table(model) else None
+    back = (
+        "" if target is None or not target.is_scaled else f" {target.name} is its output * {target.scale:.9g} + {target.mean:.9g}."
+    )
     typer.echo(
         f"Written: {file}. It takes the {network.sizes[0]} numbers that a row becomes (`fastmlp info {model}` says which), in "
-        f"{network.dtype}."
+        f"{network.dtype}.{back}"
     )
 
 
@@ -814,6 +853,8 @@ def _model_info(path: Path, json: bool) -> None:
             "target": model.preparation.target.name, "classes": model.classes, "epochs": len(model.history["loss"]),
             "inputs": model.preparation.width, "features": content["features"], "left_out": content["dropped"],
         }  # fmt: skip
+        if model.classes is None:
+            facts |= {"target_mean": model.preparation.target.mean, "target_scale": model.preparation.target.scale}
     if json:
         typer.echo(json_format.dumps(facts))
         return
@@ -823,7 +864,7 @@ def _model_info(path: Path, json: bool) -> None:
 
 def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tuple[str, str]]:
     """The facts about a model, each as a name and a few words."""
-    from fastmlp.data.preparation import Number
+    from fastmlp.data.preparation import FARTHEST, Number
 
     yield "network", facts["network"]
     yield "parameters", f"{facts['parameters']:,}"
@@ -832,12 +873,15 @@ def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tup
     yield "dtype", facts["dtype"]
     if model is None:
         return
-    yield "target", facts["target"] + (f": {', '.join(model.classes)}" if model.classes else "")
+    target = model.preparation.target
+    scaled = f": output * {target.scale:.6g} + {target.mean:.6g}" if target.is_scaled else ""
+    yield "target", facts["target"] + (f": {', '.join(model.classes)}" if model.classes else scaled)
     yield "epochs", str(facts["epochs"])
     for feature in model.preparation.features:
         flag = ", and whether it is missing" if feature.flag else ""
         if isinstance(feature, Number):
-            value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{flag}"
+            limits = f" from -{FARTHEST:g} to {FARTHEST:g}" if feature.clipped else ""
+            value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{limits}, 0 where it is missing{flag}"
         else:
             value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
         yield f"  {feature.name}", value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,14 @@ from sklearn.model_selection import train_test_split
 from fastmlp.callbacks import Progress
 from fastmlp.io import save
 from fastmlp.io.extras import require
+from fastmlp.io.files import replace_file
 from fastmlp.mlp import MLP
 from fastmlp.network import Network
 from fastmlp.reference import ReferenceMLP
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+FOLDER = "fastmlp-digits"
 SIZES = (64, 15, 10)
 EPOCHS, BATCH_SIZE = 100, 15
 LOSS_TOLERANCE = 1e-3
@@ -126,14 +128,19 @@ def run(variant: Variant, digits: Digits, *, progress: bool) -> Outcome:
     )
 
 
+def files_in(folder: Path) -> list[Path]:
+    """What a demonstration writes: a model for each variant, and a picture."""
+    return [*(folder / f"{variant.name}.safetensors" for variant in VARIANTS), folder / "loss-curves.png"]
+
+
 def draw_loss_curves(outcomes: list[Outcome], path: Path) -> None:
     """A picture of the loss of each epoch, one panel for each variant."""
-    matplotlib = require("matplotlib", "cli")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    require("matplotlib", "cli")
+    from matplotlib.figure import Figure
 
-    figure, panels = pyplot.subplots(1, len(outcomes), figsize=(5 * len(outcomes), 3.6), layout="constrained")
-    for outcome, axes in zip(outcomes, np.atleast_1d(panels), strict=True):
+    figure = Figure(figsize=(5 * len(outcomes), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
+    for outcome, axes in zip(outcomes, panels, strict=True):
         epochs = np.arange(1, EPOCHS + 1)
         axes.plot(epochs, outcome.reference_curve, linewidth=5, color="#f2b36b", label="NumPy reference")
         axes.plot(epochs, outcome.network.loss_curve_, linewidth=1.5, color="#1f4e79", label="fastmlp")
@@ -141,10 +148,9 @@ def draw_loss_curves(outcomes: list[Outcome], path: Path) -> None:
         axes.set_ylabel("training loss")
         axes.legend()
         axes.grid(alpha=0.3, which="both")
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, dpi=120, format="png")
-    os.replace(aside, path)
-    pyplot.close(figure)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    replace_file(path, content.getvalue())
 
 
 def demonstrate(folder: Path, say: Callable[[str], None], *, progress: bool) -> bool:
@@ -157,10 +163,10 @@ def demonstrate(folder: Path, say: Callable[[str], None], *, progress: bool) -> 
     )
     say(f"Kernels ready after {compile_kernels():.1f} s.")
     outcomes = []
-    for variant in VARIANTS:
+    *models, picture = files_in(folder)
+    for variant, model in zip(VARIANTS, models, strict=True):
         outcome = run(variant, digits, progress=progress)
         outcomes.append(outcome)
-        model = folder / f"{variant.name}.safetensors"
         save(outcome.network, model)
         say(f"\n{variant.loss} with {' and '.join(variant.activation)}, learning rate {variant.learning_rate:g}\n")
         say(outcome.report)
@@ -173,7 +179,6 @@ def demonstrate(folder: Path, say: Callable[[str], None], *, progress: bool) -> 
             + ("both end at the same loss." if outcome.agrees else "THE LOSSES DIFFER, which they must not.")
         )
         say(f"  model: {model}")
-    picture = folder / "loss-curves.png"
     draw_loss_curves(outcomes, picture)
     say(f"\nLoss curves: {picture}")
     return all(outcome.agrees for outcome in outcomes)

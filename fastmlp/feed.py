@@ -11,11 +11,11 @@ import numpy as np
 
 from fastmlp.dropout import draw_key
 from fastmlp.shuffle import Order
+from fastmlp.trainer import Rates, Totals, Trainer
 from fastmlp.validation import Data
 
 if TYPE_CHECKING:
     from fastmlp.data.sources import Source
-    from fastmlp.network import Progress, Rates, Trainer
 
 Beside = Callable[[Data], float]
 """What the summed loss of some rows has beside that of the network."""
@@ -80,7 +80,7 @@ class Feed(ABC):
     @abstractmethod
     def epoch(
         self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
-    ) -> Iterator[Progress]:
+    ) -> Iterator[Totals]:
         """Train on all rows once, pausing several times a second.
 
         Parameters
@@ -119,7 +119,7 @@ class InMemory(Feed):
 
     def epoch(
         self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
-    ) -> Iterator[Progress]:
+    ) -> Iterator[Totals]:
         """See the base class."""
         # The order within a batch means nothing.
         order = Order(self.rows, generator) if self._shuffle and len(rates) > 1 else None

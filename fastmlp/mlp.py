@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp.network import Network, Progress, Recipe
+from fastmlp.network import Network
 from fastmlp.parameters import Layout
+from fastmlp.trainer import Recipe, Totals
 from fastmlp.validation import Data, check_finite
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class MLP(Network):
     def _sums(self, buffer: Array, data: Data, gradient: bool) -> tuple[float, Array | None]:
         return self.engine.sums(buffer, data, gradient)
 
-    def _step(self, data: Data, rate: float) -> Progress:
+    def _step(self, data: Data, rate: float) -> Totals:
         engine = self.engine
         if not engine.is_small(data):
             return super()._step(data, rate)

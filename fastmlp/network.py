@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading, given_source
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
-from fastmlp.shuffle import Order
+from fastmlp.trainer import PLAIN_DESCENT, ConstantRates, Recipe, Totals, Trainer, scheduled
 from fastmlp.training_state import TrainingState, generator_state
 from fastmlp.validation import (
     Data,
@@ -45,125 +45,6 @@ if TYPE_CHECKING:
     from fastmlp.data.sources import Piece
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How parameters are updated: the optimizer and what is common to all optimizers.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-    weight_decay : float
-        Each step multiplies weights by 1 - rate * weight_decay (decoupled; not biases).
-    l2 : float
-        Adds l2 * w to the gradient of each weight (not of biases): the penalty l2 / 2 * sum of w^2.
-    max_grad_norm : float
-        Gradients of a larger Euclidean norm, over all parameters, are scaled down to it; 0 for no limit.
-    l2_by_weight : bool, default False
-        Whether l2 is divided by the weight of each minibatch.
-    loss_scale : float, default 1.0
-        What the loss is multiplied by.
-    dropout : tuple of float, default ()
-        Probability that an output is left out, for each hidden layer; empty for none. See :mod:`fastmlp.dropout`.
-    """
-
-    optimizer: Optimizer
-    weight_decay: float = 0.0
-    l2: float = 0.0
-    max_grad_norm: float = 0.0
-    l2_by_weight: bool = False
-    loss_scale: float = 1.0
-    dropout: tuple[float, ...] = ()
-
-
-PLAIN_DESCENT = Recipe(OPTIMIZERS["sgd"])
-
-
-class Progress(NamedTuple):
-    """What a trainer reports between minibatches: totals of the epoch so far."""
-
-    rows: int
-    loss_sum: float
-    weight_sum: float
-
-
-class Rates(Protocol):
-    """Learning rates of the steps of an epoch: an array, or what is sliced like one."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, steps: slice, /) -> Array: ...
-
-
-@dataclass(frozen=True)
-class ScheduledRates:
-    """Learning rates by a schedule, computed for those steps that are asked for: an epoch may have millions.
-
-    Parameters
-    ----------
-    rate : float
-    schedule : Schedule
-    first_step, steps : int
-        The epoch's first step, and how many there are in an epoch.
-    total_steps : int
-        Of the whole training.
-    """
-
-    rate: float
-    schedule: Schedule
-    first_step: int
-    steps: int
-    total_steps: int
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, steps: slice, /) -> Array:
-        start, stop, _ = steps.indices(self.steps)
-        step = np.arange(self.first_step + start, self.first_step + stop, dtype=np.float64)
-        return self.rate * self.schedule.factor(step, self.total_steps, self.steps)
-
-
-class Trainer(ABC):
-    """A training in an engine: the data, the optimizer's state and the number of steps made; a context manager."""
-
-    steps: int
-
-    @abstractmethod
-    def state(self) -> list[Array]:
-        """The optimizer's state: flat arrays laid out as ``theta``, copies."""
-
-    @abstractmethod
-    def load_state(self, steps: int, arrays: Sequence[Array]) -> None:
-        """Go on where another training was after ``steps`` steps."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:  # noqa: B027  # an engine may have nothing to release
-        pass
-
-    @abstractmethod
-    def take(self, data: Data) -> None:
-        """Go on with other rows, of the same kind and in any number."""
-
-    def leave_room(self, somebody_works: Callable[[], bool]) -> None:  # noqa: B027  # an engine may have one thread only
-        """Leave a processor to somebody else whenever this says so."""
-
-    @abstractmethod
-    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
-        """Train on all rows once, a step for each minibatch, pausing several times a second.
-
-        Parameters
-        ----------
-        order : Order or None
-            The order of rows; None for the order of the data.
-        rates : Rates
-            Learning rate of each step, as slices and a length.
-        dropout_key : int, default 0
-            Decides what is left out in this epoch.
-        """
 
 
 class Network(ABC):
@@ -214,10 +95,10 @@ class Network(ABC):
     def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> Trainer:
         """Begin a training; it changes this network's parameters in place."""
 
-    def _step(self, data: Data, rate: float) -> Progress:
+    def _step(self, data: Data, rate: float) -> Totals:
         """A step of plain gradient descent from all of the data."""
         with self._trainer(data, data.rows, PLAIN_DESCENT) as trainer:
-            *_, progress = trainer.epoch(None, np.array([rate]))
+            *_, progress = trainer.epoch(None, ConstantRates(rate))
         return progress
 
     # --- parameters ---------------------------------------------------------------------------------------------------------
@@ -451,7 +332,7 @@ class Network(ABC):
         data = self._check_data(x, y, sample_weight)
         good = self._buffer.copy()
         progress = self._step(data, rate)
-        self._check_progress(progress, good, 1, 1, rate)
+        self._check_totals(progress, good, 1, 1, rate)
         return progress.loss_sum / self._divisor(data)
 
     def fit(
@@ -536,7 +417,7 @@ class Network(ABC):
         epochs = check_count(epochs, "epochs")
         batch_size = check_count(batch_size, "batch_size")
         rate = check_real(learning_rate, "learning_rate", above=True)
-        plan = SCHEDULES.find(schedule, "schedule")
+        chosen_schedule = SCHEDULES.find(schedule, "schedule")
         chosen = OPTIMIZERS.find(optimizer, "optimizer")
         recipe = Recipe(
             chosen,
@@ -546,17 +427,22 @@ class Network(ABC):
             dropout=check_dropout(dropout, len(self.sizes) - 2),
         )
         listeners = Callbacks.of(callbacks, verbose=verbose)
-        feed = self._feed(x, y, sample_weight, batch_size, bool(shuffle), check_count(buffer_bytes, "buffer_bytes"))
+        buffer_bytes = check_count(buffer_bytes, "buffer_bytes")
+        feed = self._feed(x, y, sample_weight, batch_size, bool(shuffle), buffer_bytes)
 
         batch_size = min(batch_size, feed.rows)
         steps = -(-feed.rows // batch_size)
         options = {
             "rows": feed.rows, "batch_size": batch_size, "learning_rate": rate, "shuffle": bool(shuffle),
-            "schedule": plan.name, "schedule_constants": repr(plan) if is_dataclass(plan) else plan.name,
+            "schedule": chosen_schedule.name, "schedule_constants": repr(chosen_schedule),
             "weighted": feed.data.weight is not None,
             "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
             "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
         }  # fmt: skip
+        if feed.reading is not None:
+            options["buffer_bytes"] = buffer_bytes
+        if chosen_schedule.depends_on_length:
+            options["epochs"] = epochs
         before = None if resume is None else self._resume(resume, options)
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
         self.reading_ = feed.reading
@@ -575,9 +461,9 @@ class Network(ABC):
                     if run.stop:
                         break
                     run.epoch, run.rows_done = epoch + 1, 0
-                    rates = ScheduledRates(rate, plan, epoch * steps, steps, epochs * steps)
+                    rates = scheduled(rate, chosen_schedule, epoch * steps, steps, epochs * steps)
                     for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
-                        self._check_progress(done, good, run.epoch, epochs, rate)
+                        self._check_totals(done, good, run.epoch, epochs, rate)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
                         listeners.on_rows(run)
@@ -610,7 +496,7 @@ class Network(ABC):
 
     # --- shared pieces --------------------------------------------------------------------------------------------------------
 
-    def _check_progress(self, done: Progress, good: Array, epoch: int, epochs: int, rate: float) -> None:
+    def _check_totals(self, done: Totals, good: Array, epoch: int, epochs: int, rate: float) -> None:
         """Keep the parameters if they and the loss are finite; else restore the last good ones and say so."""
         if math.isfinite(done.loss_sum) and is_finite(self._buffer):
             good[:] = self._buffer

@@ -17,8 +17,9 @@ import numpy as np
 
 from fastmlp import parameters as params
 from fastmlp.dropout import mask
-from fastmlp.network import Network, Progress, Rates, Recipe, Trainer
+from fastmlp.network import Network
 from fastmlp.shuffle import Order
+from fastmlp.trainer import Rates, Recipe, Totals, Trainer
 from fastmlp.validation import Data, check_finite, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -154,7 +155,7 @@ class _ReferenceTrainer(Trainer):
                 states[number] = array.copy()
                 self._states[position] = (states[0], states[1])
 
-    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Totals]:
         rows = self._x.shape[0]
         rate = rates[0 : len(rates)]
         coefficients = self._recipe.optimizer.coefficient_table(self.steps + 1, rate)
@@ -175,7 +176,7 @@ class _ReferenceTrainer(Trainer):
             weight_sum += weight
             self.steps += 1
             if stop == rows or time.monotonic() - reported > _PAUSE:
-                yield Progress(stop, loss_sum, weight_sum)
+                yield Totals(stop, loss_sum, weight_sum)
                 reported = time.monotonic()
 
     def _step(

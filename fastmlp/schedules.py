@@ -24,6 +24,16 @@ class Schedule(ABC):
 
     name: ClassVar[str]
 
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether factors depend on the length of the whole training; tried."""
+        step = np.arange(100.0)
+        return not np.array_equal(self.factor(step, 100, 10), self.factor(step, 200, 10))
+
     @abstractmethod
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         """The factors of the given steps.

@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp import MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
+from fastmlp.data import from_npy
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
 from fastmlp.schedules import Step, WarmUp
@@ -171,9 +172,26 @@ class TestRefusals:
         ],
     )
     def test_other_constants_and_weights(self, path, before, after, message):
-        fit(network(), epochs=2, callbacks=[Checkpoint(path)], **before)
+        fit(network(), callbacks=[Checkpoint(path), Stop(2, middle=False)], **before)
         self.refused(network(), path, ValueError, message, **after)
         fit(network(), resume=path, **before)
+
+    def test_another_length_where_the_schedule_depends_on_it(self, path):
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule="cosine")
+        self.refused(network(), path, ValueError, "written with epochs=2, but this training has epochs=8", schedule="cosine")
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule="step")
+        assert len(fit(network(), resume=path, schedule="step").loss_curve_) == 8
+
+    def test_another_buffer(self, path, tmp_path):
+        x, y = data()
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", y)
+        source = from_npy(tmp_path / "x.npy", tmp_path / "y.npy")
+        options = {"epochs": 1, "batch_size": 16, "buffer_bytes": 1100}
+        network().fit(source, **options, callbacks=[Checkpoint(path)])
+        with pytest.raises(ValueError, match="written with buffer_bytes=1100, but this training has buffer_bytes=2000"):
+            network().fit(source, **options | {"epochs": 2, "buffer_bytes": 2000}, resume=path)
+        assert len(network().fit(source, **options | {"epochs": 2}, resume=path).loss_curve_) == 2
 
     def test_another_network(self, path):
         other = MLP((6, 10, 9, 3), ("relu", "tanh", "softmax"), "cross_entropy", random_state=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp import SCHEDULES
-from fastmlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Step, WarmUp
+from fastmlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
 
 
 def factors(schedule, total=100, per_epoch=10):
@@ -70,3 +70,38 @@ def test_any_part_is_part_of_the_whole(name):
     assert np.isfinite(schedule.factor(np.arange(3.0), 1, 1)).all()
     assert (factors(schedule) >= 0).all()
     assert (factors(schedule) <= 1).all()
+
+
+class TestOwn:
+    """A class of a person's own."""
+
+    @staticmethod
+    def fit(kind, returned, optimizer="sgd"):
+        class Own(Schedule):
+            def factor(self, step, total_steps, steps_per_epoch):
+                return returned(step)
+
+        x, y = np.ones((60, 2)), np.ones(60)
+        return kind((2, 1), "identity", dtype="float64", random_state=0).fit(
+            x, y, epochs=2, batch_size=6, schedule=Own(), optimizer=optimizer, learning_rate=0.01
+        )
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+    def test_of_ones(self, kind, optimizer):
+        constant = kind((2, 1), "identity", dtype="float64", random_state=0)
+        constant.fit(np.ones((60, 2)), np.ones(60), epochs=2, batch_size=6, optimizer=optimizer, learning_rate=0.01)
+        for ones in (np.ones_like, lambda step: [1] * len(step)):
+            assert np.array_equal(self.fit(kind, ones, optimizer).theta, constant.theta)
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+    @pytest.mark.parametrize(
+        "returned",
+        [
+            lambda step: np.array([1.0, 0.5]), lambda step: 1.0, lambda step: step[:, None], lambda step: step * np.nan,
+            lambda step: -step - 1, lambda step: step / 0.0, lambda step: ["a"] * len(step), lambda step: None,
+        ],
+    )  # fmt: skip
+    @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+    def test_of_anything_else(self, kind, optimizer, returned):
+        with pytest.raises(ValueError, match="The schedule Own must return an array with a finite number, at least 0, for each of"):
+            self.fit(kind, returned, optimizer)

@@ -21,7 +21,7 @@ from fastmlp.data import sources as sources_module
 from fastmlp.data.sources import NpyFile
 from fastmlp.data.stream import Stream, open_feed
 from fastmlp.frames import Columns, array_of_arrow, array_of_frame, arrow_of_array, arrow_of_texts
-from fastmlp.network import Progress, Trainer
+from fastmlp.trainer import Totals, Trainer
 from tests.test_invariants import run_python
 
 ROWS, FEATURES = 3001, 4
@@ -77,7 +77,7 @@ class Recorder(Trainer):
         data = self._data
         rows = np.arange(data.rows) if order is None else order[0 : data.rows]
         self.batches += [data.x[rows[at : at + self._batch_size], 0].copy() for at in range(0, data.rows, self._batch_size)]
-        yield Progress(data.rows, 0.0, float(data.rows))
+        yield Totals(data.rows, 0.0, float(data.rows))
 
 
 class Watcher(Recorder):

@@ -7,8 +7,9 @@ from itertools import cycle
 
 import numpy as np
 
-from fastmlp.network import Network, Recipe
+from fastmlp.network import Network
 from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.trainer import Recipe
 
 from ..problems import Task
 from .peer import Training
@@ -32,6 +33,6 @@ def network_training(network: Network, task: Task) -> Training:
 
     def epoch() -> None:
         for progress in trainer.epoch(next(orders), rates):
-            network._check_progress(progress, good, 1, 1, rate)
+            network._check_totals(progress, good, 1, 1, rate)
 
     return Training(epoch, lambda: network.theta, resources.close)

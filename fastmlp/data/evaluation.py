@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def plot(model: TableModel, result: dict[str, Any], path: str | os.PathLike[str]
     classes = model.classes
     figure = Figure(figsize=(11, 5) if classes else (6.6, 5), layout="constrained")
     name, _, words = figures(result, model.preparation.target.name).partition(": ")
-    figure.suptitle(f"{name}\n{words}", fontsize=11)
+    figure.suptitle(f"{name}\n{words}", fontsize=11, parse_math=False)  # a person's dollars are no mathematics
     parts: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1)) if classes else [figure.subfigures(1, 1)]
     losses, rates = parts[0].subplots(2, 1, sharex=True, height_ratios=(3.5, 1))
     _draw_losses(losses, model.history, model.network.loss.replace("_", " "))
@@ -134,7 +135,9 @@ def plot(model: TableModel, result: dict[str, Any], path: str | os.PathLike[str]
     if classes:
         _draw_confusion(parts[1].subplots(), np.array(result["confusion"]), classes)
     content = io.BytesIO()
-    figure.savefig(content, format=Path(path).suffix.lower().lstrip("."), dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font has not every script's; there is a box then
+        figure.savefig(content, format=Path(path).suffix.lower().lstrip("."), dpi=150)
     replace_file(path, content.getvalue())
 
 
@@ -178,10 +181,10 @@ def _draw_confusion(axes: Any, matrix: Array, classes: tuple[str, ...]) -> None:
     )
     step = -(-len(classes) // 25)
     ticks = np.arange(0, len(classes), step)
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in classes[::step]]
+    names = [name if len(name) <= 16 else f"{name[:8]}…{name[-7:]}" for name in classes[::step]]
     turned, size = sum(map(len, names)) > 32, 10 if len(names) <= 10 else 8
-    axes.set_xticks(ticks, names, rotation=90 if turned else 0, fontsize=size)
-    axes.set_yticks(ticks, names, fontsize=size)
+    axes.set_xticks(ticks, names, rotation=90 if turned else 0, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     for row, column in np.ndindex(*matrix.shape) if len(classes) <= _MOST_LABELS else ():
         text = f"{matrix[row, column]:,}" + (f"\n{share[row, column]:.1%}" if len(classes) <= 5 else "")

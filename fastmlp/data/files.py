@@ -37,6 +37,21 @@ class TableError(ValueError):
     """A file or a table is not what it has to be; the message is a sentence for the person who gave it."""
 
 
+class ColumnTypeError(TableError):
+    """A value of a CSV file is not of the type that its column was read as.
+
+    Attributes
+    ----------
+    column : str
+    is_number : bool
+        Whether the value is one, if another than those before.
+    """
+
+    def __init__(self, message: str, column: str, *, is_number: bool) -> None:
+        super().__init__(message)
+        self.column, self.is_number = column, is_number
+
+
 @contextmanager
 def naming(source: object) -> Iterator[None]:
     """Errors about rows, with what they were read from before them."""
@@ -98,10 +113,26 @@ def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
     -------
     pyarrow.Table
     """
-    batches = list(read_batches(path, types, given))
+    batches = read_all(path, types, given)
     if not any(batch.num_rows for batch in batches):
         raise TableError(f"{path} has no rows.")
     return require("pyarrow", "cli").Table.from_batches(batches)
+
+
+def read_all(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> list[Any]:  # it is frozen
+    """The same as record batches.
+
+    A column of a CSV file is what its beginning looks like. Where that was whole numbers, and decimals follow, the file is read
+    again.
+    """
+    known = dict(types or {})
+    while True:
+        try:
+            return list(read_batches(path, known, given))
+        except ColumnTypeError as error:
+            if error.column in known or not error.is_number:
+                raise
+            known[error.column] = "number"
 
 
 def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Iterator[Any]:
@@ -142,7 +173,7 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
         yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
     except arrow.ArrowInvalid as error:
         if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
-            raise TableError(_sentence(path, error, form)) from None
+            raise _csv_error(path, error, form) from None
 
 
 def without_views(batch: Any) -> Any:
@@ -184,23 +215,24 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _sentence(path: Path, error: Exception, form: Form) -> str:
+def _csv_error(path: Path, error: Exception, form: Form) -> TableError:
     """What Arrow says about a CSV file, for people."""
     text = _first_line(error)
     ragged = re.search(r"Expected (\d+) columns, got (\d+)", text)
     if ragged:
         expected, got = map(int, ragged.groups())
-        return f"{path}, line {_line_with(path, got, form)}: {got} values where the other lines have {expected}."
+        return TableError(f"{path}, line {_line_with(path, got, form)}: {got} values where the other lines have {expected}.")
     if "UTF8" in text:
-        return f"{path} is not in UTF-8 as a whole; save it as UTF-8."
+        return TableError(f"{path} is not in UTF-8 as a whole; save it as UTF-8.")
     wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", text)
     if wrong:
         column, row, value = wrong.groups()
-        name = _header(path, form)[int(column) : int(column) + 1] if form.names is None else []
-        where = f"column {name[0]!r}" if name else f"column {int(column) + 1}"
+        name = (form.names or _header(path, form))[int(column)]
+        where = f"column {name!r}" if form.names is None else name
         line = f", line {row}" if row else ""
-        return f"{path}{line}: {where} has the text {value!r} where there were numbers."
-    return f"{path} cannot be read as CSV: {text}."
+        message = f"{path}{line}: {where} has the text {value!r} where there were numbers."
+        return ColumnTypeError(message, name, is_number=is_number_text(value.replace(form.decimal, ".")))
+    return TableError(f"{path} cannot be read as CSV: {text}.")
 
 
 def _line_with(path: Path, cells: int, form: Form) -> int:

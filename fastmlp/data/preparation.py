@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.fields import check_fields
-from fastmlp.data.files import UNNAMED, TableError
+from fastmlp.data.files import UNNAMED, TableError, is_number_text
 from fastmlp.frames import array_of_arrow, arrow_of_texts
 from fastmlp.io.extras import require
 
@@ -151,6 +151,14 @@ class Target:
     def is_scaled(self) -> bool:
         """Whether numbers are predicted as something else than they are."""
         return (self.mean, self.scale) != (0.0, 1.0)
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The kind that the column has to be read as; empty where its values show it, as they did when they were learned."""
+        if self.classes is None:
+            return {self.name: "number"}
+        shown = set(self.classes) <= {"true", "false"} or all(map(is_number_text, self.classes))
+        return {} if shown else {self.name: "category"}
 
     def values(self, column: Any) -> tuple[Array, Array]:
         """Class labels (rows,), or numbers (rows, 1); and which rows have one at all."""

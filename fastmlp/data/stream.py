@@ -23,8 +23,8 @@ from fastmlp.data.files import TableError
 from fastmlp.data.sources import Piece, Source
 from fastmlp.dropout import draw_key
 from fastmlp.feed import Beside, Feed, InMemory, Reading
-from fastmlp.network import Progress, Rates, Trainer
 from fastmlp.shuffle import Order
+from fastmlp.trainer import ConstantRates, Rates, Totals, Trainer
 from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -285,8 +285,13 @@ class _Reader(threading.Thread):
         return room
 
 
-class _RatesOfSteps:
+def _rates_of_steps(rates: Rates, first: int, steps: int) -> Rates:
     """Learning rates of some steps of an epoch."""
+    return ConstantRates(rates.rate, steps) if isinstance(rates, ConstantRates) else _RatesOfSteps(rates, first, steps)
+
+
+class _RatesOfSteps:
+    """The same, where they are not all alike."""
 
     def __init__(self, rates: Rates, first: int, steps: int) -> None:
         self._rates, self._first, self._steps = rates, first, steps
@@ -342,7 +347,7 @@ class Stream(Feed):
 
     def epoch(
         self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
-    ) -> Iterator[Progress]:
+    ) -> Iterator[Totals]:
         """See the base class; one number is drawn. While the last part is trained on, the first of the next epoch is read."""
         seed = _draw(generator)
         if self._asked_for != seed:
@@ -352,15 +357,15 @@ class Stream(Feed):
             self._reader.read(self._asked_for)
         in_epoch = np.random.default_rng([seed, _ROWS])
         trainer.leave_room(self._reader.works)
-        before, steps_before, self.beside = Progress(0, 0.0, 0.0), 0, 0.0
+        before, steps_before, self.beside = Totals(0, 0.0, 0.0), 0, 0.0
         while (part := self._next_part()) is not None:
             steps = -(-part.rows // self._batch_size)
             data = part.room.part(part.rows)
             trainer.take(data)
             self.beside += 0.0 if self._beside is None else self._beside(data)
             order = Order(part.rows, in_epoch) if self._shuffle and steps > 1 else None
-            done = Progress(0, 0.0, 0.0)
-            for done in trainer.epoch(order, _RatesOfSteps(rates, steps_before, steps), draw_key(dropout, in_epoch)):
+            done = Totals(0, 0.0, 0.0)
+            for done in trainer.epoch(order, _rates_of_steps(rates, steps_before, steps), draw_key(dropout, in_epoch)):
                 yield _sum(before, done)
             before = _sum(before, done)
             steps_before += steps
@@ -385,8 +390,8 @@ class Stream(Feed):
         return part
 
 
-def _sum(before: Progress, done: Progress) -> Progress:
-    return Progress(before.rows + done.rows, before.loss_sum + done.loss_sum, before.weight_sum + done.weight_sum)
+def _sum(before: Totals, done: Totals) -> Totals:
+    return Totals(before.rows + done.rows, before.loss_sum + done.loss_sum, before.weight_sum + done.weight_sum)
 
 
 def _draw(generator: np.random.Generator) -> int:

@@ -7,7 +7,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.files import Csv, TableError, check_file, is_parquet, names_of, parquet_error, read_batches, without_views
+from fastmlp.data.files import (
+    Csv,
+    TableError,
+    check_file,
+    is_parquet,
+    names_of,
+    parquet_error,
+    read_all,
+    read_batches,
+    without_views,
+)
 from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Memory, Piece, Source, labels_of
 from fastmlp.dropout import row_key
@@ -426,12 +436,20 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
     return table
 
 
-def read_tables(paths: Sequence[Path], csv: Csv = Csv(), categories: Sequence[str] = ()) -> Any:  # noqa: B008  # it is frozen
-    """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067."""
-    types = dict.fromkeys(categories, "category")
+def read_tables(
+    paths: Sequence[Path],
+    csv: Csv = Csv(),  # noqa: B008  # it is frozen
+    categories: Sequence[str] = (),
+    types: Mapping[str, str] | None = None,
+) -> Any:
+    """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067.
+
+    ``types``: of columns that are known, as for :func:`fastmlp.data.files.read_table`.
+    """
+    known = {**(types or {}), **dict.fromkeys(categories, "category")}
     batches: list[Any] = []
     for path in paths:
-        found = [with_texts(batch, categories) for batch in read_batches(path, types, csv) if batch.num_rows]
+        found = [with_texts(batch, categories) for batch in read_all(path, known, csv) if batch.num_rows]
         batches += found
         if found:
             _check_columns(path, batches[0].schema.names, found[0].schema.names)

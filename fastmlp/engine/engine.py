@@ -26,11 +26,11 @@ from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import MACHINE
 from fastmlp.kernels.team import signal_helpers
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.network import Progress, Recipe
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.parameters import Layout, aligned_zeros, padded
 from fastmlp.shuffle import ROUNDS
 from fastmlp.threads import FLOP_OF_TEAM, FLOP_OF_TWO, Succession, choose_threads
+from fastmlp.trainer import Recipe, Totals
 from fastmlp.validation import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -261,7 +261,7 @@ class Engine:
         most = FLOP_OF_TEAM if self.n_threads in (None, 1) else FLOP_OF_TWO
         return flop < most and not data.sparse and self.layout.length * self.dtype.itemsize <= limits.KEPT_BYTES
 
-    def step(self, buffer: Array, data: Data, rate: float, *, mean: bool) -> Progress:
+    def step(self, buffer: Array, data: Data, rate: float, *, mean: bool) -> Totals:
         """Make a step of plain gradient descent from all of small data."""
         key = (*_kind_of(data), mean)
         step = self._prepared_steps.pop(key, None) or PreparedStep(self, buffer, data, mean=mean)

@@ -9,9 +9,9 @@ import numpy as np
 
 from fastmlp.engine.session import Coefficients
 from fastmlp.kernels import plan
-from fastmlp.network import PLAIN_DESCENT, Progress, Rates, Recipe, Trainer
 from fastmlp.parameters import pack, unpack
 from fastmlp.shuffle import Order
+from fastmlp.trainer import PLAIN_DESCENT, ConstantRates, Rates, Recipe, Totals, Trainer
 from fastmlp.validation import Data
 
 if TYPE_CHECKING:
@@ -69,17 +69,12 @@ class CompiledTrainer(Trainer):
 
     def coefficients(self, rates: Rates) -> Coefficients:
         """Coefficients of the next steps, as a :class:`Session` takes them."""
-
-        def table(first: int, last: int) -> Array:
-            of_steps = rates[first:last]
-            rate = of_steps.item(0)
-            if self._recipe.optimizer.steady and (len(of_steps) == 1 or of_steps.min() == of_steps.max()):
-                if self._steady is None or self._steady[0] != rate:
-                    self._steady = rate, self._table(1, of_steps[:1])
-                return self._steady[1]
-            return self._table(self.steps + first + 1, of_steps)
-
-        return table
+        if isinstance(rates, ConstantRates) and self._recipe.optimizer.steady:
+            if self._steady is None or self._steady[0] != rates.rate:
+                self._steady = rates.rate, self._table(1, rates[:1])
+            one_row = self._steady[1]
+            return lambda first, last: one_row
+        return lambda first, last: self._table(self.steps + first + 1, rates[first:last])
 
     def _table(self, first_step: int, rates: Array) -> Array:
         table = np.empty((len(rates), plan.STEP_COLUMNS))
@@ -87,15 +82,15 @@ class CompiledTrainer(Trainer):
         table[:, plan.SHRINK] = 1 - rates * self._recipe.weight_decay
         return table
 
-    def progress(self, rows: int) -> Progress:
+    def totals(self, rows: int) -> Totals:
         """What there is to report after so many rows of an epoch."""
         sums = self.session.sums
-        return Progress(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
+        return Totals(rows, sums.item(plan.LOSS_SUM), sums.item(plan.WEIGHT_SUM))
 
-    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Progress]:
+    def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Totals]:
         """Train on all rows once."""
         for rows in self.session.run(order, self.coefficients(rates), dropout_key):
-            yield self.progress(rows)
+            yield self.totals(rows)
         self.steps += len(rates)
 
 
@@ -104,11 +99,11 @@ class PreparedStep:
 
     def __init__(self, engine: Engine, buffer: Array, data: Data, *, mean: bool) -> None:
         self._trainer = CompiledTrainer(engine, buffer, data, data.rows, PLAIN_DESCENT, mean=mean)
-        self._call = self._trainer.session.prepared(self._trainer.coefficients(np.ones(1)))
+        self._call = self._trainer.session.prepared(self._trainer.coefficients(ConstantRates(1.0)))
 
-    def make(self, buffer: Array, data: Data, rate: float) -> Progress:
+    def make(self, buffer: Array, data: Data, rate: float) -> Totals:
         """Change the parameters in buffer by the gradient from data, of the shape of those that this was made for."""
         session = self._trainer.session
-        session.put_steps(self._trainer.coefficients(np.array([rate]))(0, 1))
+        session.put_steps(self._trainer.coefficients(ConstantRates(rate))(0, 1))
         self._call.run(buffer, data)
-        return self._trainer.progress(data.rows)
+        return self._trainer.totals(data.rows)

@@ -31,9 +31,9 @@ from fastmlp.estimators.tasks import CallbackSupportMixin, Tasks, of_scikit_lear
 from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading
 from fastmlp.losses import Loss
 from fastmlp.mlp import MLP
-from fastmlp.network import Recipe, ScheduledRates
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
+from fastmlp.trainer import Recipe, scheduled
 from fastmlp.validation import (
     Data,
     check_count,
@@ -703,13 +703,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             try:
                 for _ in range(run.epochs):
                     run.epoch, run.rows_done = run.epoch + 1, 0
-                    rates = ScheduledRates(
-                        rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps)
-                    )
+                    rates = scheduled(rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps))
                     penalty = self._penalty()
                     tasks.epoch_begins()
                     for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=run.epoch == run.epochs):
-                        network._check_progress(done, good, run.epoch, run.epochs, rate.now)
+                        network._check_totals(done, good, run.epoch, run.epochs, rate.now)
                         run.rows_done = done.rows
                         run.loss = done.loss_sum / done.weight_sum if done.weight_sum else math.nan
                         listeners.on_rows(run)
