@@ -84,6 +84,23 @@ class TestTrain:
         assert "--output must be a folder, but taken is a file" in done.stderr
         assert (tmp_path / "taken").read_text() == "mine"
 
+    def test_files_that_are_there_need_force(self, tmp_path):
+        (tmp_path / "mine").mkdir()
+        picture = tmp_path / "mine" / "loss-curves.png"
+        picture.write_text("precious")
+        done = fastmlp("train", "--out", "mine", "--quiet", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "loss-curves.png is there already; give another name with --out, or --force to replace it." in done.stderr
+        assert picture.read_text() == "precious"
+        assert fastmlp("train", "--out", "mine", "--force", cwd=tmp_path).returncode == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+    def test_options_of_a_table_need_one(self, tmp_path):
+        done = fastmlp("train", "--target", "income", "--epochs", "5", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "FILE is missing, which --target and --epochs must be of" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
     def test_an_output_that_cannot_be_made(self, tmp_path):
         done = fastmlp("train", "--output", "/proc/nowhere", cwd=tmp_path)
         assert done.returncode == 1

@@ -226,7 +226,7 @@ def test_files_without_any_rows(command, tmp_path, how):
 
 
 def test_line_breaks_in_quotes_where_arrow_ends_a_block(tmp_path):
-    rows = 150_000
+    rows = 300_000
     (tmp_path / "t.csv").write_text("note,y\n" + "".join(f'"one\ntwo\nthree {number}",{number}\n' for number in range(rows)))
     assert (tmp_path / "t.csv").stat().st_size > 3 * 2**20
     assert read_table(tmp_path / "t.csv").column("y").to_pylist() == list(range(rows))
@@ -552,3 +552,86 @@ def test_the_picture_shows_losses_the_rate_and_the_matrix(command, model, monkey
     assert len(set(rates.get_lines()[0].get_ydata())) == 6
     assert (matrix.get_xlabel(), matrix.get_ylabel(), scale.get_ylabel()) == ("predicted", "true", "share of the true class")
     assert sum(int(text.get_text().split("\n")[0]) for text in matrix.texts) == 40
+
+
+CLASSES = {
+    "leading zeros": ("01", "02", "X1"), "truth and more": ("True", "False", "Maybe"), "numbers and a letter": ("1.0", "2.50", "x"),
+    "times": ("12:00", "13:00", "x"), "moments": ("2020-01-02 10:00", "2020-01-03 10:00", "never"),
+    "numbers": ("1", "2", "3"), "words": ("a", "b", "c"),
+}  # fmt: skip
+
+
+@HOW
+@pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
+def test_some_of_the_classes_are_the_same_classes(command, tmp_path, how, classes):
+    """What a column is taken for depends on the values in it; a model knows better."""
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{classes[n % 3]}"))
+    (tmp_path / "v.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{classes[n % 2]}"))
+    code, _, errors = command("train", "t.csv", *TRAIN, how, "--validate", "v.csv")
+    assert (code, errors) == (0, "")
+    code, out, errors = command("evaluate", "m.safetensors", "v.csv", "--json")
+    assert (code, errors, json.loads(out)["rows"]) == (0, "", 200)
+
+
+@HOW
+@pytest.mark.parametrize("column", ["feature", "target"])
+def test_decimals_after_a_megabyte_of_whole_numbers(command, tmp_path, how, column):
+    rows = 300_000
+    where = {
+        "feature": lambda n: f"{n % 7}{'.5' * (n > 250_000)},{n % 2}",
+        "target": lambda n: f"{n % 7},{n % 99}{'.5' * (n > 250_000)}",
+    }
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{where[column](n)}\n" for n in range(rows)))
+    code, out, errors = command("train", "t.csv", *Y, "--epochs", "1", "--out", "m.safetensors", how, "--json")
+    if column == "target" and how == "--stream":
+        assert (code, errors.count("\n")) == (1, 1)  # it cannot begin anew
+        assert "column 'y' has the text '" in errors
+        return
+    assert (code, errors) == (0, "")
+    assert json.loads(out)["task"] == ("classification" if column == "feature" else "regression")
+    code, out, errors = command("evaluate", "m.safetensors", "t.csv", "--json")
+    assert (code, errors, json.loads(out)["rows"]) == (0, "", rows)
+
+
+def test_a_target_that_no_loss_can_be_made_of(command, tmp_path):
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{1e30 if n == 30 else a + n}"))
+    for seed in range(8):
+        code, out, errors = command("train", "t.csv", *TRAIN, "--json", "--set", f"seed={seed}")
+        if code == 1:
+            assert "A row to validate on has a value of the target 'y' that is" in errors
+            return
+        assert json.loads(out)["validation_loss"] < 1e30
+    raise AssertionError("row 30 has never been held out")
+
+
+def test_dollars_in_names(command, tmp_path):
+    names = "$10_$20", "$x^$", "cost in $ or $^ of a class with a long name"
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{names[n % 3]}", header="age,colour,$y^"))
+    code, _, errors = command("train", "t.csv", "--target", "$y^", "--epochs", "2", "--plot", "p.svg", "--out", "m.safetensors")
+    assert (code, errors) == (0, "")
+    assert "p.svg" in os.listdir(tmp_path)
+
+
+def test_what_an_exported_regression_predicts(command, tmp_path):
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{1000 + 3 * a}"))
+    assert command("train", "t.csv", *TRAIN)[0] == 0
+    facts = json.loads(command("info", "m.safetensors", "--json")[1])
+    out = command("export", "m.safetensors", "m.PY")[1]
+    assert f"y is its output * {facts['target_scale']:.9g} + {facts['target_mean']:.9g}." in out
+    assert f"y: output * {facts['target_scale']:.6g} + {facts['target_mean']:.6g}" in command("info", "m.safetensors")[1]
+    (tmp_path / "x.csv").write_text("age,colour\n60,red\n")
+    predicted = float(command("predict", "m.safetensors", "x.csv")[1].split()[1])
+    exec((tmp_path / "m.PY").read_text(), namespace := {})
+    features = {feature["name"]: feature for feature in facts["features"]}
+    age = (60 - features["age"]["mean"]) / features["age"]["scale"]
+    (output,) = namespace["predict"]([[age, *(name == "red" for name in features["colour"]["categories"])]])[0]
+    assert output * facts["target_scale"] + facts["target_mean"] == pytest.approx(predicted, rel=1e-5)
+
+
+def test_a_table_of_many_classes_is_printed_whole(command, tmp_path):
+    names = [f"a class with the number {n}" for n in range(30)]
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{names[n % 30]}"))
+    assert command("train", "t.csv", *TRAIN)[0] == 0
+    out = command("evaluate", "m.safetensors", "t.csv")[1]
+    assert "…" not in out
+    assert all(out.count(name) >= 2 for name in names)
