@@ -25,6 +25,10 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+__all__ = [
+    "ACTIVATIONS", "INITIALIZERS", "LOSSES", "MLP", "OPTIMIZERS", "SCHEDULES", "Activation", "DivergenceError", "Initializer",
+    "Loss", "MLPClassifier", "MLPRegressor", "Optimizer", "ReferenceMLP", "Schedule", "make_activation", "make_loss",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -70,6 +70,8 @@ class Activation(Entry):
         """The same function with another slope or scale."""
         if self.source is not None:
             raise TypeError(f"{self.name} is a function of its own, without a parameter.")
+        if parameter != 0 and ACTIVATIONS[self.name].parameter == 0:
+            raise TypeError(f"{self.name} has no parameter; give it by its name, {self.name!r}.")
         return replace(self, parameter=check_parameter(parameter, self.name))
 
 

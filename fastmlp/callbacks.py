@@ -242,8 +242,10 @@ class Checkpoint(Callback):
             raise OSError(f"Checkpoint cannot write to {self._path!r}: there is no folder {folder!r} that may be written to.")
         from fastmlp.io.extras import require
         from fastmlp.io.files import remove_leftovers
+        from fastmlp.io.safetensors import check_functions
 
         require("safetensors", "cli")
+        check_functions(run.network)
         remove_leftovers(self._path)
 
     def on_epoch_end(self, run: Run) -> None:

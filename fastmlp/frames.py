@@ -209,3 +209,23 @@ def arrow_of_texts(arrow: Any, texts: Sequence[str]) -> Any:
     encoded = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return arrow.Array.from_buffers(arrow.string(), len(texts), [None, arrow.py_buffer(ends), arrow.py_buffer(b"".join(encoded))])
+
+
+def arrow_of_frame(frame: Any) -> Any:
+    """A table of pandas or polars as one of pyarrow, which stays what it is.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    library = library_of(frame)
+    if library == "pyarrow" and hasattr(frame, "schema"):
+        return frame
+    if library == "polars" and hasattr(frame, "to_arrow"):
+        return frame.to_arrow()
+    if library == "pandas" and is_frame(frame):
+        import pyarrow
+
+        return pyarrow.Table.from_pandas(frame, preserve_index=False)
+    raise TypeError(f"Rows must be a table of pandas, polars or pyarrow, with columns that have names; got {type(frame).__name__}.")

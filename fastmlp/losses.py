@@ -89,6 +89,8 @@ class Loss(Entry):
         """The same loss with another threshold or quantile."""
         if self.source is not None:
             raise TypeError(f"{self.name} is a function of its own, without a parameter.")
+        if parameter != 0 and LOSSES[self.name].parameter == 0:
+            raise TypeError(f"{self.name} has no parameter; give it by its name, {self.name!r}.")
         return replace(self, parameter=check_parameter(parameter, self.name, *self.parameter_range))
 
 

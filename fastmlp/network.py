@@ -414,6 +414,8 @@ class Network(ABC):
         FileNotFoundError, ValueError
             If there is nothing to resume from, or it is from another training; the network is as it was.
         """
+        if not isinstance(shuffle, bool | np.bool_):
+            raise ValueError(f"shuffle must be True or False, got {shuffle!r}.")
         epochs = check_count(epochs, "epochs")
         batch_size = check_count(batch_size, "batch_size")
         rate = check_real(learning_rate, "learning_rate", above=True)
@@ -502,6 +504,10 @@ class Network(ABC):
             good[:] = self._buffer
             return
         self._buffer[:] = good
+        if not is_finite(good):
+            raise ValueError(
+                "The network has parameters that are not finite, from which nothing can be learned; assign others first."
+            )
         raise DivergenceError(
             f"Training diverged in epoch {epoch} of {epochs}: the loss or a parameter is no longer a finite number "
             f"at learning_rate={rate:g}. The network has its last finite parameters. Try a lower rate, such as {rate / 10:g}.",

@@ -18,6 +18,7 @@ from fastmlp.activations import Activation
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import formula
 from fastmlp.losses import Loss
+from fastmlp.parameters import INITIALIZERS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Function = Callable[..., float]
@@ -72,6 +73,8 @@ def make_activation(
     >>> (net.predict([[0, 0], [0, 1]]) > 0.5).ravel()
     array([False,  True])
     """
+    initializer = INITIALIZERS.find(initializer, "initializer").name
+    function, derivative = _plain(function), _plain(derivative)
     return _make_activation(function, derivative, name or _name_of(function), initializer)
 
 
@@ -109,6 +112,7 @@ def make_loss(
     ...     return math.log(1 + (a - y) ** 2)
     >>> reg = MLPRegressor(make_loss(cauchy, lambda a, y: 2 * (a - y) / (1 + (a - y) ** 2)))
     """
+    function, derivative = _plain(function), _plain(derivative)
     return _make_loss(function, derivative, name or _name_of(function), classification)
 
 
@@ -276,19 +280,29 @@ def _slope_on_arrays(
     return lambda first, second, parameter: differences(*pick(first, second, parameter))
 
 
+def _not_of(what: str, place: tuple[float, ...], error: TypeError) -> TypeError:
+    numbers = "one number" if len(place) == 1 else f"{len(place)} numbers"
+    return TypeError(f"{what} must be a function of {numbers} that returns one; {place} gave: {error}.")
+
+
+def _plain(function: Any) -> Any:
+    """The Python function of one that numba has compiled."""
+    return getattr(function, "py_func", function)
+
+
 def _check(what: str, function: Any, derivative: Any, points: Iterable[tuple[float, ...]], least: int) -> None:
     """Whether the function is a finite number, with a slope, which is the derivative, in ``least`` of the points."""
     for given in (function, derivative):
-        if given is not None and not callable(given):
-            raise TypeError(f"{what} must be made of Python functions, got {given!r}.")
-    value = _quiet(function)
+        if given is not None and not isinstance(given, types.FunctionType | types.BuiltinFunctionType | np.ufunc):
+            raise TypeError(f"{what} must be made of functions written with def or lambda, got {given!r}; put it into one.")
+    value, slope_given = _quiet(function), None if derivative is None else _quiet(derivative)
     finite = rough = 0
     for x, *others in points:
         place = tuple(float(f"{number:.4g}") for number in (x, *others))
         try:
             number = value(x, *others)
         except TypeError as error:
-            raise TypeError(f"{what} must be a function of {len(place)} numbers that returns one; {place} gave: {error}.") from None
+            raise _not_of(what, place, error) from None
         if not math.isfinite(number):
             if least > _LEAST_POINTS:
                 raise ValueError(f"{what} must be finite everywhere, but for {place[0]} it is {number}.")
@@ -304,9 +318,15 @@ def _check(what: str, function: Any, derivative: Any, points: Iterable[tuple[flo
         if not abs(fine - coarse) < 100 * _TOLERANCE * scale:
             rough += 1
             continue
-        if derivative is not None and not abs(_quiet(derivative)(x, *others) - slope) <= _TOLERANCE * scale:
+        if slope_given is None:
+            continue
+        try:
+            claimed = slope_given(x, *others)
+        except TypeError as error:
+            raise _not_of(f"the derivative of {what}", place, error) from None
+        if not abs(claimed - slope) <= _TOLERANCE * scale:
             raise ValueError(
-                f"{what}: the derivative is {_quiet(derivative)(x, *others):.6g} at {place if others else place[0]}, but the slope "
+                f"{what}: the derivative is {claimed:.6g} at {place if others else place[0]}, but the slope "
                 f"of the function there is {slope:.6g}; correct it, or leave it out to have the slope computed from the function."
             )
     if finite < least:

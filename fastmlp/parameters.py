@@ -142,7 +142,7 @@ class ParameterList(list[Array]):
             values = list(value)
             places = range(*position.indices(len(self)))
             if len(values) != len(places):
-                raise ValueError(f"{self._name}[{position}] has {len(places)} arrays, got {len(values)}.")
+                raise ValueError(f"{self._name} takes {len(places)} arrays here, one for each layer, got {len(values)}.")
             # All of them are checked, and copied in case they are these arrays in another order, before the first is changed.
             for place, one in [(place, self._checked(place, one).copy()) for place, one in zip(places, values, strict=True)]:
                 self[place][...] = one

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,10 +52,15 @@ class Schedule(ABC):
         """
 
 
-def _in_range(schedule: Schedule, option: str, low: float, high: float) -> None:
-    value = getattr(schedule, option)
-    if not low < value <= high:
-        raise ValueError(f"{schedule.name} schedule: {option} must be above {low:g} and at most {high:g}, got {value!r}.")
+def _in_range(schedule: Schedule, option: str, low: float, high: float, *, above: bool = True) -> None:
+    """A number that is above ``low``, or at least that, and at most ``high``."""
+    value: Any = getattr(schedule, option)
+    is_number = isinstance(value, Real)
+    if not is_number or not low <= value <= high or (above and value == low):
+        relation = "above" if above else "at least"
+        raise ValueError(
+            f"{schedule.name} schedule: {option} must be a number {relation} {low:g} and at most {high:g}, got {value!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Cosine(Schedule):
     name = "cosine"
 
     def __post_init__(self) -> None:
-        _in_range(self, "final", -1e-300, 1)
+        _in_range(self, "final", 0, 1, above=False)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         done = np.minimum(step / max(total_steps, 1), 1)

@@ -164,6 +164,8 @@ def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
     except ValueError as error:
         raise ValueError(f"{argument} must be an array of numbers, got rows of different lengths ({error}).") from None
     if array.dtype.kind not in "biuf":
+        if hasattr(given, "pieces"):
+            raise TypeError(f"{argument} must be an array or a table; only fit takes a source of rows, such as {given!r}.")
         kind = {"O": "objects", "U": "strings", "S": "strings", "c": "complex numbers", "M": "dates", "m": "durations"}.get(
             array.dtype.kind, str(array.dtype)
         )
@@ -351,7 +353,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         raw = raw.reshape(1, -1)
     if raw.ndim == 1:
         advice = (
-            f"; whole numbers from 0 to {outputs - 1} are taken as class labels"
+            f"; whole numbers from 0 to {outputs - 1}, of an integer type, are taken as class labels"
             if loss.classification
             else "; class labels must be one-hot for this loss"
         )

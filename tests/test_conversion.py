@@ -222,7 +222,7 @@ class TestTorch:
             (lambda nn: nn.Sequential(nn.Linear(2, 2), type("Own", (nn.LeakyReLU,), {})()), "Layer 1 is Own"),
             (lambda nn: nn.Sequential(type("Own", (nn.Linear,), {})(2, 2)), "Layer 0 is Own"),
             (lambda nn: type("Own", (nn.Sequential,), {})(nn.Linear(2, 2)), "must be a torch.nn.Sequential, got Own"),
-            (lambda nn: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "an activation can only follow a Linear layer"),
+            (lambda nn: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), r"Layer 0 is ReLU\(\), where there has to be a Linear layer"),
         ],
     )
     def test_what_cannot_be_read(self, torch, make, message):

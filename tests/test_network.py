@@ -125,7 +125,7 @@ class TestParameters:
         before = net.theta
         with pytest.raises(ValueError, match=r"w\[0\] has shape \(3, 4\), got an array of shape \(4, 3\)"):
             net.w[0] = np.zeros((4, 3))
-        with pytest.raises(ValueError, match="2 arrays, got 1"):
+        with pytest.raises(ValueError, match="w takes 2 arrays here, one for each layer, got 1"):
             net.w = [np.zeros((3, 4))]
         with pytest.raises(TypeError, match="b takes a sequence of arrays, one for each layer, got None"):
             net.b = None

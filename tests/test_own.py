@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 
@@ -154,8 +155,19 @@ def test_a_loss_of_probabilities_learns_from_labels():
         (lambda: make_activation(lambda z: 1.0 if z > 1 else math.nan, name="odd"), ValueError, "activation 'odd' must be finite"),
         (lambda: make_activation(lambda z: math.sin(1e6 * z)), ValueError, "activation 'own' has no slope at"),
         (lambda: make_loss(lambda a, y: math.nan), ValueError, "loss 'own' must be finite for most predictions"),
-        (lambda: make_activation(cauchy), TypeError, r"activation 'cauchy' must be a function of 1 numbers.*missing 1 required"),
-        (lambda: make_activation("swish"), TypeError, "activation 'str' must be made of Python functions, got 'swish'"),
+        (lambda: make_activation(cauchy), TypeError, r"activation 'cauchy' must be a function of one number .*missing 1 required"),
+        (lambda: make_activation("swish"), TypeError, "'str' must be made of functions written with def or lambda, got 'swish'"),
+        (
+            lambda: make_activation(functools.partial(cauchy, 1.0)),
+            TypeError,
+            "made of functions written with def or lambda, got func",
+        ),
+        (
+            lambda: make_activation(swish, lambda z, a: z),
+            TypeError,
+            "the derivative of activation 'swish' must be a function of one",
+        ),
+        (lambda: make_activation(swish, initializer="foo"), ValueError, "initializer='foo' is unknown"),
         (lambda: make_activation(swish)(2.0), TypeError, "swish is a function of its own, without a parameter"),
         (lambda: make_loss(cauchy)(2.0), TypeError, "cauchy is a function of its own, without a parameter"),
     ],

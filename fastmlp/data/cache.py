@@ -59,6 +59,8 @@ class CachedSource(Source):
 
     def __init__(self, source: Source, folder: str | os.PathLike[str] | None) -> None:
         super().__init__()
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"cached needs a folder that is there, got {os.fspath(folder)!r}.")
         self._source = source
         self.mixed_blocks, self.n_blocks = source.mixed_blocks, source.n_blocks
         self.n_features, self.dtype, self.preparation = source.n_features, source.dtype, source.preparation

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import math
+import os
 import re
 import struct
 from collections import Counter
@@ -85,6 +86,12 @@ class Csv:
     decimal: str | None = None
     known: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if self.separator is not None and len(self.separator) != 1:
+            raise ValueError(f"separator must be one character, got {self.separator!r}.")
+        if self.decimal not in (None, ".", ","):
+            raise ValueError(f"decimal must be '.' or ',', got {self.decimal!r}.")
+
 
 class Form(NamedTuple):
     """How a CSV file is read."""
@@ -97,12 +104,12 @@ class Form(NamedTuple):
     """Lines before the table."""
 
 
-def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Any:  # it is frozen
+def read_table(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Any:  # it is frozen
     """A whole table.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         ``.parquet``, IDX (by its first bytes, gzip or not), anything else as CSV.
     types : mapping of str to {"number", "category"}, optional
         Of columns that are known.
@@ -119,13 +126,13 @@ def read_table(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
     return require("pyarrow", "cli").Table.from_batches(batches)
 
 
-def read_all(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> list[Any]:  # it is frozen
+def read_all(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = Csv()) -> list[Any]:  # it is frozen
     """The same as record batches.
 
     A column of a CSV file is what its beginning looks like. Where that was whole numbers, and decimals follow, the file is read
     again.
     """
-    known = dict(types or {})
+    path, known = Path(path), dict(types or {})
     while True:
         try:
             return list(read_batches(path, known, given))

@@ -27,7 +27,7 @@ from fastmlp.data.preparation import (
 from fastmlp.data.sources import Source
 from fastmlp.data.tables import TableSource, joined
 from fastmlp.feed import BUFFER_BYTES
-from fastmlp.frames import arrow_of_array
+from fastmlp.frames import arrow_of_array, arrow_of_frame
 from fastmlp.io import safetensors as model_files
 from fastmlp.io.extras import require
 from fastmlp.mlp import MLP
@@ -144,19 +144,37 @@ class TableModel:
     preparation: Preparation
     history: dict[str, list[float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.preparation, Preparation):
+            raise TypeError(
+                f"preparation must be what prepared() has learned (source.preparation), got {type(self.preparation).__name__}."
+            )
+        classes, sizes = self.classes, self.network.sizes
+        outputs = 1 if classes is None or (len(classes) == 2 and self._is_probability) else len(classes)
+        if (self.preparation.width, outputs) != (sizes[0], sizes[-1]):
+            raise ValueError(
+                f"The table becomes {self.preparation.width} numbers and {outputs} outputs, but the network has {sizes[0]} and "
+                f"{sizes[-1]}."
+            )
+
+    @property
+    def _is_probability(self) -> bool:
+        """Whether the one output is the probability of the second class."""
+        return self.network.sizes[-1] == 1 and self.network.activation[-1] == "sigmoid"
+
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes, or None for numbers."""
         return self.preparation.target.classes
 
     def outputs(self, table: Any) -> Array:
-        """Probabilities (rows, classes), or predicted numbers (rows,)."""
-        raw = self.network.predict(self.preparation.rows(table))
+        """Probabilities (rows, classes), or predicted numbers (rows,); ``table``: of pyarrow, pandas or polars."""
+        raw = self.network.predict(self.preparation.rows(arrow_of_frame(table)))
         target = self.preparation.target
         if target.classes is None:
             numbers: Array = raw[:, 0].astype(np.float64) * target.scale + target.mean
             return numbers
-        return raw
+        return np.hstack([1 - raw, raw]) if self._is_probability else raw
 
     def predictions(self, table: Any) -> Array:
         """Names of classes, or numbers."""
@@ -195,13 +213,10 @@ class TableModel:
                 network.theta = contents.arrays[_BEST]
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise TableError(f"{path}: the preparation of the table is damaged ({model_files.in_short(error)}).") from None
-        outputs = 1 if preparation.target.classes is None else len(preparation.target.classes)
-        if (preparation.width, outputs) != (network.sizes[0], network.sizes[-1]):
-            raise TableError(
-                f"{path}: the table becomes {preparation.width} numbers and {outputs} outputs, but the network has "
-                f"{network.sizes[0]} and {network.sizes[-1]}."
-            )
-        return cls(network, preparation, history)
+        try:
+            return cls(network, preparation, history)
+        except ValueError as error:
+            raise TableError(f"{path}: {error}") from None
 
 
 def has_table(path: Path) -> bool:

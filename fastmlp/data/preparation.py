@@ -461,7 +461,7 @@ class LearnedTarget:
         if not (self._is_text or is_number(kind) or str(kind) == "null"):
             raise TableError(f"The target {name!r} is of the type {kind}; it must be of numbers, text or truth values.")
         if task == "regression" and self._is_text:
-            raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave --task out.")
+            raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave the task out.")
         self._decided = task == "classification" or self._is_text
         types = require("pyarrow", "cli").types
         self._most_classes = MOST_CLASSES if types.is_integer(kind) else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0

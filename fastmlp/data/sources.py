@@ -151,7 +151,9 @@ def labels_of(y: Array, classes: Array, where: str) -> Array:
     """
     y = _as_text(y)
     if y.size != len(y):
-        raise TableError(f"{where}: the targets must be one class for each row, got the shape {y.shape}.")
+        raise TableError(
+            f"{where}: the targets of a source must be one class for each row, got the shape {y.shape}; for several give arrays."
+        )
     y = y.reshape(-1)
     if (y.dtype.kind in "US") != (classes.dtype.kind in "US"):
         raise TableError(f"{where}: the targets are of dtype {y.dtype}, but the classes are {classes[:5].tolist()}.")
@@ -212,6 +214,9 @@ class NpyFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise TableError(no_file(path))
+        with self.path.open("rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise TableError(f"{path} is not a .npy file; fastmlp.data.from_files reads CSV and Parquet.")
         try:
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:

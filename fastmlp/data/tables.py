@@ -154,6 +154,8 @@ class TableSource(Source):
         TableSource
             Whose ``preparation`` belongs into a :class:`fastmlp.data.model.TableModel` beside the network.
         """
+        if task not in (None, "classification", "regression"):
+            raise ValueError(f"task must be 'classification' or 'regression', or None to guess it, got {task!r}.")
         if categories not in ("one_hot", "ordinal"):
             raise ValueError(f"categories must be 'one_hot' or 'ordinal', got {categories!r}.")
         if preparation is None:
@@ -534,4 +536,6 @@ def from_files(
     if not paths:
         raise TableError("There are no files in the list.")
     known = [name for name in (target, weight, *categories) if isinstance(name, str)]
+    if not isinstance(csv, Csv):
+        raise TypeError(f"csv must be a fastmlp.data.files.Csv, such as Csv(separator=';'), got {csv!r}.")
     return TableSource(paths, target, weight, classes, categories=categories, csv=replace(csv, known=csv.known or known))

@@ -554,6 +554,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(
                 f"activation must be one name, or one for each of the {n_layers - 1} hidden layers, got {len(hidden)}: {given!r}."
             )
+        for one in hidden:
+            if getattr(one, "name", one) == "softmax":
+                raise ValueError(
+                    "activation is of the hidden layers, for which there is no softmax; a classifier's outputs have it."
+                )
         return [*hidden, self._loss_and_output()[1]]
 
     def _adopt(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> None:
@@ -617,7 +622,10 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             return Samples(data.x, self._given_targets(data), data)
         if y_val is None:
             raise ValueError("X_val was given without y_val; both are needed for validation.")
-        X_val, y_val = self._validate(X_val, y_val, incremental=True, reset=False)
+        try:
+            X_val, y_val = self._validate(X_val, y_val, incremental=True, reset=False)
+        except ValueError as error:
+            raise ValueError(f"X_val, y_val: {error}") from None
         return self._samples(X_val, y_val, None if weight_val is None else _check_sample_weight(weight_val, X_val))
 
     def _batch_size(self, rows: int) -> int:

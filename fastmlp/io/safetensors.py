@@ -104,12 +104,7 @@ def save(
         )
     _check_parameters(network, path)
     numpy_format = require("safetensors.numpy", "cli")
-    for entry in (*network._activations, network._loss):
-        if entry.source is not None:
-            raise ValueError(
-                f"{entry.name!r} is a function of your own, and a file holds no code; keep network.theta, and make the network "
-                "with that function again."
-            )
+    check_functions(network)
     tensors: dict[str, Array] = {f"{_MORE}{name}": array for name, array in (arrays or {}).items()}
     for layer, pair in enumerate(zip(network.w, network.b, strict=True)):
         tensors.update(zip(_names(layer), (array.copy() for array in pair), strict=True))
@@ -204,6 +199,16 @@ def in_short(error: Exception) -> str:
     """One line that fits on a screen, whatever the file has put into it."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def check_functions(network: Network) -> None:
+    """Refuse a network that no file can hold: one with a function of one's own."""
+    for entry in (*network._activations, network._loss):
+        if entry.source is not None:
+            raise ValueError(
+                f"{entry.name!r} is a function of your own, and a file holds no code; keep network.theta, and make the network "
+                "with that function again."
+            )
 
 
 def _checksum(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:

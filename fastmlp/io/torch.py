@@ -9,6 +9,7 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.io.extras import require
 from fastmlp.io.models import layers_of
+from fastmlp.losses import LOSSES
 from fastmlp.mlp import MLP
 
 
@@ -86,6 +87,8 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
     ------
     TypeError
         For anything that is not such a chain; it names the layer.
+    ValueError
+        For a classification loss where the chain ends with a Linear layer: PyTorch's take logits, those here probabilities.
     """
     torch = require("torch", "torch")
     nn = torch.nn
@@ -106,15 +109,21 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
         if type(layer) in (nn.Dropout, nn.Flatten):
             continue
         if len(activations) == len(linears):
-            raise TypeError(f"Layer {number} is {layer}, but an activation can only follow a Linear layer.")
+            raise TypeError(f"Layer {number} is {_in_a_line(layer)}, where there has to be a Linear layer.")
         activations.append(_entry(nn, names, layer, number))
     if not linears:
         raise TypeError("module must have a Linear layer, and has none.")
+    found = LOSSES.find(loss, "loss")
     if len(linears) > len(activations):
+        if found.classification:
+            raise ValueError(
+                f"The module ends with a Linear layer, but {found.name} is of probabilities, not of logits as in PyTorch; "
+                "append a torch.nn.Softmax(dim=1) or Sigmoid(), or an Identity() if logits are meant. No parameter changes by that."
+            )
         activations.append(ACTIVATIONS["identity"])
     sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
     dtype = linears[0].weight.detach().numpy().dtype
-    network = MLP(sizes, activations, loss, dtype=dtype.name, initializer="zeros")
+    network = MLP(sizes, activations, found, dtype=dtype.name, initializer="zeros")
     for number, linear in enumerate(linears):
         network.w[number] = np.ascontiguousarray(linear.weight.detach().numpy().T)
         if linear.bias is not None:
@@ -135,4 +144,8 @@ def _entry(nn: Any, names: dict[Any, str], layer: Any, number: int) -> Activatio
         return ACTIVATIONS["softplus"]
     if type(layer) is nn.Softmax and layer.dim in (1, -1):
         return ACTIVATIONS["softmax"]
-    raise TypeError(f"Layer {number} is {layer}, for which fastmlp has nothing.")
+    raise TypeError(f"Layer {number} is {_in_a_line(layer)}, for which fastmlp has nothing.")
+
+
+def _in_a_line(layer: Any) -> str:
+    return " ".join(str(layer).split())
