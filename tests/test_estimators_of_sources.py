@@ -210,7 +210,7 @@ def opened(model, source, buffer_bytes):
 
 def test_what_is_no_class_for_each_row(x):
     for y, message in [
-        ((x[:, :3] > 0).astype(int), r"block 0: the targets must be one class for each row, got the shape \(200, 3\)"),
+        ((x[:, :3] > 0).astype(int), r"block 0: the targets of a source must be one class for each row, got the shape \(200, 3\)"),
         (x[:, 0], "Unknown label type: continuous"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
