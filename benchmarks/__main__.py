@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .options import count, names_from, new_file, thread_counts
+from .options import count, html_file, names_from, new_file, thread_counts
 from .peers import PEERS
 from .problems import PROBLEMS
 from .sections.unit import Unit
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser.add_argument("--rounds", type=count, metavar="N", help=f"default: {ROUNDS}, quick {QUICK_ROUNDS}")
     parser.add_argument("--json", type=new_file, metavar="FILE", help=f"all that is measured (default: {LAST})")
     parser.add_argument(
-        "--html", type=new_file, metavar="FILE", help="write a report for a browser: one file with everything in it"
+        "--html", type=html_file, metavar="FILE", help="write a report for a browser: one file with everything in it"
     )
     parser.add_argument("--markdown", type=new_file, metavar="FILE", help="write a report for GitHub and the like")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="write the short table between the marks of this file")
@@ -74,8 +74,11 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     options.threads = options.threads or thread_counts("all" if quick else "1,2,all")
     options.rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
     if options.json is None and options.report is None:
-        LAST.parent.mkdir(exist_ok=True)
-        options.json = LAST
+        try:
+            LAST.parent.mkdir(exist_ok=True)
+            options.json = new_file(str(LAST))
+        except (OSError, argparse.ArgumentTypeError) as error:
+            parser.error(f"{LAST.parent} cannot be a folder for what is measured ({error}); give --json another place")
     return options
 
 

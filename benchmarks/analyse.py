@@ -120,7 +120,7 @@ class Comparison:
         """A peer with the number of threads that suits it; ours with the number that it chooses itself."""
         timings = [timing for timing in self.timings.values() if timing.peer == peer and (timing.comparable or timing.nearest)]
         if peer == OURS:
-            timings = [timing for timing in timings if timing.threads is None]
+            timings = [timing for timing in timings if timing.threads is None] or timings
         return min(timings, key=lambda timing: timing.median, default=None)
 
     @property
@@ -137,8 +137,7 @@ class Comparison:
     @property
     def fastest_rival(self) -> Timing | None:
         """The fastest one that is not the baseline, if there is one."""
-        others = [timing for name, timing in self.rivals.items() if name != BASELINE]
-        return others[0] if others else self.rivals.get(BASELINE)
+        return next((timing for name, timing in self.rivals.items() if name != BASELINE), None)
 
     def ratio(self, rival: Timing | None) -> float | None:
         """How many times as fast as a rival we are."""
@@ -146,27 +145,32 @@ class Comparison:
         return None if ours is None or rival is None else rival.median / ours.median
 
 
-def comparison(unit: dict[str, Any]) -> Comparison:
-    """The figures of one problem."""
-    contestants = unit["contestants"]
+def _agreeing(contestants: Mapping[str, Any], which: str, tolerance: float) -> set[str]:
+    """Those that can be compared and have the loss of the baseline, or of the first where there is none."""
     losses = {
-        name: one["loss"]
-        for name, one in contestants.items()
-        if one["trains"] and one["loss"] is not None and one["nearest"] is None
+        name: one[which] for name, one in contestants.items() if one["trains"] and one[which] is not None and one["nearest"] is None
     }
     baseline = [loss for name, loss in losses.items() if contestants[name]["peer"] == BASELINE]
     expected = (baseline or list(losses.values()) or [math.nan])[0]
+    return {name for name, loss in losses.items() if math.isfinite(loss) and math.isclose(loss, expected, rel_tol=tolerance)}
+
+
+def comparison(unit: dict[str, Any]) -> Comparison:
+    """The figures of one problem."""
+    contestants = unit["contestants"]
+    agreeing = _agreeing(contestants, "loss", unit["tolerance"])
+    if "first_tolerance" in unit:  # documents of before have no losses of the first steps
+        agreeing &= _agreeing(contestants, "first_loss", unit["first_tolerance"])
     timings, failed = {}, {}
     for name, one in contestants.items():
         if one["error"] or not one["seconds"]:
             failed[name] = one["error"] or "nothing was measured"
             continue
         shares = [waited / seconds for waited, seconds in zip(one["waited"], one["seconds"], strict=True) if waited is not None]
-        agrees = name in losses and math.isfinite(losses[name]) and math.isclose(losses[name], expected, rel_tol=unit["tolerance"])
         timings[name] = Timing(
             name, one["peer"], one["threads"],
             tuple(seconds * 1e6 / one["epochs"] / unit["steps"] for seconds in one["seconds"]),
-            one["loss"], one["nearest"], float(np.median(shares)) if shares else None, one["peak_bytes"], agrees,
+            one["loss"], one["nearest"], float(np.median(shares)) if shares else None, one["peak_bytes"], name in agreeing,
         )  # fmt: skip
     return Comparison(unit, timings, failed)
 

@@ -13,6 +13,8 @@ from .peers import OURS
 
 RESAMPLES = 2000
 CONFIDENCE = 0.99
+FEWEST_ROUNDS = 3
+"""Of fewer, an interval that is drawn from them says nothing."""
 SMALLEST = 0.05
 """A change that is smaller than this is no difference, however sure it is: machines differ by as much from hour to hour."""
 
@@ -26,6 +28,8 @@ class Change:
     where, name : str
     before, after : float
         Microseconds per step.
+    rounds : int
+        Of the document that has fewer.
     ratio, low, high : float
         Cost after / cost before, and its interval. A cost is what the register tile could have done meanwhile, so that a machine
         that computes more slowly today is no change.
@@ -35,6 +39,7 @@ class Change:
     name: str
     before: float
     after: float
+    rounds: int
     ratio: float
     low: float
     high: float
@@ -42,6 +47,8 @@ class Change:
     @property
     def verdict(self) -> str:
         """In a word or two."""
+        if self.rounds < FEWEST_ROUNDS:
+            return "too few rounds to tell"
         if self.low > 1 + SMALLEST:
             return "slower"
         return "faster" if self.high < 1 - SMALLEST else "no difference"
@@ -77,5 +84,6 @@ def changes(old: Document, new: Document, peer: str = OURS) -> list[Change]:
                 rounds = first.timings[name].rounds
                 costs = [np.array(r) * _tile(u) for r, u in ((rounds, earlier), (timing.rounds, unit))]
                 ratio, low, high = interval(costs[0].tolist(), costs[1].tolist())
-                found.append(Change(unit["problem"], name, first.timings[name].median, timing.median, ratio, low, high))
+                fewer = min(len(rounds), len(timing.rounds))
+                found.append(Change(unit["problem"], name, first.timings[name].median, timing.median, fewer, ratio, low, high))
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -51,4 +53,16 @@ def new_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"must be a file in a folder that exists, got {text!r}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"must be in a folder that can be written to, got {text!r} ({error.strerror})") from None
     return path
+
+
+def html_file(text: str) -> Path:
+    """The same for a report with pictures, which needs packages."""
+    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise argparse.ArgumentTypeError(f"needs {' and '.join(missing)}; `pip install 'fastmlp[bench]'`")
+    return new_file(text)

@@ -120,11 +120,13 @@ def _training(document: Document) -> Chapter | None:
     ]
     ratios = [ratio for one in found if (ratio := one.ratio(one.rivals.get(BASELINE))) is not None]
     rivals = [ratio for one in found if one.fastest_rival and (ratio := one.ratio(one.fastest_rival)) is not None]
+    said = []
     if ratios:
-        text.insert(0, f"fastmlp is {number(min(ratios))} to {number(max(ratios))} times as fast as the same network in "
-                       "plain NumPy, and "
-                       f"{number(min(rivals))} to {number(max(rivals))} times as fast as the fastest other library on each "
-                        "problem.")  # fmt: skip
+        said.append(f"{number(min(ratios))} to {number(max(ratios))} times as fast as the same network in plain NumPy")
+    if rivals:
+        said.append(f"{number(min(rivals))} to {number(max(rivals))} times as fast as the fastest other library on each problem")
+    if said:
+        text.insert(0, f"fastmlp is {', and '.join(said)}.")
     return Chapter(
         "training",
         "Training",

@@ -28,6 +28,8 @@ FORMAT = 1
 SECTIONS = ("training", "quality", "inference", "cold", "kernels", "scaling")
 """In the order in which they are measured."""
 
+_TILE_SAMPLES = 7
+
 Document = dict[str, Any]
 
 
@@ -91,7 +93,9 @@ def read(path: Path) -> Document:
         raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
     except json.JSONDecodeError as error:
         raise UnreadableError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(document, dict) or not isinstance(document.get("units"), dict) or "machine" not in document:
+    parts = {"units": dict, "machine": dict, "options": dict}
+    whole = isinstance(document, dict) and all(isinstance(document.get(name), kind) for name, kind in parts.items())
+    if not whole or not document["machine"]:
         raise UnreadableError(f"{path} does not hold measurements of `python -m benchmarks`; give another file.")
     if document.get("format") != FORMAT:
         raise UnreadableError(f"{path} has format {document.get('format')!r}; this version reads format {FORMAT}. Measure again.")
@@ -134,8 +138,13 @@ def begin(options: Options, path: Path) -> Document:
 
 def conditions() -> dict[str, Any]:
     """What the machine is like at this moment; the tile says how fast one core computes now."""
-    tiles = {dtype: Tile(np.dtype(dtype)).flop_per_second() for dtype in ("float32", "float64")}
+    tiles = {dtype: _tile_now(Tile(np.dtype(dtype))) for dtype in ("float32", "float64")}
     return {"load": load(), "megahertz": megahertz(), "tile": tiles}
+
+
+def _tile_now(tile: Tile) -> float:
+    """The median of some samples: each takes two milliseconds, in which a machine may do something else."""
+    return float(np.median([tile.flop_per_second() for _ in range(_TILE_SAMPLES)]))
 
 
 def measure(options: Options, path: Path, progress: Callable[[Sequence[Unit]], Any]) -> Document:

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from .options import count
+
 FEATURES, BATCH_SIZE = 28, 256
 BLOCK_ROWS = 1 << 16
 ROWS = 11_000_000
@@ -186,9 +188,9 @@ def run(folder: Path, rows: int, rounds: int, threads: int | None) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of the training; one leaves a processor to what reads")
+    parser.add_argument("--rows", type=count, default=ROWS)
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--threads", type=count, help="of the training; one leaves a processor to what reads")
     parser.add_argument("--folder", type=Path, help="for the files, which stay; a temporary one unless given")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -67,6 +67,13 @@ def document_of(**units):
     }  # fmt: skip
 
 
+class Imports(quality.Learner):
+    """What its process has imported before it begins, but for what this module needs."""
+
+    def imported(self):
+        return [name for name in ("sklearn", "torch", "jax", "lightgbm") if name in sys.modules]
+
+
 def half_the_rows(task, threads):
     half = task.rows // 2
     return PEERS["reference"].prepare(replace(task, x=task.x[:half], y=task.y[:half]), threads)
@@ -294,6 +301,16 @@ class TestSameWork:
         assert any(line.startswith("NOT COMPARABLE: lazy on digits") for line in analyse.marks(document))
         assert "NOT COMPARABLE: lazy" in report.html_report(document)
 
+    @pytest.mark.parametrize("problem", ["mnist", "higgs", "deep"])
+    def test_rounding_that_grows_hides_nobody(self, problem):
+        """On few rows, as these are, half of them are as good as all."""
+        peers = [PEERS["reference"], planted("lazy", half_the_rows), PEERS["fastmlp"]]
+        unit = measured(PROBLEMS[problem], peers, 40 * PROBLEMS[problem].batch_size, replace(SMALL, rounds=1))
+        assert analyse.comparison(unit).disagreeing == ["lazy"]
+        for one in unit["contestants"].values():
+            one["loss"] = 1.0  # whatever has become of it later
+        assert analyse.comparison(unit).disagreeing == ["lazy"]
+
     def test_the_command_fails_and_says_so(self, capsys, monkeypatch, tmp_path):
         """In a process of its own, as all peers are."""
         monkeypatch.setitem(PEERS, "lazy", planted("lazy", half_the_rows))
@@ -370,10 +387,24 @@ class TestFairness:
             return planted(name, lambda task, threads: Training(epoch, lambda: task.theta, lambda: closed.append(name)))
 
         measured(PROBLEMS["digits"], [peer("a", int), peer("b", int)], 30)
-        assert sorted(closed) == ["a", "b"]
+        assert sorted(closed) == ["a", "a", "b", "b"]  # the training of the first steps, too
         with pytest.raises(StopIteration):
             measured(PROBLEMS["digits"], [peer("c", int), peer("d", iter([]).__next__)], 30)
-        assert sorted(closed) == ["a", "b", "c", "d"]
+        assert sorted(closed)[4:] == ["c", "c", "d", "d"]
+
+    @pytest.mark.parametrize("question", ["timed", "peak_memory"])
+    def test_a_peer_that_dies_in_the_rounds_is_left_out(self, question):
+        class Mortal(Here):
+            def ask(self, method, *arguments):
+                if method == question and self._served._contestant.name == "null":
+                    raise PeerError("the process of a peer ended unexpectedly")
+                return super().ask(method, *arguments)
+
+        both = [Contestant(PEERS[name], None) for name in ("null", "reference")]
+        unit = training.measure_problem(PROBLEMS["digits"], both, 30, SMALL, lambda *arguments: Mortal(Trainee, *arguments))
+        found = analyse.comparison(unit)
+        assert list(found.failed) == (["null"] if question == "timed" else [])
+        assert len(unit["contestants"]["reference"]["seconds"]) == SMALL.rounds
 
     def test_only_epochs_that_count_are_timed(self, monkeypatch):
         trainee = trainee_of(Training(lambda: next(ticks), lambda: None))
@@ -489,6 +520,20 @@ class TestSections:
             assert seconds == sorted(seconds)
             assert way.ready + way.training == pytest.approx(seconds[-1])
 
+    def test_scikit_learn_is_judged_by_what_it_predicts(self):
+        """Its network for two classes has one output."""
+        problem = replace(quality.GOALS["teacher-1M"].problem, rows=4000)
+        goal = replace(quality.GOALS["teacher-1M"], problem=problem, target=0.65, most_epochs=10)
+        unit = quality.measure_goal(goal, [Contestant(PEERS["sklearn"], None)], SMALL, lambda *a: Here(quality.Learner, *a))
+        (way,) = analyse.ways(unit)
+        assert way.reached
+
+    def test_imports_count_in_time_to_quality(self):
+        goal = quality.GOALS["digits-97"]
+        whole = make_task(goal.problem, 100)  # which imports scikit-learn, here
+        with closing(Remote(Imports, Contestant(PEERS["sklearn"], None), goal, whole)) as remote:
+            assert remote.ask("imported") == []
+
     def test_a_goal_that_is_not_reached(self):
         goal = replace(quality.GOALS["digits-97"], target=2.0, most_epochs=2)
         unit = quality.measure_goal(goal, [Contestant(PEERS["fastmlp"], None)], SMALL, lambda *a: Here(quality.Learner, *a))
@@ -575,7 +620,7 @@ class TestCompare:
     @pytest.fixture
     def documents(self):
         """A run, and what it would be if each epoch took twice the time: measuring both lets the machine decide, too."""
-        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100, replace(SMALL, rounds=compare.FEWEST_ROUNDS))
         for one in unit["contestants"].values():
             one["seconds"] = [one["seconds"][0] * (1 + 0.01 * turn) for turn in range(len(one["seconds"]))]
         tile = run.conditions()
@@ -597,6 +642,13 @@ class TestCompare:
         assert columns_of(capsys.readouterr().out.partition("Since then")[2])["verdict"] == "faster"
         assert main(["--report", str(paths[0]), "--compare", str(paths[0])]) == 0
         assert columns_of(capsys.readouterr().out.partition("Since then")[2])["verdict"] == "no difference"
+
+    def test_few_rounds_say_nothing(self, documents):
+        for document in documents:
+            for one in document["units"]["training/digits"]["contestants"].values():
+                one["seconds"] = one["seconds"][:1]
+                one["waited"] = one["waited"][:1]
+        assert [change.verdict for change in compare.changes(*documents)] == ["too few rounds to tell"]
 
     def test_a_slower_machine_is_no_change(self, documents):
         old, new = documents

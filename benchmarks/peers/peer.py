@@ -31,11 +31,14 @@ class Training:
         same code for all, so that no peer has to be believed.
     close : callable
         ``close()`` gives back what the training holds, such as threads.
+    outputs : callable or None
+        ``outputs(x)``: what it predicts, (rows, outputs), where its parameters are not those of the problem's network.
     """
 
     epoch: Callable[[], object]
     theta: Callable[[], Array]
     close: Callable[[], object] = lambda: None
+    outputs: Callable[[Array], Array] | None = None
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,16 @@ def _prepare(task: Task, threads: int | None) -> Training:
     def theta() -> Any:
         return task.flat(zip(network.coefs_, network.intercepts_, strict=True))
 
-    return Training(epoch, theta)
+    return Training(epoch, theta, outputs=_outputs_of(network))
+
+
+def _outputs_of(network: Any) -> Callable[[Array], Array]:
+    predict: Callable[[Array], Array] = network.predict_proba if hasattr(network, "predict_proba") else network.predict
+    return predict
 
 
 def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
-    network, _ = _network(task)
-    predict: Callable[[Array], Array] = network.predict_proba if hasattr(network, "predict_proba") else network.predict
-    return predict
+    return _outputs_of(_network(task)[0])
 
 
 PEER = Peer(

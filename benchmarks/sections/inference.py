@@ -103,10 +103,14 @@ def measure_problem(
                 figures["error"] = str(error)
         latencies: dict[str, list[float]] = {name: [] for name in running}
         for _ in range(size.rounds):
-            for name, remote in running.items():
-                latencies[name] += remote.ask("latencies", calls)
-                measured[name]["many_rows"].append(remote.ask("throughput", size.round_seconds / 2))
-                remote.rest()
+            for name, remote in list(running.items()):
+                try:
+                    latencies[name] += remote.ask("latencies", calls)
+                    measured[name]["many_rows"].append(remote.ask("throughput", size.round_seconds / 2))
+                    remote.rest()
+                except PeerError as error:
+                    measured[name]["error"] = str(error)
+                    del running[name], latencies[name]
     for name, seconds in latencies.items():
         measured[name]["one_row"] = dict(zip(("min", "median", "p99"), np.percentile(seconds, [0, 50, 99]).tolist(), strict=True))
     return {

@@ -83,18 +83,21 @@ class Learner:
     ----------
     contestant : Contestant
     goal : Goal
-    rows : int
+    whole : Task
+        Made elsewhere: some data are made by packages whose import counts here.
     """
 
-    def __init__(self, contestant: Contestant, goal: Goal, rows: int) -> None:
-        whole = make_task(goal.problem, rows)
-        self._first = int(rows * (1 - goal.held_out))
+    def __init__(self, contestant: Contestant, goal: Goal, whole: Task) -> None:
+        self._first = int(whole.rows * (1 - goal.held_out))
         self._task = Task(goal.problem, whole.x[: self._first], whole.y[: self._first], whole.theta)
         self._x, self._y = whole.x[self._first :], whole.y[self._first :]
         self._contestant, self._goal = contestant, goal
 
     def learn(self) -> dict[str, Any]:
-        """Train until the goal is reached. Seconds begin before the peer's packages are imported."""
+        """Train until the goal is reached.
+
+        Seconds begin before the peer's packages are imported; NumPy and fastmlp's reference, which judges, are there for all.
+        """
         prepare = self._contestant.peer.prepare
         assert prepare is not None
         judge = self._goal.problem.network(ReferenceMLP)
@@ -107,8 +110,9 @@ class Learner:
             began = time.perf_counter()
             training.epoch()
             epochs.append(time.perf_counter() - began)
-            judge.theta = training.theta()
-            values.append(self._goal.value(judge.predict(self._x), self._y))
+            if training.outputs is None:
+                judge.theta = training.theta()
+            values.append(self._goal.value((training.outputs or judge.predict)(self._x), self._y))
         training.close()
         return {"ready": ready, "epochs": epochs, "values": values, "reached": self._goal.reached(values[-1])}
 
@@ -116,8 +120,8 @@ class Learner:
 class Booster:
     """The same interface for boosted trees, which are not a network and need no epochs."""
 
-    def __init__(self, contestant: Contestant, goal: Goal, rows: int) -> None:
-        self._learner = Learner(contestant, goal, rows)
+    def __init__(self, contestant: Contestant, goal: Goal, whole: Task) -> None:
+        self._learner = Learner(contestant, goal, whole)
         self._goal, self._threads = goal, contestant.threads
 
     def learn(self) -> dict[str, Any]:
@@ -126,18 +130,19 @@ class Booster:
         return lightgbm.learn(task, x, y, self._goal.value, self._goal.reached, self._threads)
 
 
-def start(contestant: Contestant, goal: Goal, rows: int) -> Remote:
+def start(contestant: Contestant, goal: Goal, whole: Task) -> Remote:
     """A contestant in a process of its own."""
     made = Booster if contestant.peer.name == lightgbm.PEER.name else Learner
-    return Remote(made, contestant, goal, rows, threads=contestant.threads)
+    return Remote(made, contestant, goal, whole, threads=contestant.threads)
 
 
 def measure_goal(
-    goal: Goal, contestants: Sequence[Contestant], size: Size, start: Callable[[Contestant, Goal, int], Any] = start
+    goal: Goal, contestants: Sequence[Contestant], size: Size, start: Callable[[Contestant, Goal, Task], Any] = start
 ) -> dict[str, Any]:
     """One after the other: what is waited for is seconds."""
     measured = {}
     problem = goal.problem
+    whole = make_task(problem, problem.rows)
     runs = 1 if size.quick or problem.rows > 100_000 else 3
     for one in contestants:
         nearest = one.peer.nearest(problem)
@@ -147,7 +152,7 @@ def measure_goal(
         }  # fmt: skip
         try:
             for _ in range(runs):
-                with closing(start(one, goal, problem.rows)) as remote:
+                with closing(start(one, goal, whole)) as remote:
                     figures["runs"].append(remote.ask("learn"))
         except PeerError as error:
             figures["error"] = str(error)

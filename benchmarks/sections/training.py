@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from fastmlp import ReferenceMLP
 
 from ..machine import peak_memory, seconds_waited
 from ..peers import Contestant
-from ..problems import Array, Problem, Task, make_task
+from ..problems import TOLERANCE, Array, Problem, Task, make_task
 from ..process import PeerError, Remote
 from .unit import Size, Unit
 
 CHECKED_EPOCHS = 3
 """After so many, from the same weights and in the same order of rows, all peers must be at the same loss. They are the warm-up,
 too: the first compiles, the second is for what adapts to measured speed."""
+
+FIRST_STEPS = 20
+"""After so many on a part of the rows, before rounding has grown, all peers must be at the same loss much more nearly."""
 
 MOST_EPOCHS = 2000
 """In a round."""
@@ -51,6 +54,7 @@ class Trainee:
     def __init__(self, contestant: Contestant, problem: Problem, rows: int) -> None:
         self._task = make_task(problem, rows)
         assert contestant.peer.prepare is not None
+        self._contestant = contestant
         peer = contestant.peer
         self._is_judged = peer.trains and peer.nearest(problem) is None
         self._training = contestant.peer.prepare(self._task, contestant.threads)
@@ -59,6 +63,16 @@ class Trainee:
     def initial_loss(self) -> float:
         """Of the weights that all begin with."""
         return judged_loss(self._task, self._task.theta)
+
+    def first_loss(self) -> float | None:
+        """After :data:`FIRST_STEPS`, in a training of its own; None for what is not compared."""
+        prepare, problem = self._contestant.peer.prepare, self._task.problem
+        if not self._is_judged or prepare is None:
+            return None
+        few = make_task(problem, min(self._task.rows, FIRST_STEPS * problem.batch_size))
+        with closing(prepare(few, self._contestant.threads)) as training:
+            training.epoch()
+            return judged_loss(few, training.theta())
 
     def check(self) -> tuple[float | None, float]:
         """Train for the epochs after which losses are compared; returns the loss, if it can be, and seconds of the last epoch."""
@@ -106,7 +120,8 @@ def measure_problem(
         for one, remote in started:
             figures = measured[one.name] = {
                 "peer": one.peer.name, "threads": one.threads, "description": one.description, "nearest": one.peer.nearest(problem),
-                "trains": one.peer.trains, "loss": None, "epochs": 1, "seconds": [], "waited": [], "peak_bytes": None,
+                "trains": one.peer.trains, "first_loss": None, "loss": None, "epochs": 1, "seconds": [], "waited": [],
+                "peak_bytes": None,
                 "error": None,
             }  # fmt: skip
             try:
@@ -119,6 +134,7 @@ def measure_problem(
             try:
                 if initial_loss is None:
                     initial_loss = remote.ask("initial_loss")
+                figures["first_loss"] = remote.ask("first_loss")
                 figures["loss"], seconds = remote.ask("check")
                 remote.rest()
             except PeerError as error:
@@ -129,13 +145,19 @@ def measure_problem(
             figures["epochs"] = min(MOST_EPOCHS, max(1, math.ceil(size.round_seconds / max(seconds, 1e-9))))
         for _ in range(size.rounds):
             # In turns: what slows the machine down for a while slows all of them.
-            for name, remote in running.items():
-                seconds, waited = remote.ask("timed", measured[name]["epochs"], lead_in[name])
+            for name, remote in list(running.items()):
+                try:
+                    seconds, waited = remote.ask("timed", measured[name]["epochs"], lead_in[name])
+                    remote.rest()
+                except PeerError as error:
+                    measured[name]["error"] = str(error)
+                    del running[name]
+                    continue
                 measured[name]["seconds"].append(seconds)
                 measured[name]["waited"].append(waited)
-                remote.rest()
         for name, remote in running.items():
-            measured[name]["peak_bytes"] = remote.ask("peak_memory")
+            with suppress(PeerError):  # what it has measured is there
+                measured[name]["peak_bytes"] = remote.ask("peak_memory")
     return {
         "problem": problem.name,
         "network": problem.network_name,
@@ -149,6 +171,7 @@ def measure_problem(
         "steps": problem.steps(rows),
         "flop_per_row": problem.flop_per_row,
         "tolerance": problem.tolerance,
+        "first_tolerance": TOLERANCE[problem.dtype],
         "initial_loss": initial_loss,
         "contestants": measured,
     }
