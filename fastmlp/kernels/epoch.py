@@ -257,6 +257,82 @@ def _scales(job, weight):
 
 
 @part
+def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels, order,
+           position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed, packed, state1, state2, gradient, constants,
+           activations, deltas, scratch, p0, norms, coefficients, shares_before, n_shares):  # fmt: skip
+    """Gradients by the weights of units first_unit .. last_unit of the rows of a chunk, and their step; returns the next meeting.
+
+    is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.
+    ``shares_before`` of ``n_shares`` parts of the samples that come next have been asked for.
+    """
+    clips = job.max_norm > 0
+    clip = 1.0
+    touched_only = False
+    if indices is not None:
+        first_column, last_column = my_columns(layers[0], thread, n_threads, gradient)
+        touched_only = steps_now and job.still
+        sparse_gradient(
+            job, layers[0], x, indices, starts, order, position, rows, deltas, parameters if job.plain else gradient,
+            first_column, last_column,
+        )  # fmt: skip
+        if touched_only:
+            if not job.plain:
+                sparse_update(
+                    job, layers[0], indices, starts, order, position, rows, parameters, gradient, state1, state2,
+                    coefficients, c0, first_column, last_column,
+                )  # fmt: skip
+        else:
+            meeting = barrier(sync, thread, n_threads, meeting)
+            if meeting < 0:
+                return meeting
+    # Clipping needs the norm of the whole gradient before the first update: two rounds over the units instead of one.
+    for turn in range(2 if clips and steps_now else 1):
+        if turn == 1:
+            meeting = barrier(sync, thread, n_threads, meeting)
+            if meeting < 0:
+                return meeting
+            clip = _clip_factor(norms, job.max_norm)
+        for u in range(first_unit, last_unit):
+            unit = units[u]
+            layer = layers[unit.layer]
+            if turn == 0 and job.prefetches:
+                _prefetch_share(
+                    job, x, y, labels, order, position + rows, thread, n_threads,
+                    shares_before + u - first_unit, n_shares,
+                )  # fmt: skip
+            gradient_is_there = indices is not None and unit.layer == 0 and not unit.bias
+            if gradient_is_there and touched_only:
+                continue
+            out, out0, ld = scratch, p0, unit.columns
+            if job.plain or keep_gradient or gradient_is_there:
+                out = parameters if job.plain else gradient
+                out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
+            if turn == 0:
+                d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
+                if packed is not None:
+                    d, d0, ld_d = packed, p0 + UNIT_SCRATCH, unit.columns
+                    if u == first_unit or unit.row == 0:  # the units of a block of columns follow one another
+                        pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
+                if steps_now and (n_threads > 1 or not job.shares_weights):
+                    prefetch_to_update(layers, unit, parameters, state1, state2, transposed)
+                if not gradient_is_there:
+                    gradient_block(
+                        layers, unit, ZERO, rows, is_first and not job.plain, activations, d, d0, ld_d, constants,
+                        out, out0, ld, keep_gradient or job.plain == 1, scratch, p0,
+                    )  # fmt: skip
+                if clips:
+                    squared_norms(unit, out, out0, ld, norms)
+            if steps_now and (turn == 1 or not clips):
+                if not job.plain:
+                    update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, l2, coefficients, c0)
+                if indices is not None and gradient_is_there:
+                    clear_block(unit, out, out0, ld)
+                if transposed is not None:
+                    transpose_weights(layers, unit, parameters, transposed)
+    return meeting
+
+
+@part
 def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
          transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
          first_batch, first_chunk, last_chunk, sums):  # fmt: skip
@@ -367,70 +443,14 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             if is_last:
                 sums[WEIGHT_SUM] += weight
         if job.mode != LOSS_ONLY:
+            is_first = number == 0
             steps_now = is_last and job.mode != GRADIENT_ONLY
-            clip = 1.0
-            touched_only = False
-            if indices is not None:
-                first_column, last_column = my_columns(layers[0], thread, n_threads, gradient)
-                touched_only = steps_now and job.still
-                sparse_gradient(
-                    job, layers[0], x, indices, starts, order, position, rows, deltas, parameters if job.plain else gradient,
-                    first_column, last_column,
-                )  # fmt: skip
-                if touched_only:
-                    if not job.plain:
-                        sparse_update(
-                            job, layers[0], indices, starts, order, position, rows, parameters, gradient, state1, state2,
-                            coefficients, c0, first_column, last_column,
-                        )  # fmt: skip
-                else:
-                    meeting = barrier(sync, thread, n_threads, meeting)
-                    if meeting < 0:
-                        break
-            # Clipping needs the norm of the whole gradient before the first update: two rounds over the units instead of one.
-            for turn in range(2 if clips and steps_now else 1):
-                if turn == 1:
-                    meeting = barrier(sync, thread, n_threads, meeting)
-                    if meeting < 0:
-                        break
-                    clip = _clip_factor(norms, job.max_norm)
-                for u in range(first_unit, last_unit):
-                    unit = units[u]
-                    layer = layers[unit.layer]
-                    if turn == 0 and job.prefetches:
-                        _prefetch_share(
-                            job, x, y, labels, order, position + rows, thread, n_threads,
-                            shares_before + u - first_unit, n_shares,
-                        )  # fmt: skip
-                    gradient_is_there = indices is not None and unit.layer == 0 and not unit.bias
-                    if gradient_is_there and touched_only:
-                        continue
-                    out, out0, ld = scratch, p0, unit.columns
-                    if job.plain or keep_gradient or gradient_is_there:
-                        out = parameters if job.plain else gradient
-                        out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
-                    if turn == 0:
-                        d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
-                        if packed is not None:
-                            d, d0, ld_d = packed, p0 + UNIT_SCRATCH, unit.columns
-                            if u == first_unit or unit.row == 0:  # the units of a block of columns follow one another
-                                pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
-                        if steps_now and (n_threads > 1 or not job.shares_weights):
-                            prefetch_to_update(layers, unit, parameters, state1, state2, transposed)
-                        if not gradient_is_there:
-                            gradient_block(
-                                layers, unit, ZERO, rows, number == 0 and not job.plain, activations, d, d0, ld_d, constants,
-                                out, out0, ld, keep_gradient or job.plain == 1, scratch, p0,
-                            )  # fmt: skip
-                        if clips:
-                            squared_norms(unit, out, out0, ld, norms)
-                    if steps_now and (turn == 1 or not clips):
-                        if not job.plain:
-                            update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, l2, coefficients, c0)
-                        if indices is not None and gradient_is_there:
-                            clear_block(unit, out, out0, ld)
-                        if transposed is not None:
-                            transpose_weights(layers, unit, parameters, transposed)
+            meeting = _units(
+                thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels, order,
+                position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed,
+                packed, state1, state2, gradient, constants, activations, deltas, scratch, p0, norms, coefficients,
+                shares_before, n_shares,
+            )  # fmt: skip
             if meeting < 0:
                 break
         if not has_own_bands:
