@@ -23,8 +23,8 @@ from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import LOSS_SUM, NO, NOBODY, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import MACHINE, TILE_ROWS, TILE_VECTORS, flush_denormals, restore_denormals
+from fastmlp.memory import aligned_zeros
 from fastmlp.optimizers import OPTIMIZERS
-from fastmlp.parameters import aligned_zeros
 from fastmlp.trainer import Recipe
 
 from .peers.peer import Training

@@ -240,8 +240,8 @@ class Checkpoint(Callback):
         folder = os.path.dirname(self._path) or "."
         if not os.access(folder, os.W_OK):  # said now, rather than after hours
             raise OSError(f"Checkpoint cannot write to {self._path!r}: there is no folder {folder!r} that may be written to.")
+        from fastmlp.files import remove_leftovers
         from fastmlp.io.extras import require
-        from fastmlp.io.files import remove_leftovers
         from fastmlp.io.safetensors import check_functions
 
         require("safetensors", "cli")

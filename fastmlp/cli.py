@@ -612,7 +612,7 @@ def _predicted(model: TableModel, source: Path, batch: Any, proba: bool) -> list
 
 def _write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path) -> int:
     """Write predictions by the ending of the name; returns the number of rows."""
-    from fastmlp.io.files import replacement
+    from fastmlp.files import replacement
 
     with replacement(out) as aside:
         if out.suffix.lower() == ".parquet":

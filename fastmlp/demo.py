@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, classification_report
 from sklearn.model_selection import train_test_split
 
 from fastmlp.callbacks import Progress
+from fastmlp.files import replace_file
 from fastmlp.io import save
 from fastmlp.io.extras import require
-from fastmlp.io.files import replace_file
 from fastmlp.mlp import MLP
 from fastmlp.network import Network
 from fastmlp.reference import ReferenceMLP

@@ -20,6 +20,7 @@ from fastmlp.callbacks import Callback, Callbacks, Run
 from fastmlp.exceptions import DivergenceError
 from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading, given_source
 from fastmlp.losses import LOSSES, Loss
+from fastmlp.memory import aligned_zeros
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.trainer import PLAIN_DESCENT, ConstantRates, Recipe, Totals, Trainer, scheduled
@@ -106,7 +107,7 @@ class Network(ABC):
     def _adopt(self, theta: Array) -> None:
         """Make a buffer for the parameters, and the arrays that people see, from a flat vector without padding."""
         layout = self._layout()
-        self._buffer = params.aligned_zeros(layout.length, self.dtype)
+        self._buffer = aligned_zeros(layout.length, self.dtype)
         self._probes: list[Array] = []  # buffers for parameters to evaluate the network at, other than its own
         weights, biases = layout.views(self._buffer)
         self._w = params.ParameterList("w", weights)
@@ -299,7 +300,7 @@ class Network(ABC):
         try:  # popping is atomic: two threads that ask at once have a set of parameters each
             probe = self._probes.pop()
         except IndexError:
-            probe = params.aligned_zeros(self._layout().length, self.dtype)
+            probe = aligned_zeros(self._layout().length, self.dtype)
         places = self._layout().places
         probe[places] = given
         total, gradient = self._sums(probe, data, gradient=True)

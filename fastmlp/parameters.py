@@ -17,35 +17,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from fastmlp.activations import Activation
+from fastmlp.memory import padded
 from fastmlp.table import Table
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-ALIGNMENT = 64
-"""Bytes of a cache line, and of the widest vector register."""
-
-
-PAGE = 4096
-"""Bytes after which an address falls into the same set of a first-level cache again."""
-
-
-def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
-    """A flat array of zeros that starts on a cache line and shares none with other arrays."""
-    size = length * dtype.itemsize
-    raw = np.zeros(-(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype)
-
-
-def padded(width: int, dtype: np.dtype[Any]) -> int:
-    """A width rounded up to whole cache lines, in elements.
-
-    One line more where rows would otherwise begin a multiple of a page apart: a column would then have only a few places in the
-    caches.
-    """
-    unit = ALIGNMENT // dtype.itemsize
-    lines = -(-width // unit)
-    return (lines + (lines % (PAGE // ALIGNMENT) == 0)) * unit
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.jit import formula
+from fastmlp.kernels.hashes import add_hashes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -24,27 +24,6 @@ DRAWN_ROWS = 1 << 16
 
 ROUNDS = 4
 """Each changes both digits."""
-
-_MASK, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
-_MULTIPLIER_1, _MULTIPLIER_2 = np.uint64(0x21F0AAAD), np.uint64(0x735A2D97)
-_SHIFT_1, _SHIFT_2 = np.uint64(16), np.uint64(15)
-
-
-@formula
-def add_hashes(left: Any, right: Any, key_1: Any, key_2: Any, ones: Any, radix: Any) -> Any:
-    """Add a hash of each digit to the other one: to the left, modulo ``ones`` + 1, and then to the right, modulo ``radix``.
-
-    The hash, of 32 bits, is that of Wellons, *Hash Prospector* (2018), "lowbias32".
-    """
-    x = (right ^ key_1) & _MASK
-    x = ((x ^ (x >> _SHIFT_1)) * _MULTIPLIER_1) & _MASK
-    x = ((x ^ (x >> _SHIFT_2)) * _MULTIPLIER_2) & _MASK
-    left = (left + (x ^ (x >> _SHIFT_2))) & ones
-    x = (left ^ key_2) & _MASK
-    x = ((x ^ (x >> _SHIFT_1)) * _MULTIPLIER_1) & _MASK
-    x = ((x ^ (x >> _SHIFT_2)) * _MULTIPLIER_2) & _MASK
-    right = right + (((x ^ (x >> _SHIFT_2)) * radix) >> _32)
-    return left, right - radix * (right >= radix)
 
 
 class Order:

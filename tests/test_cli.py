@@ -181,7 +181,7 @@ def test_warmup_fills_the_cache(tmp_path):
     (blocked / "fastmlp").mkdir()
     (blocked / "fastmlp" / "old.kernel").write_text("of another version")
     (tmp_path / "sitecustomize.py").write_text(
-        "import fastmlp.io.files as files\ndef replace_file(path, content):\n    raise OSError('no space left')\n"
+        "import fastmlp.files as files\ndef replace_file(path, content):\n    raise OSError('no space left')\n"
         "files.replace_file = replace_file\n"
     )
     full = fastmlp(

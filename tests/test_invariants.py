@@ -132,19 +132,19 @@ class TestSignatures:
             assert arguments["parameters"].mutable
 
 
-def test_ladders_stand_outside_element_loops():
-    """Invariant 4: how often a table is consulted depends on the layers, not on how wide they are."""
+def test_formulas_are_chosen_outside_element_loops():
+    """Invariant 4: how often a loop over a formula is called depends on the layers, not on how wide they are."""
     printed = run_python(
         """
         import json
         from fastmlp.kernels import loops
 
         calls = {}
-        def counted(name, ladder):
-            def climb(code, arguments):
+        def counted(name, loop):
+            def call(address, arguments):
                 calls[name] = calls.get(name, 0) + 1
-                ladder(code, arguments)
-            return climb
+                loop(address, arguments)
+            return call
 
         for name in ("activate", "activate_and_slope", "loss_and_slope", "logit_terms", "update"):
             setattr(loops, name, counted(name, getattr(loops, name)))

@@ -22,7 +22,7 @@ from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
-from fastmlp.parameters import aligned_zeros
+from fastmlp.memory import aligned_zeros
 from fastmlp.threads import Pace, Succession, available_threads, choose_threads, thread_candidates
 
 CASES = {

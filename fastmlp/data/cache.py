@@ -18,7 +18,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.data.sources import BytesReader, Piece, Source
-from fastmlp.parameters import ALIGNMENT
+from fastmlp.memory import ALIGNMENT
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -14,8 +14,8 @@ import numpy as np
 from fastmlp.data.files import TableError, naming
 from fastmlp.data.model import TableModel
 from fastmlp.data.preparation import Target, missing_column
+from fastmlp.files import replace_file
 from fastmlp.io.extras import require
-from fastmlp.io.files import replace_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp.files import no_file
 from fastmlp.io.extras import require
-from fastmlp.io.files import no_file
 
 MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-"]
 """What stands for a value that is not there."""

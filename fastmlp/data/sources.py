@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastmlp.data.files import TableError
+from fastmlp.files import no_file
 from fastmlp.frames import array_of_frame, is_frame
-from fastmlp.io.files import no_file
 
 if TYPE_CHECKING:
     from fastmlp.data.preparation import Preparation

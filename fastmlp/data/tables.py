@@ -28,9 +28,9 @@ from fastmlp.data.files import (
 )
 from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Memory, Piece, Source, labels_of
-from fastmlp.dropout import row_key
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
 from fastmlp.io.extras import require
+from fastmlp.kernels.hashes import row_key
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

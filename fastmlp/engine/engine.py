@@ -26,8 +26,9 @@ from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import MACHINE
 from fastmlp.kernels.team import signal_helpers
 from fastmlp.losses import LOSSES, Loss
+from fastmlp.memory import aligned_zeros, padded
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
-from fastmlp.parameters import Layout, aligned_zeros, padded
+from fastmlp.parameters import Layout
 from fastmlp.shuffle import ROUNDS
 from fastmlp.threads import FLOP_OF_TEAM, FLOP_OF_TWO, Succession, choose_threads
 from fastmlp.trainer import Recipe, Totals

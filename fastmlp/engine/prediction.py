@@ -12,7 +12,7 @@ from fastmlp.kernels import plan
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.predict import predict_rows
 from fastmlp.kernels.team import Team
-from fastmlp.parameters import aligned_zeros, padded
+from fastmlp.memory import aligned_zeros, padded
 
 if TYPE_CHECKING:
     from fastmlp.engine.engine import Engine

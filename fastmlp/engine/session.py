@@ -21,7 +21,7 @@ from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS
 from fastmlp.kernels.team import Team
-from fastmlp.parameters import ALIGNMENT, aligned_zeros, padded
+from fastmlp.memory import ALIGNMENT, aligned_zeros, padded
 from fastmlp.shuffle import Order
 from fastmlp.threads import Pace, available_threads, thread_candidates
 from fastmlp.validation import Data

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 from fastmlp.activations import SELU_ALPHA, SELU_SCALE
-from fastmlp.io.files import replace_file
+from fastmlp.files import replace_file
 from fastmlp.io.models import Array, layers_of
 
 _FORMULAS = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import SELU_ALPHA, SELU_SCALE
+from fastmlp.files import replace_file
 from fastmlp.io.extras import require
-from fastmlp.io.files import replace_file
 from fastmlp.io.models import Layer, layers_of
 
 OPSET, IR_VERSION = 17, 8

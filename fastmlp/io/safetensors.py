@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.files import no_file, replace_file
 from fastmlp.io.extras import require
-from fastmlp.io.files import no_file, replace_file
 from fastmlp.losses import LOSSES
 from fastmlp.mlp import MLP
 from fastmlp.network import Network

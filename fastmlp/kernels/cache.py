@@ -27,13 +27,15 @@ import numba
 from numba.core import caching, serialize
 from numba.core.compiler import CompileResult
 
+from fastmlp.files import replace_file
+
 _PACKAGE = Path(__file__).parent.parent
 _DIGEST_BYTES = 32
 
 
 def compiled_sources() -> list[Path]:
     """The files that compiled code comes from: the kernels, and the tables of formulas that they are made with."""
-    tables = [_PACKAGE / f"{name}.py" for name in ("activations", "dropout", "losses", "optimizers", "own", "shuffle")]
+    tables = [_PACKAGE / f"{name}.py" for name in ("activations", "losses", "optimizers", "own")]
     return sorted((_PACKAGE / "kernels").glob("*.py")) + tables
 
 
@@ -142,8 +144,6 @@ class KernelCache(caching._Cache):
             payload = serialize.dumps(data._reduce())
         except RuntimeError:  # numba has no machine code to give away: somebody pressed Ctrl-C just when it arrived
             return
-        from fastmlp.io.files import replace_file
-
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, hashlib.sha256(payload).digest() + payload)

@@ -28,7 +28,7 @@ _LOW_32, _LOW_64 = _F4(float.fromhex("0x1.7f7d1cf79abcap-20")), _F8(float.fromhe
 
 # Adding 1.5 * 2^(mantissa bits) rounds to an integer and leaves it in the low bits of the sum.
 _ROUND_32, _ROUND_64 = _F4(1.5 * 2**23), _F8(1.5 * 2**52)
-_ROUND_BITS_32, _ROUND_BITS_64 = np.int32(_ROUND_32.view(np.int32)), np.int64(_ROUND_64.view(np.int64))
+_ROUND_BITS_64 = np.int64(_ROUND_64.view(np.int64))
 
 _EXP_HIGHEST_32, _EXP_HIGHEST_64 = _F4(88.72283), _F8(709.7827128933839)  # beyond: infinity
 _EXP_LOWEST_32, _EXP_LOWEST_64 = _F4(-87.33654), _F8(-708.396418532264)  # beyond: zero, for what would be denormal

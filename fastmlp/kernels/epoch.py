@@ -258,8 +258,8 @@ def _scales(job, weight):
 
 @part
 def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels, order,
-           position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed, packed, state1, state2, gradient, constants,
-           activations, deltas, scratch, p0, norms, coefficients, shares_before, n_shares):  # fmt: skip
+           position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed, packed, state1, state2, gradient,
+           constants, activations, deltas, scratch, p0, norms, coefficients, shares_before, n_shares):  # fmt: skip
     """Gradients by the weights of units first_unit .. last_unit of the rows of a chunk, and their step; returns the next meeting.
 
     is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.dropout import row_key, unit_hash
+from fastmlp.kernels.hashes import row_key, unit_hash
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate, activate_and_slope
 from fastmlp.kernels.plan import FEW_OUTPUTS, NO, ONE, RUN, ZERO

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastmlp.kernels.hashes import add_hashes
 from fastmlp.kernels.jit import device, formula, kernel
 from fastmlp.kernels.simd import index
-from fastmlp.shuffle import add_hashes
 
 
 @formula

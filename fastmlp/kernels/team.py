@@ -21,7 +21,7 @@ from fastmlp.kernels.jit import Kernel, device, kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, FLAGS, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, allow
 from fastmlp.kernels.simd import atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
-from fastmlp.parameters import aligned_zeros
+from fastmlp.memory import aligned_zeros
 
 R = TypeVar("R")
 
