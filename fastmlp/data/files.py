@@ -93,6 +93,10 @@ class Csv:
             raise ValueError(f"decimal must be '.' or ',', got {self.decimal!r}.")
 
 
+GUESSED = Csv()
+"""Of a file of which nobody has said anything."""
+
+
 class Form(NamedTuple):
     """How a CSV file is read."""
 
@@ -104,7 +108,7 @@ class Form(NamedTuple):
     """Lines before the table."""
 
 
-def read_table(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Any:  # it is frozen
+def read_table(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = GUESSED) -> Any:
     """A whole table.
 
     Parameters
@@ -126,7 +130,7 @@ def read_table(path: str | os.PathLike[str], types: Mapping[str, str] | None = N
     return require("pyarrow", "cli").Table.from_batches(batches)
 
 
-def read_all(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = Csv()) -> list[Any]:  # it is frozen
+def read_all(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = GUESSED) -> list[Any]:
     """The same as record batches.
 
     A column of a CSV file is what its beginning looks like. Where that was whole numbers, and decimals follow, the file is read
@@ -142,7 +146,7 @@ def read_all(path: str | os.PathLike[str], types: Mapping[str, str] | None = Non
             known[error.column] = "number"
 
 
-def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv = Csv()) -> Iterator[Any]:
+def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv = GUESSED) -> Iterator[Any]:
     """The same as record batches, one after the other: memory does not grow with the file.
 
     Yields
@@ -203,7 +207,7 @@ def parquet_error(path: Path, error: Exception) -> TableError:
     return TableError(f"{path} is not a usable Parquet file: {_first_line(error)}")
 
 
-def names_of(path: Path, given: Csv = Csv()) -> list[str]:
+def names_of(path: Path, given: Csv = GUESSED) -> list[str]:
     """Names of all columns of a table."""
     if is_parquet(path):
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
@@ -304,7 +308,7 @@ def is_idx(path: Path) -> bool:
     return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES
 
 
-def form_of(path: Path, given: Csv = Csv()) -> Form:
+def form_of(path: Path, given: Csv = GUESSED) -> Form:
     """The separator, the decimal point, and names for the columns where the file has none; by its beginning, unless given."""
     all_lines = re.split("\r\n|\r|\n", _text(path))
     skip, told = _before_table(all_lines)
@@ -380,7 +384,7 @@ def is_number_text(text: str) -> bool:
     return True
 
 
-def header_of(path: Path, given: Csv = Csv()) -> list[str] | None:
+def header_of(path: Path, given: Csv = GUESSED) -> list[str] | None:
     """Names of the columns of a CSV file; None if it has no header."""
     form = form_of(path, given)
     return _header(path, form) if form.names is None else None

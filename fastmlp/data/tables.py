@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp.data.files import (
+    GUESSED,
     Csv,
     TableError,
     check_file,
@@ -84,7 +85,7 @@ class TableSource(Source):
         weight: str | None = None,
         classes: Sequence[Any] | None = None,
         categories: Sequence[str] = (),
-        csv: Csv = Csv(),  # noqa: B008  # it is frozen
+        csv: Csv = GUESSED,
     ) -> None:
         super().__init__(classes)
         self._categories, self._csv = list(categories), csv
@@ -415,7 +416,7 @@ def _without_suffixes(name: str) -> str:
     return re.sub(r"(\.(csv|tsv|txt|parquet|pq))?(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
-def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv = Csv()) -> None:  # noqa: B008  # it is frozen
+def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv = GUESSED) -> None:
     """Refuse files without some columns, before their rows are read; what is no name is no column."""
     wanted = list(wanted)
     for path in paths:
@@ -440,7 +441,7 @@ def with_texts(table: Any, names: Iterable[str]) -> Any:
 
 def read_tables(
     paths: Sequence[Path],
-    csv: Csv = Csv(),  # noqa: B008  # it is frozen
+    csv: Csv = GUESSED,
     categories: Sequence[str] = (),
     types: Mapping[str, str] | None = None,
 ) -> Any:
@@ -499,7 +500,7 @@ def from_files(
     weight: str | None = None,
     classes: Sequence[Any] | None = None,
     categories: Sequence[str] = (),
-    csv: Csv = Csv(),  # noqa: B008  # it is frozen
+    csv: Csv = GUESSED,
 ) -> TableSource:
     """Rows of Parquet and CSV files of any length.
 
