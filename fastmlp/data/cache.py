@@ -80,6 +80,11 @@ class CachedSource(Source):
         """As the source says."""
         return self._source.rows
 
+    def for_buffer(self, buffer_bytes: int) -> CachedSource:
+        """Of the source; what is kept of it is the same."""
+        self._source = self._source.for_buffer(buffer_bytes)
+        return self
+
     @cached_property
     def classes(self) -> Array | None:
         """As the source says."""

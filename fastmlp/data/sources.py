@@ -83,6 +83,10 @@ class Source(ABC):
     def rows(self) -> int:
         """In all; where no file says it, they are counted in one pass."""
 
+    def for_buffer(self, buffer_bytes: int) -> Source:
+        """The same rows, for somebody who has so much memory for them: what is read at a time may depend on it."""
+        return self
+
     @abstractmethod
     def pieces(self, block: int) -> Iterator[Piece]:
         """Read a block. A piece is there until the next one of any block is read: its memory may be used again.

@@ -29,6 +29,7 @@ from fastmlp.data.files import (
 )
 from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
 from fastmlp.data.sources import Memory, Piece, Source, labels_of
+from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
 from fastmlp.io.extras import require
 from fastmlp.kernels.hashes import row_key
@@ -38,11 +39,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 PIECE_ROWS = 8192
 """Rows of a row group that are read at a time: some hundred kilobytes."""
 _DECODED_VALUES = 1 << 20
-"""That Arrow decodes at a time, about: some pieces, because each time it goes through pages that have left the caches since."""
+"""That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
+_DECODED_SHARE = {False: 1 / 4, True: 1 / 8}
+"""Of the buffer, for what Arrow decodes at a time of columns that are taken as they are: more costs less of a processor. Less of it
+where there are dictionaries, which take as much memory."""
+_VALUE_BYTES = 4
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
-_COLUMN_BYTES, _OPEN_BYTES = 2 << 20, 256 << 20
-"""What Arrow needs for a column of a row group that it is reading, about: pages and a dictionary. So much goes to all of them."""
+_COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
+"""What Arrow needs for a column of a row group that it is reading, about: pages, and a dictionary if there are any. So much goes to
+all of them."""
 _NAMELESS = "model"
 _SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
@@ -98,7 +104,9 @@ class TableSource(Source):
         check_columns(paths, [name for name in wanted if name is not None], csv)
         self.blocks = [block for path in paths for block in _blocks_of(path)]
         self.n_blocks = len(self.blocks)
-        self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (_COLUMN_BYTES * len(self._names))))
+        column_bytes = _COLUMN_BYTES[self._has_dictionaries]
+        self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (column_bytes * len(self._names))))
+        self._buffer_bytes = BUFFER_BYTES
         self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema()
         self._types = {
@@ -184,6 +192,10 @@ class TableSource(Source):
         Shares of ranges that do not overlap have no row in common, in whatever order they are read.
         """
         return self._otherwise(_share=Share(low, high, seed), _n_rows=None)
+
+    def for_buffer(self, buffer_bytes: int) -> TableSource:
+        """See :class:`~fastmlp.data.sources.Source`."""
+        return self if buffer_bytes == self._buffer_bytes else self._otherwise(_buffer_bytes=buffer_bytes)
 
     def _otherwise(self, **changes: Any) -> TableSource:
         """The same files with other attributes; none of them is opened again."""
@@ -279,12 +291,10 @@ class TableSource(Source):
             yield Piece(x, y, weight, self._where(block, first, batch.num_rows), block, first)
 
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
-        """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once.
-
-        Still more where there are no dictionaries, which take as much memory.
-        """
+        """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
         first = 0
-        for decoded in self._decoded(block, self._names, (2 if self._has_dictionaries else 4) * _DECODED_VALUES):
+        values = int(self._buffer_bytes * _DECODED_SHARE[self._has_dictionaries]) // _VALUE_BYTES
+        for decoded in self._decoded(block, self._names, max(_DECODED_VALUES, values)):
             batch = without_views(decoded)
             columns = self._columns(batch, self._where(block, first, batch.num_rows))
             for start in range(0, batch.num_rows, PIECE_ROWS):
@@ -294,9 +304,11 @@ class TableSource(Source):
 
     @cached_property
     def _has_dictionaries(self) -> bool:
-        """Whether columns of the first row group of a Parquet file are encoded so."""
+        """Whether columns of the first row group of a Parquet file, if there is any, are encoded so."""
+        path, group = next((block for block in self.blocks if block.group is not None), (None, 0))
+        if path is None:
+            return False
         parquet = require("pyarrow.parquet", "cli")
-        path, group = next(block for block in self.blocks if block.group is not None)
         columns = parquet.read_metadata(path).row_group(group)
         return any(columns.column(place).has_dictionary_page for place in range(columns.num_columns))
 
