@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ class Run:
     loss : float
         Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended.
     stop : bool
-        Set it to end the training after this epoch; at the beginning, before the first.
+        Set it to end the training after this epoch; at the beginning of ``MLP.fit``, before the first.
     reading : Reading or None
         Of rows that are read while training: what has been waited for; see :class:`fastmlp.feed.Reading`.
     state : callable or None
@@ -104,9 +103,15 @@ class Callbacks(Callback):
             member.on_epoch_end(run)
 
     def on_train_end(self, run: Run) -> None:
-        with ExitStack() as stack:  # all of them get to it, also where one of them fails
-            for member in reversed(self._begun):  # where one of them could not begin, those after it have not, either
-                stack.callback(member.on_train_end, run)
+        self._end(run, self._begun)  # where one of them could not begin, those after it have not, either
+
+    def _end(self, run: Run, members: list[Callback]) -> None:
+        """All of them get to it, also where one of them fails; Python then says with which errors."""
+        if members:
+            try:
+                members[0].on_train_end(run)
+            finally:
+                self._end(run, members[1:])
 
 
 class Progress(Callback):

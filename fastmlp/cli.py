@@ -850,7 +850,7 @@ def _model_info(path: Path, json: bool) -> None:
     if model is not None:
         content = model.preparation.as_dict()
         facts |= {
-            "target": model.preparation.target.name, "classes": model.classes, "epochs": len(model.history["loss"]),
+            "target": model.preparation.target.name, "classes": model.classes, "epochs": len(model.history.get("loss", [])),
             "inputs": model.preparation.width, "features": content["features"], "left_out": content["dropped"],
         }  # fmt: skip
         if model.classes is None:

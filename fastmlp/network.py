@@ -444,9 +444,7 @@ class Network(ABC):
         }  # fmt: skip
         if feed.reading is not None:
             options["buffer_bytes"] = buffer_bytes
-        if chosen_schedule.depends_on_length:
-            options["epochs"] = epochs
-        before = None if resume is None else self._resume(resume, options)
+        before = None if resume is None else self._resume(resume, options, epochs, chosen_schedule, steps)
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
         self.reading_ = feed.reading
         run = Run(self, feed.rows, epochs, reading=feed.reading)
@@ -456,7 +454,12 @@ class Network(ABC):
                 trainer.load_state(before.steps, before.optimizer)
                 run.epoch = run.epochs_done = before.epoch
             run.state = lambda: TrainingState(
-                run.epoch, trainer.steps, trainer.state(), generator_state(self._generator), self.loss_curve_, options
+                run.epoch,
+                trainer.steps,
+                trainer.state(),
+                generator_state(self._generator),
+                self.loss_curve_,
+                options | {"epochs": epochs},
             )
             try:
                 listeners.on_train_begin(run)
@@ -477,7 +480,9 @@ class Network(ABC):
                 listeners.on_train_end(run)
         return self
 
-    def _resume(self, path: str | os.PathLike[str], options: dict[str, Any]) -> TrainingState:
+    def _resume(
+        self, path: str | os.PathLike[str], options: dict[str, Any], epochs: int, schedule: Schedule, steps: int
+    ) -> TrainingState:
         """Take over parameters and random numbers of a checkpoint, if it is of this training."""
         from fastmlp.io.safetensors import load_training
 
@@ -492,6 +497,12 @@ class Network(ABC):
             if (entry.name, entry.parameter) != (other.name, other.parameter):
                 raise ValueError(f"resume: the checkpoint is of a network with {other.name}, where this one has {entry.name}.")
         state.check_options(options)
+        before = state.options.get("epochs", epochs)
+        if before != epochs and not schedule.is_the_same(before * steps, epochs * steps, steps):
+            raise ValueError(
+                f"resume: the checkpoint was written with epochs={before}, but this training has epochs={epochs}, and the schedule "
+                f"{schedule.name} depends on it."
+            )
         generator = state.make_generator()
         self.theta = network.theta
         self._generator = generator

@@ -19,6 +19,9 @@ from fastmlp.table import Table
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
+_TRIED_STEPS = 1000
+
+
 @dataclass(frozen=True)
 class Schedule(ABC):
     """The factor of the learning rate as a function of the step."""
@@ -29,11 +32,11 @@ class Schedule(ABC):
         if "name" not in vars(cls):
             cls.name = cls.__name__
 
-    @property
-    def depends_on_length(self) -> bool:
-        """Whether factors depend on the length of the whole training; tried."""
-        step = np.arange(100.0)
-        return not np.array_equal(self.factor(step, 100, 10), self.factor(step, 200, 10))
+    def is_the_same(self, total_steps: int, other_steps: int, steps_per_epoch: int) -> bool:
+        """Whether a training of so many steps begins as one of another length; tried at up to a thousand steps of the shorter."""
+        shorter = min(total_steps, other_steps)
+        step = np.unique(np.linspace(0, shorter - 1, min(shorter, _TRIED_STEPS)).round())
+        return np.array_equal(self.factor(step, total_steps, steps_per_epoch), self.factor(step, other_steps, steps_per_epoch))
 
     @abstractmethod
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:

@@ -224,6 +224,16 @@ def test_weights_that_are_assigned_are_used():
     ours.intercepts_[-1] *= 2
     np.testing.assert_allclose(ours.predict(x), 2 * before, rtol=1e-12)
     np.testing.assert_allclose(pickle.loads(pickle.dumps(ours)).predict(x), 2 * before, rtol=1e-12)
+    swapped = MLPRegressor(hidden_layer_sizes=(4, 4), random_state=0).build(x.shape[1], 1)
+    first, second = (intercept.copy() for intercept in swapped.intercepts_[:2])
+    swapped.intercepts_[0], swapped.intercepts_[1] = swapped.intercepts_[1], swapped.intercepts_[0]
+    swapped.predict(x)
+    np.testing.assert_array_equal(swapped._network.b[0][0], second)
+    np.testing.assert_array_equal(swapped._network.b[1][0], first)
+    swapped.intercepts_[0] = np.zeros(4)
+    swapped.partial_fit(x, y)
+    assert swapped.intercepts_[0].any()  # what is learned stays
+    assert swapped._synchronized().b[0].any()
     ours = MLPRegressor(random_state=0).build(x.shape[1], 1)
     before, was = ours.predict(x), ours.intercepts_[-1].copy()
     ours.intercepts_[-1] = ours.coefs_[-1][0]  # a part of another of the network's arrays

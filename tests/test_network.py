@@ -407,9 +407,17 @@ class TestTraining:
             def on_train_end(self, run):
                 ended.append("last")
 
+        class Failing(Callback):
+            def on_epoch_end(self, run):
+                raise FloatingPointError("the training")
+
         with pytest.raises(OSError, match="the disk is full"):
             make(kind).fit(*data, epochs=1, batch_size=8, callbacks=[Broken(), Last()])
         assert ended == ["broken", "last"]
+        with pytest.raises(OSError, match="the disk is full") as caught:
+            make(kind).fit(*data, epochs=1, batch_size=8, callbacks=[Broken(), Failing(), Broken()])
+        assert isinstance(caught.value.__context__, OSError)  # of the first
+        assert str(caught.value.__context__.__context__) == "the training"
 
     def test_a_callback_may_stop_before_the_first_epoch(self, kind, data):
         class Never(Callback):

@@ -20,7 +20,7 @@ from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.data import from_npy
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
-from fastmlp.schedules import Step, WarmUp
+from fastmlp.schedules import Schedule, Step, WarmUp
 from tests.test_invariants import ROOT
 
 SIZES = (6, 10, 8, 3)
@@ -178,7 +178,26 @@ class TestRefusals:
 
     def test_another_length_where_the_schedule_depends_on_it(self, path):
         fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule="cosine")
-        self.refused(network(), path, ValueError, "written with epochs=2, but this training has epochs=8", schedule="cosine")
+        self.refused(
+            network(),
+            path,
+            ValueError,
+            "with epochs=2, but this training has epochs=8, and the sch",
+            schedule="cosine",
+        )
+        little = WarmUp(0.02)  # 2 and 16 steps of 20 and of 80
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule=little)
+        self.refused(network(), path, ValueError, "and the schedule warm_up depends on it", schedule=little, epochs=80)
+
+        class Tabled(Schedule):
+            """Knows no more steps than a training of eight epochs has."""
+
+            def factor(self, step, total_steps, steps_per_epoch):
+                return np.linspace(1, 0.1, 80)[step.astype(int)]
+
+        tabled = Tabled()
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule=tabled)
+        assert len(fit(network(), resume=path, schedule=tabled).loss_curve_) == 8
         fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule="step")
         assert len(fit(network(), resume=path, schedule="step").loss_curve_) == 8
 

@@ -119,6 +119,16 @@ class TestTableModel:
         expected = model.predictions(read_table("t.csv", source.preparation.types))
         np.testing.assert_array_equal(model.predictions(frames.read_csv("t.csv")), expected)
 
+    def test_a_model_without_history(self, monkeypatch):
+        from fastmlp.__main__ import main
+
+        source = from_files("t.csv", "c").prepared()
+        TableModel(MLP((source.n_features, 2), "softmax", "cross_entropy"), source.preparation).save("m.safetensors")
+        monkeypatch.setattr("sys.argv", ["fastmlp", "info", "m.safetensors"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+
     def test_a_file_of_another_network(self):
         source = from_files("t.csv", "c").prepared()
         model = TableModel(MLP((source.n_features, 2), "softmax", "cross_entropy"), source.preparation)

@@ -557,7 +557,7 @@ def test_the_picture_shows_losses_the_rate_and_the_matrix(command, model, monkey
 CLASSES = {
     "leading zeros": ("01", "02", "X1"), "truth and more": ("True", "False", "Maybe"), "numbers and a letter": ("1.0", "2.50", "x"),
     "times": ("12:00", "13:00", "x"), "moments": ("2020-01-02 10:00", "2020-01-03 10:00", "never"),
-    "numbers": ("1", "2", "3"), "words": ("a", "b", "c"),
+    "numbers": ("1", "2", "3"), "words": ("a", "b", "c"), "spies": ("007", "008", "009"),
 }  # fmt: skip
 
 

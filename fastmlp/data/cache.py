@@ -80,10 +80,9 @@ class CachedSource(Source):
         """As the source says."""
         return self._source.rows
 
-    def for_buffer(self, buffer_bytes: int) -> CachedSource:
-        """Of the source; what is kept of it is the same."""
-        self._source = self._source.for_buffer(buffer_bytes)
-        return self
+    def use_buffer(self, buffer_bytes: int) -> None:
+        """See :class:`~fastmlp.data.sources.Source`."""
+        self._source.use_buffer(buffer_bytes)
 
     @cached_property
     def classes(self) -> Array | None:

@@ -44,13 +44,13 @@ class ColumnTypeError(TableError):
     Attributes
     ----------
     column : str
-    is_number : bool
-        Whether the value is one, if another than those before.
+    is_decimal : bool
+        Whether it is a number, where whole ones came before.
     """
 
-    def __init__(self, message: str, column: str, *, is_number: bool) -> None:
+    def __init__(self, message: str, column: str, *, is_decimal: bool) -> None:
         super().__init__(message)
-        self.column, self.is_number = column, is_number
+        self.column, self.is_decimal = column, is_decimal
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def read_all(path: str | os.PathLike[str], types: Mapping[str, str] | None = Non
         try:
             return list(read_batches(path, known, given))
         except ColumnTypeError as error:
-            if error.column in known or not error.is_number:
+            if error.column in known or not error.is_decimal:
                 raise
             known[error.column] = "number"
 
@@ -235,14 +235,16 @@ def _csv_error(path: Path, error: Exception, form: Form) -> TableError:
         return TableError(f"{path}, line {_line_with(path, got, form)}: {got} values where the other lines have {expected}.")
     if "UTF8" in text:
         return TableError(f"{path} is not in UTF-8 as a whole; save it as UTF-8.")
-    wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: invalid value '(.*)'", text)
+    wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (\w+): invalid value '(.*)'", text)
     if wrong:
-        column, row, value = wrong.groups()
+        column, row, kind, value = wrong.groups()
         name = (form.names or _header(path, form))[int(column)]
         where = f"column {name!r}" if form.names is None else name
         line = f", line {row}" if row else ""
         message = f"{path}{line}: {where} has the text {value!r} where there were numbers."
-        return ColumnTypeError(message, name, is_number=is_number_text(value.replace(form.decimal, ".")))
+        return ColumnTypeError(
+            message, name, is_decimal=kind.startswith("int") and is_number_text(value.replace(form.decimal, "."))
+        )
     return TableError(f"{path} cannot be read as CSV: {text}.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.fields import check_fields
-from fastmlp.data.files import UNNAMED, TableError, is_number_text
+from fastmlp.data.files import UNNAMED, TableError
 from fastmlp.frames import array_of_arrow, arrow_of_texts
 from fastmlp.io.extras import require
 
@@ -27,6 +28,8 @@ MOST_CLASSES = 20
 """A target of whole numbers that takes no more values than this is taken for classes..."""
 MOST_CLASSES_OF_FLOATS = 2
 """...and one of floating-point numbers, if they are whole: 0 and 1 become 0.0 and 1.0 where a program had missing values, too."""
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?(e[+-]?\d+)?")
+"""How Arrow writes one."""
 FARTHEST = 10.0
 """Standard deviations beyond which a number is taken for one at that distance: a single value far out would govern the loss."""
 
@@ -157,7 +160,7 @@ class Target:
         """The kind that the column has to be read as; empty where its values show it, as they did when they were learned."""
         if self.classes is None:
             return {self.name: "number"}
-        shown = set(self.classes) <= {"true", "false"} or all(map(is_number_text, self.classes))
+        shown = set(self.classes) <= {"true", "false"} or all(map(_NUMBER.fullmatch, self.classes))
         return {} if shown else {self.name: "category"}
 
     def values(self, column: Any) -> tuple[Array, Array]:

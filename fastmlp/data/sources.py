@@ -83,9 +83,8 @@ class Source(ABC):
     def rows(self) -> int:
         """In all; where no file says it, they are counted in one pass."""
 
-    def for_buffer(self, buffer_bytes: int) -> Source:
-        """The same rows, for somebody who has so much memory for them: what is read at a time may depend on it."""
-        return self
+    def use_buffer(self, buffer_bytes: int) -> None:  # noqa: B027  # most read the same at a time
+        """Whoever reads has so much memory for rows: how many are read at a time may depend on it, but not which."""
 
     @abstractmethod
     def pieces(self, block: int) -> Iterator[Piece]:

@@ -57,7 +57,7 @@ def open_feed(
     beside : callable, optional
         ``beside(data)``: what the summed loss of some rows has beside that of the network.
     """
-    source = source.for_buffer(buffer_bytes)
+    source.use_buffer(buffer_bytes)
     like = next(_converted(source, convert, np.arange(source.n_blocks), mixed=1), None)
     if like is None:
         raise TableError(f"{source!r} has no rows.")

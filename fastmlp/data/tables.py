@@ -40,10 +40,9 @@ PIECE_ROWS = 8192
 """Rows of a row group that are read at a time: some hundred kilobytes."""
 _DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
-_DECODED_SHARE = {False: 1 / 4, True: 1 / 8}
-"""Of the buffer, for what Arrow decodes at a time of columns that are taken as they are: more costs less of a processor. Less of it
-where there are dictionaries, which take as much memory."""
-_VALUE_BYTES = 4
+_DECODED_SHARE = {False: 3 / 4, True: 1 / 4}
+"""Of the buffer, for what Arrow decodes at a time of all open row groups whose columns are taken as they are: more costs less of a
+processor. Less of it where there are dictionaries, which take as much memory."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
@@ -193,9 +192,9 @@ class TableSource(Source):
         """
         return self._otherwise(_share=Share(low, high, seed), _n_rows=None)
 
-    def for_buffer(self, buffer_bytes: int) -> TableSource:
+    def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
-        return self if buffer_bytes == self._buffer_bytes else self._otherwise(_buffer_bytes=buffer_bytes)
+        self._buffer_bytes = buffer_bytes
 
     def _otherwise(self, **changes: Any) -> TableSource:
         """The same files with other attributes; none of them is opened again."""
@@ -293,7 +292,8 @@ class TableSource(Source):
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
         """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
         first = 0
-        values = int(self._buffer_bytes * _DECODED_SHARE[self._has_dictionaries]) // _VALUE_BYTES
+        decoded_bytes = self._buffer_bytes * _DECODED_SHARE[self._has_dictionaries] / self.mixed_blocks
+        values = int(decoded_bytes / np.mean([_value_bytes(kind) for kind in self._schema.types]))
         for decoded in self._decoded(block, self._names, max(_DECODED_VALUES, values)):
             batch = without_views(decoded)
             columns = self._columns(batch, self._where(block, first, batch.num_rows))
@@ -351,6 +351,14 @@ class TableSource(Source):
         if self.preparation is not None or self._given_classes is not None:
             return self._given_classes
         return self.distinct_targets() if is_text(self._schema.field(self.target).type) else None
+
+
+def _value_bytes(kind: Any) -> int:
+    """Of a type of Arrow's; of text, those of where it stands."""
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 4
 
 
 def is_string(kind: Any) -> bool:

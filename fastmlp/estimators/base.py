@@ -576,11 +576,20 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """The network, with what a person may have put into ``coefs_`` and ``intercepts_``."""
         network = self._network
         network.n_threads = self.n_threads
-        for layer, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
-            if coef is not network.w[layer]:
-                network.w[layer] = coef
-            if intercept is not self._own_intercepts[layer]:
-                network.b[layer] = np.reshape(intercept, (1, -1))
+        # Copies, in case they are the network's own in other places.
+        coefs = [(layer, np.array(one)) for layer, one in enumerate(self.coefs_) if one is not network.w[layer]]
+        own = self._own_intercepts
+        intercepts = [(layer, np.array(one)) for layer, one in enumerate(self.intercepts_) if one is not own[layer]]
+        for layer, array in coefs:
+            network.w[layer] = array
+        for layer, array in intercepts:
+            network.b[layer] = array.reshape(1, -1)
+        return network
+
+    def _synchronized_to_train(self) -> MLP:
+        """The same; ``coefs_`` and ``intercepts_`` are the network's own from now on, or they would undo what is learned."""
+        network = self._synchronized()
+        self.coefs_, self.intercepts_ = list(network.w), self._own_intercepts.copy()
         return network
 
     def _samples(self, X: Any, y: Any, weight: Array | None) -> Samples:
@@ -663,7 +672,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _fit_epochs(self, feed: Feed, given: tuple[Any, Any], held_out: Samples | None, epochs: int | None) -> None:
         """``given``: samples and targets, where they are in memory."""
         batch_size = self._batch_size(feed.rows)
-        network = self._synchronized()
+        network = self._synchronized_to_train()
         listeners, theirs = self._listeners()
         self.reading_ = feed.reading
         run = Run(network, feed.rows, self.max_iter if epochs is None else epochs, reading=feed.reading)
@@ -802,7 +811,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """SciPy's L-BFGS-B over the sum of the loss and the penalty; ``given``: samples and targets, where they are in memory."""
         from scipy.optimize import minimize
 
-        network = self._synchronized()
+        network = self._synchronized_to_train()
         for name, is_given in (
             ("dropout", np.any(self.dropout)), ("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm),
             ("learning_rate_schedule", self.learning_rate_schedule != "constant"),
