@@ -25,7 +25,7 @@ from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import MACHINE, TILE_ROWS, TILE_VECTORS, flush_denormals, restore_denormals
 from fastmlp.memory import aligned_zeros
 from fastmlp.optimizers import OPTIMIZERS
-from fastmlp.trainer import Recipe
+from fastmlp.trainer import ConstantRates, Recipe
 
 from .peers.peer import Training
 from .problems import Task
@@ -211,7 +211,7 @@ class Step:
         batch_size = min(problem.batch_size, task.rows)
         recipe = Recipe(OPTIMIZERS[problem.optimizer])
         self._trainer = CompiledTrainer(self.network.engine, self.network._buffer, data, batch_size, recipe, mean=True).__enter__()
-        coefficients = self._trainer.coefficients(np.full(task.steps, problem.learning_rate))
+        coefficients = self._trainer.coefficients(ConstantRates(problem.learning_rate, task.steps))
         self._before = self._trainer.session.arguments(task.shuffles()[0], coefficients, 0, 1, 1, True)
         self.repeat(TRANSPOSE)(1)  # the copy of the weights that delta reads
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from itertools import cycle
 
-import numpy as np
-
 from fastmlp.network import Network
 from fastmlp.optimizers import OPTIMIZERS
-from fastmlp.trainer import Recipe
+from fastmlp.trainer import ConstantRates, Recipe
 
 from ..problems import Task
 from .peer import Training
@@ -27,7 +25,7 @@ def network_training(network: Network, task: Task) -> Training:
     recipe = Recipe(OPTIMIZERS[task.problem.optimizer])
     resources = ExitStack()
     trainer = resources.enter_context(network._trainer(data, min(task.problem.batch_size, task.rows), recipe))
-    rates = np.full(task.steps, rate)
+    rates = ConstantRates(rate, task.steps)
     orders = cycle(task.shuffles())
     good = network._buffer.copy()
 
