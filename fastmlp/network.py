@@ -445,6 +445,7 @@ class Network(ABC):
         if feed.reading is not None:
             options["buffer_bytes"] = buffer_bytes
         before = None if resume is None else self._resume(resume, options, epochs, chosen_schedule, steps)
+        options["epochs"] = epochs  # may be another where the schedule is none of the length
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
         self.reading_ = feed.reading
         run = Run(self, feed.rows, epochs, reading=feed.reading)
@@ -454,12 +455,7 @@ class Network(ABC):
                 trainer.load_state(before.steps, before.optimizer)
                 run.epoch = run.epochs_done = before.epoch
             run.state = lambda: TrainingState(
-                run.epoch,
-                trainer.steps,
-                trainer.state(),
-                generator_state(self._generator),
-                self.loss_curve_,
-                options | {"epochs": epochs},
+                run.epoch, trainer.steps, trainer.state(), generator_state(self._generator), self.loss_curve_, options
             )
             try:
                 listeners.on_train_begin(run)

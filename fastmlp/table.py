@@ -38,8 +38,8 @@ def check_parameter(value: Any, name: str, low: float = -math.inf, high: float =
     number_given = isinstance(value, numbers.Real) and not isinstance(value, bool)
     # A whole number may be too large for a float.
     if not number_given or not low < value < high or abs(value) > sys.float_info.max:
-        limits = " above {low:g}" * (low > -math.inf) + " and below {high:g}" * (high < math.inf)
-        raise ValueError(f"{name}: parameter must be a finite number{limits.format(low=low, high=high)}, got {value!r}.")
+        limits = (f" above {low:g}" if low > -math.inf else "") + (f" and below {high:g}" if high < math.inf else "")
+        raise ValueError(f"{name}: parameter must be a finite number{limits}, got {value!r}.")
     return float(value)
 
 

@@ -69,12 +69,24 @@ class CompiledTrainer(Trainer):
 
     def coefficients(self, rates: Rates) -> Coefficients:
         """Coefficients of the next steps, as a :class:`Session` takes them."""
-        if isinstance(rates, ConstantRates) and self._recipe.optimizer.steady:
-            if self._steady is None or self._steady[0] != rates.rate:
-                self._steady = rates.rate, self._table(1, rates[:1])
-            one_row = self._steady[1]
-            return lambda first, last: one_row
-        return lambda first, last: self._table(self.steps + first + 1, rates[first:last])
+        steady = self._recipe.optimizer.steady
+        if steady and isinstance(rates, ConstantRates):
+            row = self._row(rates.rate)
+            return lambda first, last: row
+
+        def table(first: int, last: int) -> Array:
+            of_steps = rates[first:last]
+            if steady and of_steps.min() == of_steps.max():  # as in an epoch of the schedule "step"
+                return self._row(of_steps.item(0))
+            return self._table(self.steps + first + 1, of_steps)
+
+        return table
+
+    def _row(self, rate: float) -> Array:
+        """Coefficients of any step at this rate, of an optimizer whose own do not depend on the number of steps."""
+        if self._steady is None or self._steady[0] != rate:
+            self._steady = rate, self._table(1, np.array([rate]))
+        return self._steady[1]
 
     def _table(self, first_step: int, rates: Array) -> Array:
         table = np.empty((len(rates), plan.STEP_COLUMNS))
