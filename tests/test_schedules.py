@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastmlp import SCHEDULES
+from fastmlp import MLP, SCHEDULES
 from fastmlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
+from fastmlp.trainer import PLAIN_DESCENT, scheduled
 
 
 def factors(schedule, total=100, per_epoch=10):
@@ -105,3 +106,12 @@ class TestOwn:
     def test_of_anything_else(self, kind, optimizer, returned):
         with pytest.raises(ValueError, match="The schedule Own must return an array with a finite number, at least 0, for each of"):
             self.fit(kind, returned, optimizer)
+
+
+@pytest.mark.parametrize(("schedule", "rows"), [("constant", 1), ("step", 1), ("cosine", 50)])
+def test_steps_at_one_rate_share_their_coefficients(schedule, rows):
+    """One row for all of them costs a third of one for each, where a step is of one sample."""
+    net = MLP((2, 1), "identity", random_state=0)
+    data = net._check_data(np.ones((50, 2)), np.ones(50), None)
+    with net._trainer(data, 1, PLAIN_DESCENT) as trainer:
+        assert len(trainer.coefficients(scheduled(0.1, SCHEDULES[schedule], 0, 50, 500))(0, 50)) == rows
