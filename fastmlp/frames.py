@@ -15,8 +15,8 @@ _NUMBERS = ("int", "uint", "float", "double", "halffloat")
 """How the names of Arrow's types of numbers begin."""
 _PART_BYTES, _PART_ROWS = 1 << 20, 1 << 12
 """So much becomes rows at a time: it stays in a cache until then."""
-_FEW, _KERNEL_COLUMNS = 1 << 12, range(8, 257)
-"""Up to so many numbers, a kernel is not worth its call, and but for so many columns it is no faster."""
+_FEW, _KERNEL_COLUMNS = 1 << 12, range(8, 4097)
+"""Up to so many numbers, a kernel is not worth its call; for fewer columns there is none, for more it needs much memory."""
 
 
 def library_of(given: Any) -> str | None:
@@ -72,13 +72,15 @@ class Columns:
     """
 
     def __init__(self, frame: Any, argument: str, dtype: np.dtype[Any]) -> None:
-        self._dtype, self._memory = dtype, np.empty(0, dtype)
+        self._dtype = dtype
         self._columns: list[tuple[Any, str]] = []  # arrays, and what will be converted
         for name, column in _columns(frame):
             what = f"{argument}: column {name!r}"
             is_array = _is_array(column)
             numbers = numbers_of_column(column if is_array else _part_of(column, 0, 0), what, dtype)  # or an error
             self._columns.append((numbers if is_array else column, what))
+        self._are_ready = all(_is_ready(column, dtype) for column, _ in self._columns)
+        self._addresses = self._run = np.empty(0)
 
     def _part(self, column: Any, what: str, start: int, stop: int) -> Array:
         if isinstance(column, np.ndarray):
@@ -88,6 +90,11 @@ class Columns:
     def rows(self, out: Array, first: int = 0) -> Array:
         """Write rows ``first`` and on into ``out`` (rows, columns), C-contiguous; returns it."""
         uses_kernel = len(self._columns) in _KERNEL_COLUMNS and out.size > _FEW and _has_compiler()
+        if uses_kernel and self._are_ready:
+            if not len(self._addresses):
+                self._addresses = _addresses([column for column, _ in self._columns])
+            self._transpose(self._addresses, first, out)
+            return out
         most = _PART_BYTES // (out.itemsize * max(1, len(self._columns)))
         most = max(most, 1 if uses_kernel else _PART_ROWS)  # of long rows, a line of the cache is all that is touched of each
         with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
@@ -96,19 +103,29 @@ class Columns:
                 begin, end = first + start, first + start + len(rows)
                 parts = (self._part(*column, begin, end) for column in self._columns)
                 if uses_kernel:
-                    self._transpose(list(parts), rows)
+                    ready = [np.require(part, self._dtype, ("C", "A")) for part in parts]
+                    self._transpose(_addresses(ready), 0, rows)
                 else:
                     for place, part in enumerate(parts):
                         rows[:, place] = part
         return out
 
-    def _transpose(self, columns: list[Array], rows: Array) -> None:
-        from fastmlp.kernels.columns import rows_of_columns
+    def _transpose(self, addresses: Array, first: int, rows: Array) -> None:
+        from fastmlp.kernels.columns import RUN, rows_of_columns
 
-        if len(self._memory) < rows.size:
-            self._memory = np.empty(rows.size, rows.dtype)
-        joined = np.concatenate(columns, out=self._memory[: rows.size], casting="unsafe")
-        rows_of_columns(joined, len(columns), rows.reshape(-1))
+        if not len(self._run):
+            self._run = np.empty(len(addresses) * RUN, rows.dtype)
+        rows_of_columns(addresses, first, self._run, rows.reshape(-1))
+
+
+def _is_ready(column: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a kernel can take the numbers of a column from where they are."""
+    is_array = isinstance(column, np.ndarray) and column.dtype == dtype
+    return bool(is_array and column.flags.c_contiguous and column.flags.aligned)
+
+
+def _addresses(columns: list[Array]) -> Array:
+    return np.array([column.__array_interface__["data"][0] for column in columns], np.int64)
 
 
 def _has_compiler() -> bool:

@@ -381,7 +381,7 @@ class TestFrames:
         assert made.dtype == dtype
         assert made.flags.c_contiguous
 
-    @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (7, 3), (5001, 1), (5001, 3), (9001, 29), (4100, 300)])
+    @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (7, 3), (5001, 1), (5001, 3), (9001, 29), (4100, 300), (2, 5000)])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
     def test_rows_of_columns_of_several_kinds(self, library, dtype, shape):
@@ -398,11 +398,28 @@ class TestFrames:
         if shape[1]:
             np.testing.assert_array_equal(Columns(frame, "x", np.dtype(dtype)).rows(some, 5), expected[5:])
 
+    @pytest.mark.parametrize("first", [0, 3])
+    @pytest.mark.parametrize("shape", [(1001, 7), (1001, 8), (999, 15), (707, 16), (5000, 28), (70, 300)])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_rows_of_columns_of_their_kind(self, library, dtype, shape, first):
+        pytest.importorskip("numba")  # whoever has imported it gets the kernel
+        library = pytest.importorskip(library)
+        values = np.arange(shape[0] * shape[1], dtype=dtype).reshape(shape)
+        columns = {f"c{place}": np.ascontiguousarray(column) for place, column in enumerate(values.T)}
+        frame = getattr(library, "table" if library.__name__ == "pyarrow" else "DataFrame")(columns)
+        room = np.full((shape[0] - first + 1, shape[1]), -1, dtype)
+        Columns(frame, "x", np.dtype(dtype)).rows(room[:-1], first)
+        np.testing.assert_array_equal(room[:-1], values[first:])
+        assert (room[-1] == -1).all()  # nothing is written beyond the rows
+
     @pytest.mark.parametrize("has_compiler", [True, False])
     @pytest.mark.parametrize("n_columns", [3, 12])
     @pytest.mark.parametrize("kind", ["Float64", "double[pyarrow]", "boolean", "chunks of pyarrow", "chunks of polars", "Int128"])
     def test_long_columns_that_need_a_conversion(self, kind, n_columns, has_compiler, monkeypatch):
-        monkeypatch.setattr("fastmlp.frames._has_compiler", lambda: has_compiler)
+        pytest.importorskip("numba")
+        if not has_compiler:
+            monkeypatch.setattr("fastmlp.frames._has_compiler", lambda: False)
         is_there = np.arange(12_345) % 7 > 0
         values = (np.arange(12_345) % 2 > 0) if kind == "boolean" else np.arange(12_345) * (1 if kind == "Int128" else 1e36)
         given = [value if there else None for value, there in zip(values.tolist(), is_there, strict=True)]

@@ -345,6 +345,6 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
     with CompiledTrainer(engine, buffer, weighted, 1, Recipe(OPTIMIZERS["sgd"]), mean=True) as online:
         list(online.epoch(None, np.zeros(1)))
     engine.outputs(buffer, zero)
-    rows_of_columns(zero.ravel(), 1, zero.ravel())
+    rows_of_columns(np.zeros(1, np.int64), 0, zero.ravel(), zero.ravel()[:0])
     fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
     signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import kernel
-from fastmlp.kernels.simd import index
+from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, array_at, copy, index, prefetch, transpose_block
 
-_RUN = 32
-"""Values of a column that are written before the next column's, so that the rows they go into are still in the cache then."""
+RUN = 64
+"""Values of a column that are fetched before the next column's: a few lines of the cache, one after the other."""
+_AHEAD = 4 * RUN
+"""Values this much further on are asked for meanwhile: a processor does not see by itself how so many columns go on."""
 
 
 @kernel
-def rows_of_columns(columns, n_columns, rows):
-    """rows (n, n_columns) = columns (n_columns, n), transposed; both flat."""
+def rows_of_columns(addresses, first, run, rows):
+    """rows (n, n_columns) = elements first .. first + n of the columns at addresses (n_columns,), side by side; flat.
+
+    run: (n_columns, RUN), to work in; flat. There are TRANSPOSE columns or more, contiguous and of the dtype of the rows.
+    """
+    n_columns = len(addresses)
     n = len(rows) // n_columns
-    for start in range(0, n, _RUN):
-        stop = min(start + _RUN, n)
+    for start in range(0, n, RUN):
+        count = min(RUN, n - start)
         for j in range(n_columns):
-            for i in range(start, stop):
-                rows[index(i * n_columns + j)] = columns[index(j * n + i)]
+            column = array_at(addresses[index(j)], rows)
+            for i in range(first + start + _AHEAD, first + start + _AHEAD + RUN, LINE_BYTES // rows.itemsize):
+                prefetch(column, i)
+            copy(column, first + start, run, j * RUN, count)
+        whole = count // TRANSPOSE * TRANSPOSE
+        for j in range(0, n_columns, TRANSPOSE):
+            left = min(j, n_columns - TRANSPOSE)  # the last columns of all may be written twice
+            for i in range(0, whole, TRANSPOSE):
+                transpose_block(run, left * RUN + i, RUN, rows, (start + i) * n_columns + left, n_columns)
+        for i in range(whole, count):
+            for j in range(n_columns):
+                rows[index((start + i) * n_columns + j)] = run[index(j * RUN + i)]
