@@ -37,17 +37,24 @@ from fastmlp.kernels.hashes import row_key
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_ROWS = 8192
-"""Rows of a row group that are read at a time: some hundred kilobytes."""
+"""Rows of a row group that are prepared at a time: some hundred kilobytes."""
+_PIECE_BYTES, _PIECE_SHARE = 1 << 21, 1 / 64
+"""Rows whose columns are taken as they are become arrays so many bytes at a time, which the third-level cache holds; or, of a small
+buffer, so much of it, so that rows from several row groups meet in it."""
 _DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
+_WHOLE_SHARE, _LEAST_WHOLE = 3 / 4, 2
+"""Of the buffer, for row groups that are decoded as a whole, which costs least of a processor, if it is enough for so many of them,
+whose rows come in turn. It is for row groups whose columns are taken as they are..."""
 _DECODED_SHARE = {False: 3 / 4, True: 1 / 4}
-"""Of the buffer, for what Arrow decodes at a time of all open row groups whose columns are taken as they are: more costs less of a
-processor. Less of it where there are dictionaries, which take as much memory."""
+"""...and else for what Arrow decodes at a time of all open ones. Less of it where there are dictionaries, which take as much."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
 """What Arrow needs for a column of a row group that it is reading, about: pages, and a dictionary if there are any. So much goes to
-all of them."""
+all of them..."""
+_WHOLE_OPEN_BYTES = 32 << 20
+"""...and so much where one row group at a time is read, as a whole: as many columns at a time as that is enough for."""
 _NAMELESS = "model"
 _SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
@@ -57,6 +64,8 @@ class Block(NamedTuple):
 
     path: Path
     group: int | None
+    rows: int = 0
+    """Of a row group."""
 
 
 class Share(NamedTuple):
@@ -103,9 +112,6 @@ class TableSource(Source):
         check_columns(paths, [name for name in wanted if name is not None], csv)
         self.blocks = [block for path in paths for block in _blocks_of(path)]
         self.n_blocks = len(self.blocks)
-        column_bytes = _COLUMN_BYTES[self._has_dictionaries]
-        self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // (column_bytes * len(self._names))))
-        self._buffer_bytes = BUFFER_BYTES
         self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema()
         self._types = {
@@ -119,6 +125,7 @@ class TableSource(Source):
         narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
+        self.use_buffer(BUFFER_BYTES)
 
     def __repr__(self) -> str:
         more = f" and {len(self._paths) - 1} more" if len(self._paths) > 1 else ""
@@ -194,7 +201,22 @@ class TableSource(Source):
 
     def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
-        self._buffer_bytes = buffer_bytes
+        piece_bytes = min(_PIECE_BYTES, int(buffer_bytes * _PIECE_SHARE))
+        self._piece_rows = max(1, piece_bytes // (self.dtype.itemsize * max(1, self.n_features)))
+        whole_bytes = self._row_bytes * max(1, *(block.rows for block in self.blocks))
+        whole = int(buffer_bytes * _WHOLE_SHARE) // whole_bytes
+        if self._takes_numbers and whole >= _LEAST_WHOLE:
+            self.mixed_blocks, self._decoded_bytes = min(Source.mixed_blocks, whole), whole_bytes
+            return
+        open_bytes = _COLUMN_BYTES[self._has_dictionaries] * len(self._names)
+        self.mixed_blocks = min(Source.mixed_blocks, max(1, _OPEN_BYTES // open_bytes))
+        self._decoded_bytes = int(buffer_bytes * _DECODED_SHARE[self._has_dictionaries]) // self.mixed_blocks
+
+    @property
+    def _takes_numbers(self) -> bool:
+        """Whether columns of Parquet files are taken as they are, and all rows."""
+        are_groups = all(block.group is not None for block in self.blocks)
+        return are_groups and self.preparation is None and self._share[:2] == (0.0, 1.0) and not self._categories
 
     def _otherwise(self, **changes: Any) -> TableSource:
         """The same files with other attributes; none of them is opened again."""
@@ -251,30 +273,36 @@ class TableSource(Source):
             del batch
 
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
-        path, group = self.blocks[block]
+        path, group, _ = self.blocks[block]
         if group is None:
             yield from read_batches(path, self._types, self._csv)
             return
-        for decoded in self._decoded(block, columns or self._names, _DECODED_VALUES):
+        columns = columns or self._names
+        for decoded in self._decoded(block, columns, _DECODED_VALUES // len(columns), PIECE_ROWS):
             for start in range(0, decoded.num_rows, PIECE_ROWS):
                 yield with_texts(without_views(decoded.slice(start, PIECE_ROWS)), self._categories)
             del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
 
-    def _decoded(self, block: int, columns: list[str], values: int) -> Iterator[Any]:
-        """Record batches of a row group, of about so many values and of whole pieces."""
+    def _decoded(self, block: int, columns: list[str], rows: int, piece_rows: int) -> Iterator[Any]:
+        """Record batches of a row group, about so many rows at a time, in whole pieces; or all of it, if that is no more."""
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
-        path, group = self.blocks[block]
-        rows = PIECE_ROWS * max(1, values // (PIECE_ROWS * len(columns)))
+        path, group, rows_there = self.blocks[block]
+        some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
-                yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+                if rows < rows_there:
+                    rows = piece_rows * max(1, rows // piece_rows)
+                    yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+                    return
+                parts = (columns[first : first + some] for first in range(0, len(columns), some))
+                read = [file.read_row_group(group, columns=part, use_threads=False) for part in parts]
+            yield from arrow.table({name: part.column(name) for part in read for name in part.schema.names}).to_batches()
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """Parts of record batches as arrays."""
-        takes_all = self._share[:2] == (0.0, 1.0) and not self._categories
-        if self.preparation is None and takes_all and self.blocks[block].group is not None:
+        if self._takes_numbers:
             yield from self._pieces_of_numbers(block)
             return
         for first, batch in self._shared_batches(block):
@@ -291,25 +319,29 @@ class TableSource(Source):
 
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
         """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
-        first = 0
-        decoded_bytes = self._buffer_bytes * _DECODED_SHARE[self._has_dictionaries] / self.mixed_blocks
-        values = int(decoded_bytes / np.mean([_value_bytes(kind) for kind in self._schema.types]))
-        for decoded in self._decoded(block, self._names, max(_DECODED_VALUES, values)):
+        first, some = 0, self._piece_rows
+        rows = max(_DECODED_VALUES // len(self._names), self._decoded_bytes // self._row_bytes)
+        for decoded in self._decoded(block, self._names, rows, some):
             batch = without_views(decoded)
             columns = self._columns(batch, self._where(block, first, batch.num_rows))
-            for start in range(0, batch.num_rows, PIECE_ROWS):
-                yield self._plain_piece(batch.slice(start, PIECE_ROWS), columns, start, block, first + start)
+            for start in range(0, batch.num_rows, some):
+                yield self._plain_piece(batch.slice(start, some), columns, start, block, first + start)
             first += batch.num_rows
             del decoded, batch, columns
+
+    @property
+    def _row_bytes(self) -> int:
+        """Of a row that has been decoded."""
+        return sum(_value_bytes(kind) for kind in self._schema.types)
 
     @cached_property
     def _has_dictionaries(self) -> bool:
         """Whether columns of the first row group of a Parquet file, if there is any, are encoded so."""
-        path, group = next((block for block in self.blocks if block.group is not None), (None, 0))
-        if path is None:
+        first = next((block for block in self.blocks if block.group is not None), None)
+        if first is None:
             return False
         parquet = require("pyarrow.parquet", "cli")
-        columns = parquet.read_metadata(path).row_group(group)
+        columns = parquet.read_metadata(first.path).row_group(first.group)
         return any(columns.column(place).has_dictionary_page for place in range(columns.num_columns))
 
     def _plain_piece(self, batch: Any, columns: Columns, start: int, block: int, first: int) -> Piece:
@@ -322,7 +354,7 @@ class TableSource(Source):
         return Piece(x, self._plain_target(batch, where), weight, where, block, first)
 
     def _where(self, block: int, first: int, rows: int) -> str:
-        path, group = self.blocks[block]
+        path, group, _ = self.blocks[block]
         part = "" if group is None else f", row group {group}"
         return f"{path}{part}, rows {first} to {first + rows - 1}"
 
@@ -378,7 +410,8 @@ def _blocks_of(path: Path) -> list[Block]:
     if not is_parquet(path):
         return [Block(path, None)]
     parquet = require("pyarrow.parquet", "cli")
-    return [Block(path, group) for group in range(parquet.read_metadata(path).num_row_groups)]
+    metadata = parquet.read_metadata(path)
+    return [Block(path, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
 
 
 def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
