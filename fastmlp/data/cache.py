@@ -83,7 +83,6 @@ class CachedSource(Source):
     def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
         self._source.use_buffer(buffer_bytes)
-        self.mixed_blocks = self._source.mixed_blocks
 
     @cached_property
     def classes(self) -> Array | None:

@@ -38,21 +38,20 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_ROWS = 8192
 """Rows of a row group that are prepared at a time: some hundred kilobytes."""
-_PIECE_BYTES, _PIECE_SHARE = 1 << 21, 1 / 64
-"""Rows whose columns are taken as they are become arrays so many bytes at a time, which the third-level cache holds; or, of a small
-buffer, so much of it, so that rows from several row groups meet in it."""
+_PIECE_BYTES = 1 << 21
+"""Rows whose columns are taken as they are become arrays so many bytes at a time: a cache holds them."""
 _DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
-_WHOLE_SHARE, _LEAST_WHOLE = 3 / 4, 2
-"""Of the buffer, for row groups that are decoded as a whole, which costs least of a processor, if it is enough for so many of them,
-whose rows come in turn. It is for row groups whose columns are taken as they are..."""
+_WHOLE_SHARE = 3 / 4
+"""Of the buffer, for all open row groups whose columns are taken as they are, if that is enough to decode each as a whole, which
+costs least of a processor..."""
 _DECODED_SHARE = {False: 3 / 4, True: 1 / 4}
-"""...and else for what Arrow decodes at a time of all open ones. Less of it where there are dictionaries, which take as much."""
+"""...and else for what is decoded of them at a time. Less of it where there are dictionaries, which take as much."""
 _READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
-"""What Arrow needs for a column of a row group that it is reading, about: pages, and a dictionary if there are any. So much goes to
-all of them..."""
+"""What Arrow needs for a column of a row group that it is reading, about: pages, and a dictionary if there are any; less of a small
+row group. So much goes to all of them..."""
 _WHOLE_OPEN_BYTES = 32 << 20
 """...and so much where one row group at a time is read, as a whole: as many columns at a time as that is enough for."""
 _NAMELESS = "model"
@@ -125,6 +124,12 @@ class TableSource(Source):
         narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
+        self._row_bytes = sum(_value_bytes(kind) for kind in self._schema.types)  # of one that has been decoded
+        self._whole_bytes = self._row_bytes * max(block.rows for block in self.blocks)
+        open_bytes = _COLUMN_BYTES[self._has_dictionaries] * len(self._names)
+        if self._whole_bytes:
+            open_bytes = min(open_bytes, 2 * self._whole_bytes)
+        self.mixed_blocks = min(self.mixed_blocks, max(1, _OPEN_BYTES // open_bytes))
         self.use_buffer(BUFFER_BYTES)
 
     def __repr__(self) -> str:
@@ -201,16 +206,9 @@ class TableSource(Source):
 
     def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
-        piece_bytes = min(_PIECE_BYTES, int(buffer_bytes * _PIECE_SHARE))
-        self._piece_rows = max(1, piece_bytes // (self.dtype.itemsize * max(1, self.n_features)))
-        whole_bytes = self._row_bytes * max(1, *(block.rows for block in self.blocks))
-        whole = int(buffer_bytes * _WHOLE_SHARE) // whole_bytes
-        if self._takes_numbers and whole >= _LEAST_WHOLE:
-            self.mixed_blocks, self._decoded_bytes = min(Source.mixed_blocks, whole), whole_bytes
-            return
-        open_bytes = _COLUMN_BYTES[self._has_dictionaries] * len(self._names)
-        self.mixed_blocks = min(Source.mixed_blocks, max(1, _OPEN_BYTES // open_bytes))
-        self._decoded_bytes = int(buffer_bytes * _DECODED_SHARE[self._has_dictionaries]) // self.mixed_blocks
+        share = _DECODED_SHARE[self._has_dictionaries]
+        fits = self._whole_bytes * self.mixed_blocks <= buffer_bytes * _WHOLE_SHARE
+        self._decoded_bytes = self._whole_bytes if fits else int(buffer_bytes * share) // self.mixed_blocks
 
     @property
     def _takes_numbers(self) -> bool:
@@ -319,7 +317,7 @@ class TableSource(Source):
 
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
         """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
-        first, some = 0, self._piece_rows
+        first, some = 0, max(1, _PIECE_BYTES // (self.dtype.itemsize * max(1, self.n_features)))
         rows = max(_DECODED_VALUES // len(self._names), self._decoded_bytes // self._row_bytes)
         for decoded in self._decoded(block, self._names, rows, some):
             batch = without_views(decoded)
@@ -328,11 +326,6 @@ class TableSource(Source):
                 yield self._plain_piece(batch.slice(start, some), columns, start, block, first + start)
             first += batch.num_rows
             del decoded, batch, columns
-
-    @property
-    def _row_bytes(self) -> int:
-        """Of a row that has been decoded."""
-        return sum(_value_bytes(kind) for kind in self._schema.types)
 
     @cached_property
     def _has_dictionaries(self) -> bool:
