@@ -8,7 +8,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -120,6 +120,24 @@ class Pace:
         if self._tried[before] > _CLEARLY_SLOWER * self._tried[fastest]:
             self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         self._fastest = self.n_threads = fastest
+
+
+_MOST_PACES = 64
+_paces: dict[Hashable, Pace] = {}
+
+
+def take_pace(work: Hashable, candidates: Sequence[int]) -> Pace:
+    """What this process has found out for work of a kind, for one user at a time: a training may be shorter than a trial."""
+    return _paces.pop((work, *candidates), None) or Pace(candidates)
+
+
+def give_back_pace(work: Hashable, candidates: Sequence[int], pace: Pace) -> None:
+    """Keep it for whoever does such work next."""
+    if len(candidates) > 1:
+        _paces[work, *candidates] = pace
+        with contextlib.suppress(RuntimeError):  # another thread keeps one at the same time
+            if len(_paces) > _MOST_PACES:
+                _paces.pop(next(iter(_paces)), None)
 
 
 _TOGETHER_SECONDS = 1e-4

@@ -23,7 +23,15 @@ from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITI
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.memory import aligned_zeros
-from fastmlp.threads import Pace, Succession, available_threads, choose_threads, thread_candidates
+from fastmlp.threads import (
+    Pace,
+    Succession,
+    available_threads,
+    choose_threads,
+    give_back_pace,
+    take_pace,
+    thread_candidates,
+)
 
 CASES = {
     "few rows": ((6, 5, 3), 15, "sgd", {}),
@@ -367,6 +375,25 @@ class TestChoice:
             for _ in range(100):
                 assert pace.limit(0.1) == 0.1
                 pace.record(1, 0.1)
+
+    def test_what_was_found_out_is_used_again(self, monkeypatch):
+        monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
+        monkeypatch.setattr(threads_module, "_paces", {})
+        made = []
+        monkeypatch.setattr(threads_module, "Pace", lambda candidates: made.append(candidates) or Pace(candidates))
+        x, y = np.zeros((4096, 64), np.float32), np.zeros((4096, 2), np.float32)
+        for n_features, n_made in ((64, 1), (64, 1), (32, 2)):
+            MLP((n_features, 256, 2)).fit(x[:, :n_features], y, epochs=1, batch_size=1024)
+            assert made == n_made * [[2, 1]]
+
+    def test_of_kinds_of_work_that_are_many_the_last_are_known(self, monkeypatch):
+        monkeypatch.setattr(threads_module, "_paces", {})
+        paces = [take_pace(work, [2, 1]) for work in range(100)]
+        for work, pace in enumerate(paces):
+            give_back_pace(work, [2, 1], pace)
+        assert take_pace(99, [2, 1]) is paces[99]
+        assert take_pace(99, [2, 1]) is not paces[99]  # which is in use
+        assert take_pace(0, [2, 1]) is not paces[0]
 
     def test_trials_do_not_change_the_bits(self, monkeypatch):
         from fastmlp import threads

@@ -23,7 +23,7 @@ from fastmlp.kernels.simd import TILE_VECTORS
 from fastmlp.kernels.team import Team
 from fastmlp.memory import ALIGNMENT, aligned_zeros, padded
 from fastmlp.shuffle import Order
-from fastmlp.threads import Pace, available_threads, thread_candidates
+from fastmlp.threads import available_threads, give_back_pace, take_pace, thread_candidates
 from fastmlp.validation import Data
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ class Session:
         self._chunks_per_batch = -(-batch_size // chunk_rows)
         bands = engine.bands(batch_size, data.sparse)
         n_threads = engine.threads_for_training(data.rows, batch_size if slots else chunk_rows, slots, bands)
-        self._pace = Pace(thread_candidates(n_threads, engine.n_threads))
+        self._work = engine.sizes, dtype, data.sparse, batch_size, mode
+        self._candidates = thread_candidates(n_threads, engine.n_threads)
         self._most_threads = n_threads
         length = engine.layout.length
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
@@ -207,6 +208,7 @@ class Session:
         self.on(self._buffer, data)
 
     def __enter__(self) -> Self:
+        self._pace = take_pace(self._work, self._candidates)
         rows = self._chunk_rows * (self._most_threads if self._slots else 1)
         space = self._space = self._engine.take_workspace(
             rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
@@ -219,6 +221,7 @@ class Session:
 
     def __exit__(self, *error: object) -> None:
         self._dismiss()
+        give_back_pace(self._work, self._candidates, self._pace)
         if self._space is not None:
             self._engine.give_back_workspace(self._space)
         self._space = None
