@@ -7,13 +7,15 @@ import math
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
@@ -29,13 +31,14 @@ from fastmlp.data.stream import open_feed
 from fastmlp.estimators import solvers
 from fastmlp.estimators.tasks import CallbackSupportMixin, Tasks, of_scikit_learn
 from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading
-from fastmlp.losses import Loss
+from fastmlp.losses import LOSSES, Loss
 from fastmlp.mlp import MLP
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.trainer import Recipe, scheduled
 from fastmlp.validation import (
     Data,
+    check_activations,
     check_count,
     check_dropout,
     check_dtype,
@@ -213,6 +216,8 @@ class Samples:
 
 class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the estimators; see :class:`MLPClassifier` and :class:`MLPRegressor`."""
+
+    _checked_rows: Any = None  # what the scorer of early stopping is given
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -414,25 +419,40 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             return self._fit_source(source, (X_val, y_val, sample_weight_val), check_count(buffer_bytes, "buffer_bytes"))
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs=None)
 
+    @contextmanager
+    def _as_it_was_on_error(self) -> Iterator[None]:
+        """Until the training begins: what is refused changes nothing."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], epochs: int | None) -> Self:
         """``epochs``: how many of them go on from the last call; None to fit until the end."""
         _check_validation(*validation)
         incremental = epochs is not None
-        hidden = self._hidden_sizes()
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, y = self._validate(X, y, incremental=incremental, reset=first)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        if first:
-            self._begin([X.shape[1], *hidden, self._n_outputs(y)], X.dtype)
-        weight = self._weights(y, sample_weight, incremental=incremental)
+        held_out: Samples | None
+        with self._as_it_was_on_error():
+            hidden = self._hidden_sizes()
+            first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+            X, y = self._validate(X, y, incremental=incremental, reset=first)
+            if sample_weight is not None:
+                sample_weight = _check_sample_weight(sample_weight, X)
+            if first:
+                self._begin([X.shape[1], *hidden, self._n_outputs(y)], X.dtype)
+            else:
+                self._go_on_from(hidden)
+            weight = self._weights(y, sample_weight, incremental=incremental)
+            if self._uses_lbfgs:
+                train, held_out = self._samples(X, y, weight), self._held_out(*validation)
+            else:
+                train, held_out = self._split(X, y, weight, validation)
         if self._uses_lbfgs:
-            feed = InMemory(self._samples(X, y, weight).data, self.shuffle)
-            self._fit_lbfgs(feed, (X, y), self._held_out(*validation))
+            self._fit_lbfgs(InMemory(train.data, self.shuffle), (X, y), held_out)
         else:
-            train, held_out = self._split(X, y, weight, validation)
-            feed = InMemory(train.data, self.shuffle, self._beside)
-            self._fit_epochs(feed, (train.x, train.y), held_out, epochs)
+            self._fit_epochs(InMemory(train.data, self.shuffle, self._beside), (train.x, train.y), held_out, epochs)
         return self._checked()
 
     @property
@@ -446,19 +466,23 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(
                 "early_stopping on a source needs validation rows: fit(source, X_val=..., y_val=...), or another source as X_val."
             )
-        hidden = self._hidden_sizes()
-        y = self._look_at_targets(source)
-        if not hasattr(self, "coefs_") or not self.warm_start:
-            self.n_features_in_ = source.n_features
-            if hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-            dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
-            self._begin([source.n_features, *hidden, self._n_outputs(y)], dtype)
-        feed = self._open(source, "X", self._weigh(source), buffer_bytes)
+        with self._as_it_was_on_error():
+            hidden = self._hidden_sizes()
+            y = self._look_at_targets(source)
+            if not hasattr(self, "coefs_") or not self.warm_start:
+                self.n_features_in_ = source.n_features
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+                dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
+                self._begin([source.n_features, *hidden, self._n_outputs(y)], dtype)
+            else:
+                self._go_on_from(hidden)
+            feed = self._open(source, "X", self._weigh(source), buffer_bytes)
+            held_out = self._held_out(*validation)
         if self._uses_lbfgs:
-            self._fit_lbfgs(feed, (None, None), self._held_out(*validation))
+            self._fit_lbfgs(feed, (None, None), held_out)
         else:
-            self._fit_epochs(feed, (None, None), self._held_out(*validation), None)
+            self._fit_epochs(feed, (None, None), held_out, None)
         return self._checked()
 
     def _open(self, source: Source, argument: str, weigh: Weigh, buffer_bytes: int) -> Feed:
@@ -490,7 +514,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _hidden_sizes(self) -> list[int]:
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
+        if any(not isinstance(size, Integral) or isinstance(size, bool) or size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, and whole numbers, got {sizes}.")
         return [int(size) for size in sizes]
 
@@ -533,7 +557,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             coefs.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
         self._adopt(coefs, intercepts)
-        self._split_random_state = random_state
+        self._split_random_state = random_state  # of each call: rows to look at are never rows to train on, in the same data
         # A copy: the split of validation rows, which comes next from the original, is then that of scikit-learn.
         self._generator = np.random.default_rng(deepcopy(random_state).randint(np.iinfo(np.int32).max))
         self._optimizer_state: dict[str, Any] = {}
@@ -544,6 +568,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.best_loss_ = None if self.early_stopping else np.inf
         self._no_improvement_count = 0
         self._best_theta = self._network.theta
+        self._last_theta: Array | None = None
         self.reading_: Reading | None = None
 
     def _layer_activations(self, n_layers: int) -> list[str | Activation]:
@@ -561,16 +586,51 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 )
         return [*hidden, self._loss_and_output()[1]]
 
-    def _adopt(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> None:
+    def _go_on_from(self, hidden: list[int]) -> None:
+        """Use the weights that are there, with the activations and the loss that the parameters say now."""
+        network = self._network
+        if [*network.sizes[1:-1]] != hidden:
+            raise ValueError(
+                f"hidden_layer_sizes is {hidden}, but the network to go on with has {[*network.sizes[1:-1]]}; its sizes cannot be "
+                "changed: set them as they were, or begin anew, with warm_start=False or a clone."
+            )
+        loss, activations = self._architecture(len(hidden) + 1)
+        has_other_loss = loss != network._loss
+        if has_other_loss or activations != list(network._activations):
+            coefs, intercepts = self._weights_now()
+            self._adopt(coefs, intercepts, loss, activations)
+            self.out_activation_ = self._loss_and_output()[2]
+        if has_other_loss:  # what was best by the one says nothing about the other
+            self._no_improvement_count = 0
+            self.best_loss_ = None if self.best_loss_ is None else np.inf
+        if self.early_stopping and self.validation_scores_ is None:
+            self.validation_scores_, self.best_validation_score_, self.best_loss_ = [], -np.inf, None
+            self._best_theta, self._no_improvement_count = self._synchronized().theta, 0
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_, self.best_validation_score_, self.validation_scores_ = np.inf, None, None
+            self._no_improvement_count = 0
+
+    def _architecture(self, n_layers: int) -> tuple[Loss, list[Activation]]:
+        """Loss and activations, by the parameters."""
+        return LOSSES.find(self._loss_and_output()[0], "loss"), list(check_activations(self._layer_activations(n_layers), n_layers))
+
+    def _adopt(
+        self, coefs: Sequence[Array], intercepts: Sequence[Array], loss: Loss | None = None, activations: Any = None
+    ) -> None:
         """Make a network of weights and biases, whose arrays are then ``coefs_`` and ``intercepts_``."""
         sizes = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
-        loss = self._loss_and_output()[0]
-        activations = self._layer_activations(len(coefs))
+        if loss is None:
+            loss, activations = self._architecture(len(coefs))
         network = MLP(sizes, activations, loss, dtype=coefs[0].dtype, random_state=0, n_threads=self.n_threads)
         network.w, network.b = coefs, [intercept.reshape(1, -1) for intercept in intercepts]
         self._network = network
         self.coefs_, self.intercepts_ = list(network.w), [array[0] for array in network.b]
         self._own_intercepts = self.intercepts_.copy()
+
+    def _weights_now(self) -> tuple[list[Array], list[Array]]:
+        """Copies of weights and biases."""
+        network = self._synchronized()
+        return [coef.copy() for coef in network.w], [intercept[0].copy() for intercept in network.b]
 
     def _synchronized(self) -> MLP:
         """The network, with what a person may have put into ``coefs_`` and ``intercepts_``."""
@@ -611,7 +671,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
             arrays = [X, y] if weight is None else [X, y, weight]
             parts = train_test_split(
-                *arrays, random_state=self._split_random_state, test_size=self.validation_fraction, stratify=stratify
+                *arrays, random_state=deepcopy(self._split_random_state), test_size=self.validation_fraction, stratify=stratify
             )
             X, X_val, y, y_val = parts[:4]
             if weight is not None:
@@ -673,6 +733,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """``given``: samples and targets, where they are in memory."""
         batch_size = self._batch_size(feed.rows)
         network = self._synchronized_to_train()
+        if self.early_stopping:
+            if not np.array_equal(network.theta, self._best_theta):  # a person has set others
+                self._best_theta, self.best_validation_score_ = network.theta, -np.inf
+            elif epochs is not None and self._last_theta is not None:
+                network.theta = self._last_theta  # with which the optimizer's state goes together
         listeners, theirs = self._listeners()
         self.reading_ = feed.reading
         run = Run(network, feed.rows, self.max_iter if epochs is None else epochs, reading=feed.reading)
@@ -686,6 +751,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         finally:
             listeners.on_train_end(run)
         if self.early_stopping:
+            self._last_theta = network.theta
             network.theta = self._best_theta
         tasks.fit_ends()
 
@@ -710,17 +776,22 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         steps = -(-feed.rows // batch_size)
         state = self._optimizer_state
         kind = self.learning_rate if recipe.optimizer.name in ("sgd", "momentum", "nesterov") else "constant"
-        rate = solvers.LearningRate(self.learning_rate_init, kind, self.power_t, state.get("rate", math.nan))
+        rate_of = [self.learning_rate_init, kind, recipe.optimizer.name]
+        goes_on = epochs is not None and state.get("rate_of") == rate_of
+        rate = solvers.LearningRate(self.learning_rate_init, kind, self.power_t, state["rate"] if goes_on else math.nan)
         schedule = SCHEDULES.find(self.learning_rate_schedule, "learning_rate_schedule")
         in_memory = isinstance(feed, InMemory)
         self.n_iter_ = 0
         with feed, network._trainer(feed.data, batch_size, recipe) as trainer:
             if state.get("optimizer") == recipe.optimizer.name:
                 trainer.load_state(state["steps"], state["arrays"])
+            # The schedule is that of all calls of partial_fit together, or of this fit.
+            begun = 0 if epochs is not None else trainer.steps
             try:
                 for _ in range(run.epochs):
                     run.epoch, run.rows_done = run.epoch + 1, 0
-                    rates = scheduled(rate.now, schedule, trainer.steps, steps, max(trainer.steps + steps, self.max_iter * steps))
+                    made = trainer.steps - begun
+                    rates = scheduled(rate.now, schedule, made, steps, max(made + steps, self.max_iter * steps))
                     penalty = self._penalty()
                     tasks.epoch_begins()
                     for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=run.epoch == run.epochs):
@@ -755,6 +826,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             finally:
                 self._optimizer_state = {
                     "optimizer": recipe.optimizer.name, "steps": trainer.steps, "arrays": trainer.state(), "rate": rate.now,
+                    "rate_of": rate_of,
                 }  # fmt: skip
 
     def _look_at(self, held_out: Samples | None) -> None:
@@ -770,10 +842,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         assert held_out is not None
         assert self.validation_scores_ is not None
         assert self.best_validation_score_ is not None
-        if self.scoring is None:
-            score = self._score(held_out.y, outputs, held_out.data.weight)
-        else:
-            score = float(check_scoring(self, self.scoring)(self, held_out.x, held_out.y))
+        score = self._score_by_scoring(held_out) if self.scoring else self._score(held_out.y, outputs, held_out.data.weight)
         if not math.isfinite(score):
             raise ValueError(
                 f"The validation score is {score} after epoch {self.n_iter_}: it cannot be computed from these "
@@ -786,6 +855,23 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if score > self.best_validation_score_:
             self.best_validation_score_ = score
             self._best_theta = self._network.theta
+
+    def _score_by_scoring(self, held_out: Samples) -> float:
+        weight = held_out.data.weight
+        weighted = {} if weight is None else {"sample_weight": weight}
+        scorer = check_scoring(self, self.scoring)
+        self._checked_rows = held_out.x  # whose names of columns have been compared
+        try:
+            return float(scorer(self, held_out.x, held_out.y, **weighted))
+        except TypeError as error:
+            if not weighted or "sample_weight" not in str(error):
+                raise
+            raise ValueError(
+                f"scoring={self.scoring!r} takes no sample weights, but the validation rows have some; give another scoring, or "
+                "X_val and y_val without weights."
+            ) from None
+        finally:
+            del self._checked_rows
 
     def _held_out_loss(self, data: Data) -> float:
         network = self._network
@@ -876,6 +962,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             )  # fmt: skip
             move_to(found.x)
             self.n_iter_, self.loss_ = min(int(found.nit), self.max_iter), float(found.fun)
+            self.best_loss_ = None if self.best_loss_ is None else min(self.best_loss_, self.loss_)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
             network.theta = best
@@ -909,7 +996,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         check_is_fitted(self)
         if isinstance(X, Source):
             raise TypeError(f"Predictions are made of arrays and tables, got {X!r}; give the X of its rows, some at a time.")
-        X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
+        if X is not self._checked_rows:
+            X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
         return self._synchronized().predict(X)
 
     def predict(self, X: Any) -> Array:
@@ -942,8 +1030,14 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         n_hidden = self.n_layers_ - 2
         if n_hidden == 0:
             raise ValueError("transform returns what a hidden layer makes of X, but this network has none.")
-        if not -n_hidden <= layer < n_hidden:
+        if not isinstance(layer, Integral) or isinstance(layer, bool) or not -n_hidden <= layer < n_hidden:
             raise ValueError(f"layer must be from {-n_hidden} to {n_hidden - 1}, one of the hidden layers, got {layer!r}.")
+        output = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
+        if output != "default" and layer % n_hidden != n_hidden - 1:
+            raise ValueError(
+                f"transform gives a table of {output} with the names of get_feature_names_out, which are those of the last hidden "
+                f"layer; for layer={layer}, ask for an array first: set_output(transform='default')."
+            )
         X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
         whole = self._synchronized()
         depth = layer % n_hidden + 1
@@ -961,17 +1055,17 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        if state.pop("_network", None) is not None:
-            network = self._synchronized()
-            state["coefs_"] = [coef.copy() for coef in network.w]
-            state["intercepts_"] = [intercept[0].copy() for intercept in network.b]
+        network = state.pop("_network", None)
+        if network is not None:
+            state["coefs_"], state["intercepts_"] = self._weights_now()
+            state["_fitted_with"] = network._loss, list(network._activations)  # parameters may have been set since
             del state["_own_intercepts"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "coefs_" in state:
-            self._adopt(state["coefs_"], state["intercepts_"])
+            self._adopt(self.coefs_, self.intercepts_, *self.__dict__.pop("_fitted_with", ()))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

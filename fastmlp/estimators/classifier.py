@@ -127,6 +127,10 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
             return X, y
+        kind, is_multilabel = type_of_target(y), self._label_binarizer.y_type_.startswith("multilabel")
+        if kind.startswith("multilabel") != is_multilabel:
+            known = "an indicator for each label" if is_multilabel else "one class for each sample"
+            raise ValueError(f"y must be {known}, as in the first fit; got targets of the kind {kind!r}, with the shape {y.shape}.")
         classes = unique_labels(y)
         if self.warm_start and not incremental:
             if set(classes) != set(self.classes_):

@@ -160,7 +160,13 @@ class MLPRegressor(RegressorMixin, MLPBase):
     @property
     def _loss(self) -> Loss:
         loss = LOSSES.find(self.loss, "loss")
-        return loss if self.quantile is None or loss.name != "pinball" else loss(self.quantile)
+        if self.quantile is None:
+            return loss
+        if loss.name != "pinball":
+            raise ValueError(
+                f"quantile={self.quantile!r} is of loss='pinball', but loss is {loss.name!r}; set loss, or quantile=None."
+            )
+        return loss(self.quantile)
 
     def _n_outputs(self, y: Any) -> int:
         return 1 if y.ndim == 1 else int(y.shape[1])

@@ -1,0 +1,209 @@
+"""Estimators that are fitted again, changed in between, refused or sent elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+
+from fastmlp import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
+TWO = np.column_stack([2 * X[:, 0], X[:, 1] - X[:, 2]])
+OPTIONS = {"random_state": 0, "max_iter": 4, "learning_rate_init": 0.05}
+
+
+def classifier(**options):
+    return MLPClassifier((5,), **OPTIONS | options)
+
+
+def regressor(loss="squared_error", **options):
+    return MLPRegressor(loss, (5,), **OPTIONS | options)
+
+
+class TestCopies:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+    @pytest.mark.parametrize("changed", [{"activation": "tanh"}, {"hidden_layer_sizes": (3, 2)}, {"activation": ["relu", "tanh"]}])
+    def test_predict_what_was_fitted_whatever_is_set_since(self, copied, changed):
+        model = classifier().fit(X, Y).set_params(**changed)
+        assert np.array_equal(copied(model).predict_proba(X), model.predict_proba(X))
+
+    def test_of_regressors_too(self):
+        model = regressor("poisson").fit(X, abs(TWO[:, 0])).set_params(loss="squared_error")
+        assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(X), model.predict(X))
+
+
+class TestWarmStart:
+    def test_follows_the_learning_rate(self):
+        model = classifier(warm_start=True, learning_rate_init=1e-6, solver="sgd").fit(X, Y)
+        before = model.coefs_[0].copy()
+        slow = abs(copy.deepcopy(model).fit(X, Y).coefs_[0] - before).max()
+        fast = abs(model.set_params(learning_rate_init=0.1).fit(X, Y).coefs_[0] - before).max()
+        assert fast > 1000 * slow
+
+    def test_begins_an_adaptive_rate_anew(self):
+        model = classifier(warm_start=True, solver="sgd", learning_rate="adaptive", tol=1.0, n_iter_no_change=1, max_iter=100)
+        model.fit(X, Y)  # until the rate has come down
+        model.set_params(solver="adam", learning_rate="constant", tol=0.0, n_iter_no_change=100).fit(X, Y)
+        assert model.loss_ < 0.5
+
+    def test_follows_the_activation(self):
+        model = classifier(warm_start=True).fit(X, Y).set_params(activation="tanh")
+        expected = clone(model).build(6, 3)
+        expected.coefs_, expected.intercepts_ = [one.copy() for one in model.coefs_], [one.copy() for one in model.intercepts_]
+        assert np.abs(model.predict_proba(X) - expected.predict_proba(X)).max() > 1e-3
+        model.fit(X, Y)
+        assert model._network.activation[0] == "tanh"
+
+    def test_follows_the_loss(self):
+        model = regressor(warm_start=True, max_iter=50).fit(X, TWO[:, 0])
+        model.set_params(loss="absolute_error").fit(X, TWO[:, 0])
+        assert model.loss_ == pytest.approx(np.abs(model.predict(X) - TWO[:, 0]).mean(), rel=0.2)
+        low, high = (
+            regressor("pinball", quantile=0.9, warm_start=True).fit(X, TWO[:, 0]).set_params(quantile=quantile, max_iter=100)
+            .fit(X, TWO[:, 0]).predict(X).mean() for quantile in (0.1, 0.9)
+        )  # fmt: skip
+        assert low < high - 0.5
+
+    def test_refuses_other_sizes(self):
+        model = classifier(warm_start=True).fit(X, Y)
+        with pytest.raises(ValueError, match=r"hidden_layer_sizes is \[7\], but the network to go on with has \[5\]"):
+            model.set_params(hidden_layer_sizes=(7,)).fit(X, Y)
+
+    def test_goes_through_the_schedule_again(self):
+        x, y = make_classification(600, 20, n_informative=10, random_state=0)
+        model = classifier(warm_start=True, learning_rate_schedule="cosine", learning_rate_init=0.01).fit(x, y)
+        first = model.loss_
+        assert model.fit(x, y).loss_ < 0.95 * first
+
+
+class TestEarlyStoppingAcrossCalls:
+    def test_six_calls_are_one_fit(self):
+        options = {"early_stopping": True, "n_iter_no_change": 100, "max_iter": 6}
+        whole, parts = classifier(**options).fit(X, Y), classifier(**options)
+        for _ in range(6):
+            parts.partial_fit(X, Y, classes=[0, 1, 2])
+        assert parts.validation_scores_ == whole.validation_scores_
+        assert all(map(np.array_equal, parts.coefs_, whole.coefs_))
+
+    def test_rows_to_look_at_are_not_trained_on_in_the_next_call(self):
+        random = np.random.default_rng(0)
+        noise, labels = random.normal(size=(200, 50)), random.integers(0, 2, 200)
+        model = MLPClassifier((50,), random_state=0, early_stopping=True, learning_rate_init=0.01)
+        for _ in range(100):
+            model.partial_fit(noise, labels, classes=[0, 1])
+        assert model.best_validation_score_ < 0.85
+
+    def test_weights_that_a_person_sets_are_gone_on_from(self):
+        model = classifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+        model.coefs_ = [np.zeros_like(coef) for coef in model.coefs_]
+        model.set_params(learning_rate_init=1e-9).partial_fit(X, Y)
+        assert abs(model.coefs_[0]).max() < 1e-3
+
+    @pytest.mark.parametrize("first", [True, False])
+    @pytest.mark.parametrize("calls", ["fit", "partial_fit"])
+    def test_may_be_switched(self, first, calls):
+        model = classifier(warm_start=True, early_stopping=first)
+        for early_stopping in (first, not first, first):
+            model.set_params(early_stopping=early_stopping)
+            if calls == "fit":
+                model.fit(X, Y)
+            else:
+                model.partial_fit(X, Y, classes=[0, 1, 2])
+            assert (model.validation_scores_ is not None) == early_stopping
+            assert (model.best_loss_ is None) == early_stopping
+
+
+class TestScoring:
+    def test_by_weights(self):
+        weight = np.random.default_rng(1).uniform(0, 3, len(X))
+        options = {"X_val": X, "y_val": Y, "sample_weight_val": weight}
+        scores = [
+            classifier(early_stopping=True, scoring=one).fit(X, Y, **options).validation_scores_ for one in (None, "accuracy")
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-12)
+        with pytest.raises(ValueError, match="takes no sample weights"):
+            classifier(early_stopping=True, scoring=lambda model, x, y: 0.5).fit(X, Y, **options)
+        unweighted = classifier(early_stopping=True, scoring=lambda model, x, y: accuracy_score(y, model.predict(x))).fit(X, Y)
+        assert len(unweighted.validation_scores_) == unweighted.n_iter_
+
+    def test_of_a_table_warns_of_nothing(self):
+        frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abcdef"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = classifier(early_stopping=True, scoring="f1_macro").fit(frame, Y)
+        assert "_checked_rows" not in vars(model)
+        with pytest.warns(UserWarning, match="feature names"):
+            model.predict(X)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("wrong", [
+        {"sample_weight": np.r_[-1.0, np.ones(119)]}, {"sample_weight": np.ones(5)}, {"X_val": X[:, :3], "y_val": Y},
+    ])  # fmt: skip
+    @pytest.mark.parametrize("y", [Y, np.array(["a", "b"])[(Y > 0).astype(int)]])
+    def test_leave_the_model_as_it_was(self, wrong, y):
+        model = classifier().fit(X, Y)
+        expected = model.predict_proba(X)
+        with pytest.raises(ValueError, match=r"weight|features"):
+            model.fit(X, y, **wrong)
+        assert np.array_equal(model.predict_proba(X), expected)
+        assert model.predict(X).dtype == Y.dtype
+
+    def test_of_a_first_fit_leave_it_unfitted(self):
+        model = classifier()
+        with pytest.raises(ValueError, match="weight"):
+            model.fit(X, Y, sample_weight=np.ones(5))
+        assert vars(model) == vars(classifier())
+
+    def test_targets_of_another_kind(self):
+        model, labels = classifier().fit(X, Y), np.eye(3, dtype=int)[Y]
+        with pytest.raises(ValueError, match=r"y must be one class for each sample.*\(120, 3\)"):
+            model.partial_fit(X, labels)
+        with pytest.raises(ValueError, match="y must be one class for each sample"):
+            classifier().fit(X, Y, X_val=X, y_val=labels)
+        with pytest.raises(ValueError, match="y must be an indicator for each label"):
+            classifier(warm_start=True).fit(X, labels).fit(X, Y)
+
+    def test_a_quantile_of_another_loss(self):
+        with pytest.raises(ValueError, match=r"quantile=0\.9 is of loss='pinball'"):
+            regressor(quantile=0.9).fit(X, TWO)
+
+    def test_a_truth_value_as_a_size(self):
+        with pytest.raises(ValueError, match="hidden_layer_sizes"):
+            MLPClassifier((True,)).fit(X, Y)
+
+
+class TestTransform:
+    def test_tables_are_of_the_last_layer(self):
+        pandas = pytest.importorskip("pandas")
+        model = MLPClassifier((8, 4), **OPTIONS).set_output(transform="pandas").fit(pandas.DataFrame(X, columns=list("abcdef")), Y)
+        rows = pandas.DataFrame(X, columns=list("abcdef"))
+        assert list(model.transform(rows).columns) == [f"mlpclassifier{unit}" for unit in range(4)]
+        assert model.transform(rows, layer=1).shape == (120, 4)
+        with pytest.raises(ValueError, match=r"for layer=0, ask for an array first"):
+            model.transform(rows, layer=0)
+        assert model.set_output(transform="default").transform(rows, layer=0).shape == (120, 8)
+
+    @pytest.mark.parametrize("layer", ["a", None, 1.0, True])
+    def test_layers_are_numbered(self, layer):
+        with pytest.raises(ValueError, match="layer must be from -1 to 0"):
+            classifier().fit(X, Y).transform(X, layer=layer)
+
+
+def test_lbfgs_has_a_best_loss():
+    model = classifier(solver="lbfgs").fit(X, Y)
+    assert model.best_loss_ == pytest.approx(min(model.loss_curve_))
