@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.kernels.plan import TRANSPOSE
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LIBRARIES = ("pandas", "polars", "pyarrow")
@@ -15,7 +17,7 @@ _NUMBERS = ("int", "uint", "float", "double", "halffloat")
 """How the names of Arrow's types of numbers begin."""
 _PART_BYTES, _PART_ROWS = 1 << 20, 1 << 12
 """So much becomes rows at a time: it stays in a cache until then."""
-_FEW, _KERNEL_COLUMNS = 1 << 12, range(8, 4097)
+_FEW, _KERNEL_COLUMNS = 1 << 12, range(TRANSPOSE, 4097)
 """Up to so many numbers, a kernel is not worth its call; for fewer columns there is none, for more it needs much memory."""
 
 
@@ -72,7 +74,7 @@ class Columns:
     """
 
     def __init__(self, frame: Any, argument: str, dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype
+        self._dtype, self._n_rows = dtype, int(frame.shape[0])
         self._columns: list[tuple[Any, str]] = []  # arrays, and what will be converted
         for name, column in _columns(frame):
             what = f"{argument}: column {name!r}"
@@ -89,6 +91,8 @@ class Columns:
 
     def rows(self, out: Array, first: int = 0) -> Array:
         """Write rows ``first`` and on into ``out`` (rows, columns), C-contiguous; returns it."""
+        if not 0 <= first <= self._n_rows - len(out):  # a kernel does not look
+            raise IndexError(f"There are {self._n_rows} rows, but {first} to {first + len(out) - 1} were asked for.")
         uses_kernel = len(self._columns) in _KERNEL_COLUMNS and out.size > _FEW and _has_compiler()
         if uses_kernel and self._are_ready:
             if not len(self._addresses):
@@ -111,10 +115,10 @@ class Columns:
         return out
 
     def _transpose(self, addresses: Array, first: int, rows: Array) -> None:
-        from fastmlp.kernels.columns import RUN, rows_of_columns
+        from fastmlp.kernels.columns import COLUMN_RUN, rows_of_columns
 
         if not len(self._run):
-            self._run = np.empty(len(addresses) * RUN, rows.dtype)
+            self._run = np.empty(len(addresses) * COLUMN_RUN, rows.dtype)
         rows_of_columns(addresses, first, self._run, rows.reshape(-1))
 
 

@@ -177,7 +177,7 @@ def _d_binary_cross_entropy(a, y, parameter):
 
 @formula
 def _binary_cross_entropy_logits(z, y):
-    return elementary.softplus(z) - z * y
+    return elementary.log_loss(z, y)
 
 
 @formula
@@ -237,7 +237,8 @@ def _d_log_cosh(a, y, parameter):
 
 def _where_clipped(a: Array, derivative: Array, highest: float) -> Array:
     """The derivative where a prediction is inside its range, 0 where it is clipped."""
-    return np.where((a >= SMALLEST_PROBABILITY) & (a <= highest), derivative, 0).astype(a.dtype)
+    is_clipped = (a < SMALLEST_PROBABILITY) | (a > highest)  # which nan is not
+    return np.where(is_clipped, 0, derivative).astype(a.dtype)
 
 
 def _binary_cross_entropy_array(a: Array, y: Array, parameter: float) -> Array:

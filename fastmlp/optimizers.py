@@ -58,7 +58,8 @@ class Optimizer(Entry):
     weight_decay: float = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.name, dict(self.options))
+        is_known = self.coefficients is OPTIMIZERS[self.name].coefficients
+        return _restore, (self.name, dict(self.options), None if is_known else self.coefficients)
 
     def __call__(self, **options: float) -> Optimizer:
         """The same optimizer with other constants."""
@@ -256,5 +257,6 @@ OPTIMIZERS: Table[Optimizer] = Table(
 """Every optimizer, by name."""
 
 
-def _restore(name: str, options: dict[str, float]) -> Optimizer:
-    return OPTIMIZERS[name](**options)
+def _restore(name: str, options: dict[str, float], coefficients: Any = None) -> Optimizer:
+    restored = OPTIMIZERS[name](**options)
+    return restored if coefficients is None else replace(restored, coefficients=coefficients)

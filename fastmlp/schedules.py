@@ -132,8 +132,8 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         _in_range(self, "rise", 0, 1)
-        _in_range(self, "start", 0, 1)
-        _in_range(self, "final", 0, 1)
+        _in_range(self, "start", 0, 1, above=False)
+        _in_range(self, "final", 0, 1, above=False)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         top = max(self.rise * total_steps, 1)
@@ -146,7 +146,7 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """A straight line up from 0 over the first ``fraction`` of the training, then ``then``."""
+    """A straight line up to 1 over the first ``fraction`` of the training, then ``then``."""
 
     fraction: float = 0.05
     then: Schedule = Constant()

@@ -182,3 +182,16 @@ def test_where_it_is(monkeypatch, tmp_path, variable, expected):
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert cache_directory() == tmp_path / expected  # it is not even asked for
+
+
+def test_to_forget_what_was_never_kept_touches_no_file(tmp_path, monkeypatch):
+    from fastmlp.kernels.cache import KernelCache
+    from fastmlp.kernels.shuffle import fill_order
+
+    cache = KernelCache(fill_order.py_func)
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / f"{cache._name}-mine.kernel"
+    mine.touch()
+    monkeypatch.setattr(KernelCache, "cache_path", "")
+    cache.flush()
+    assert mine.exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from fastmlp import ACTIVATIONS
+from fastmlp import ACTIVATIONS, MLP
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import kernel
 
@@ -47,6 +47,12 @@ def softplus_loop(x, out):
 def erf_loop(x, out):
     for i in range(len(x)):
         out[i] = elementary.erf(x[i])
+
+
+@kernel
+def log_loss_loop(z, y, out):
+    for i in range(len(z)):
+        out[i] = elementary.log_loss(z[i], y)
 
 
 WIDE = np.longdouble
@@ -174,3 +180,18 @@ def test_that_test_sees_a_call():
     code = compile_loop(Loop(activate_loop, (slow,), None), np.dtype(np.float64)).inspect_llvm()
     assert "x double>" not in code
     assert sum(" call " in line for line in code.splitlines()) > 1
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize("y", [0.0, 1.0])
+def test_the_loss_of_a_sure_prediction_keeps_its_digits(y, dtype, tolerance):
+    z = np.linspace(-60, 60, 4801, dtype=dtype)
+    out = np.empty_like(z)
+    log_loss_loop(z, z.dtype.type(y), out)
+    wide = z.astype(WIDE)
+    np.testing.assert_allclose(out, np.logaddexp(WIDE(0), -wide if y else wide).astype(np.float64), rtol=tolerance)
+    logits = np.array([[12.0], [15.0], [20.0]], "float32")
+    net = MLP((1, 1), "sigmoid", "binary_cross_entropy")
+    net.w[0], net.b[0] = [[2 * y - 1]], [[0.0]]
+    losses = [net.eval_loss(logit.reshape(1, 1), np.full((1, 1), y, "float32")) for logit in logits]
+    np.testing.assert_allclose(losses, np.log1p(np.exp(-logits[:, 0].astype(np.float64))), rtol=1e-6)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 
-from fastmlp import MLP, OPTIMIZERS
+from fastmlp import LOSSES, MLP, OPTIMIZERS
 
 STEPS, RATE = 50, 0.05
 
@@ -156,3 +157,16 @@ def test_pytorch_where_it_is_installed():
         net.fit(x, y, epochs=1, batch_size=1, learning_rate=0.01, optimizer=name, shuffle=False)
         for ours, theirs in zip([*net.w, *net.b], [*weights, *biases], strict=True):
             np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-9, err_msg=name)
+
+
+def test_a_pickled_optimizer_has_the_coefficients_that_it_had():
+    solvers = pytest.importorskip("fastmlp.estimators.solvers")
+    for optimizer in (solvers.adam(0.9, 0.999, 1e-8), *OPTIMIZERS.values()):
+        copy = pickle.loads(pickle.dumps(optimizer))
+        rates = np.array([0.1, 0.2])
+        assert np.array_equal(copy.coefficient_table(1, rates), optimizer.coefficient_table(1, rates))
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "cross_entropy"])
+def test_nan_is_seen_in_the_derivative_of_the_reference(name):
+    assert np.isnan(LOSSES[name].derivative(np.array([[np.nan]]), np.array([[1.0]]), 0.0)).all()

@@ -115,3 +115,9 @@ def test_steps_at_one_rate_share_their_coefficients(schedule, rows):
     data = net._check_data(np.ones((50, 2)), np.ones(50), None)
     with net._trainer(data, 1, PLAIN_DESCENT) as trainer:
         assert len(trainer.coefficients(scheduled(0.1, SCHEDULES[schedule], 0, 50, 500))(0, 50)) == rows
+
+
+def test_one_cycle_may_begin_and_end_at_0():
+    f = factors(OneCycle(start=0, final=0))
+    assert f[0] == 0
+    assert f[-1] < 1e-3

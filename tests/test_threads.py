@@ -19,7 +19,7 @@ from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels, limits
 from fastmlp.engine.partition import share_units
 from fastmlp.kernels.jit import kernel
-from fastmlp.kernels.plan import ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
+from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.memory import aligned_zeros
@@ -495,6 +495,39 @@ class TestTeam:
         seen.clear()
         team.run(kernel, "y")
         assert sorted(seen) == [(0, 3, "y"), (1, 3, "y"), (2, 3, "y")]
+
+    @pytest.mark.parametrize("comes", ["before", "after"])
+    def test_an_interrupt_while_a_helper_is_started(self, comes, monkeypatch):
+        start, running, done = threading.Thread.start, threading.Event(), []
+
+        def kernel(thread, n_threads, sync):
+            assert thread == 1, "the first has been interrupted"
+            running.set()
+            while not sync[ABORT]:
+                time.sleep(0)
+            time.sleep(0.05)
+            done.append(thread)
+            sync[STATES + LINE] = ABSENT
+
+        def interrupted(thread):
+            if comes == "before":
+                start(thread)
+                running.wait()
+            else:
+                later.append(thread)
+            raise KeyboardInterrupt
+
+        later, team = [], Team(2)
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            team.run(kernel)
+        assert done == ([1] if comes == "before" else [])  # nobody works any more
+        assert team._sync[STATES + LINE] == ABSENT
+        monkeypatch.undo()
+        for thread in later:
+            thread.start()
+            thread.join()
+        assert running.is_set() == (comes == "before")
 
     @pytest.mark.parametrize("n_threads", [2, 3, 5, 8])
     def test_nobody_goes_on_before_all_have_come(self, n_threads):

@@ -160,6 +160,8 @@ class KernelCache(caching._Cache):
 
     def flush(self) -> None:
         """Forget what is kept of this kernel, whatever wrote it."""
+        if not self.cache_path:  # where there is no place for them; as a path, it would be the current folder
+            return
         with contextlib.suppress(OSError):
             for path in Path(self.cache_path).glob(f"{self._name}-*.kernel"):
                 path.unlink()

@@ -340,3 +340,11 @@ tanh = per_dtype("tanh", "Hyperbolic tangent.", _tanh_32, _tanh_64)
 sigmoid = per_dtype("sigmoid", "1 / (1 + exp(-x)).", _sigmoid_32, _sigmoid_64)
 softplus = per_dtype("softplus", "log(1 + exp(x)), without overflow.", _softplus_32, _softplus_64)
 erf = per_dtype("erf", "The error function.", _erf_32, _erf_64)
+
+
+@elementary
+def log_loss(z, y):
+    """-y log(p) - (1 - y) log(1 - p) of p = sigmoid(z): z^+ - z y is exactly 0 where y is sure to come, so no digit is lost."""
+    zero = type(z)(0)
+    positive = z if z > zero else zero
+    return (positive - z * y) + softplus(-z if z > zero else z)

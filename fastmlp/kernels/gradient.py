@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
-from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, YES, ZERO
+from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import LINE_BYTES, TRANSPOSE, column_sums, index, prefetch, prefetch_to_write, transpose_block
+from fastmlp.kernels.simd import LINE_BYTES, column_sums, index, prefetch, prefetch_to_write, transpose_block
 
 
 @device

@@ -11,9 +11,9 @@ from __future__ import annotations
 from fastmlp.kernels.forward import leave_out, rounded
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate_and_slope
-from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, YES, ZERO
+from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import TILE_VECTORS, TRANSPOSE, copy, index, lanes, transpose_block
+from fastmlp.kernels.simd import TILE_VECTORS, copy, index, lanes, transpose_block
 
 
 @device

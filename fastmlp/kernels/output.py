@@ -14,8 +14,8 @@ from fastmlp.kernels.forward import rounded
 from fastmlp.kernels.gather import gather_target_rows, gather_targets, gather_weights
 from fastmlp.kernels.jit import device, formula, part
 from fastmlp.kernels.loops import activate_and_slope, logit_terms, loss_and_slope
-from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN
-from fastmlp.kernels.simd import TRANSPOSE, copy, fold_max, fold_sum, index, repeat_row, transpose_block
+from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN, TRANSPOSE
+from fastmlp.kernels.simd import copy, fold_max, fold_sum, index, repeat_row, transpose_block
 
 
 @formula

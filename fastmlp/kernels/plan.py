@@ -88,6 +88,9 @@ LOSS_ONLY, GRADIENT_ONLY, TRAINS = range(3)
 PANEL_ROWS = 16
 """Rows that go through all layers together; a multiple of the tile's rows and of the block that is transposed in registers."""
 
+TRANSPOSE = 8
+"""Rows and columns of a block that is transposed in registers."""
+
 RUN = 64
 """Loops over panels are rounded up to so many elements: then all of them are done in the widest vectors, several at a time."""
 

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from fastmlp.kernels.plan import NARROW_LAYERS, NARROW_WIDTH, PANEL_ROWS
+from fastmlp.kernels.plan import NARROW_LAYERS, NARROW_WIDTH, PANEL_ROWS, TRANSPOSE
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
@@ -208,10 +208,6 @@ def _lanes(typingctx, array):
 
 def _lanes_python(array):
     return MACHINE.vector_bytes // array.itemsize
-
-
-TRANSPOSE = 8
-"""Rows and columns of the block that :func:`transpose_block` turns in registers."""
 
 
 @intrinsic

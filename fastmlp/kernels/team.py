@@ -155,8 +155,15 @@ class Team:
             sync[PLACES_LOCK] = 0
         sync[ABORT] = 0
         errors: list[BaseException] = []
+        absent: list[int] = []
+        begun, given_up = set[int](), set[int]()
+        lock = threading.Lock()
 
         def help_(thread: int) -> None:
+            with lock:  # an interrupt of start() leaves open whether the thread will run
+                if thread in given_up:
+                    return
+                begun.add(thread)
             try:
                 kernel(thread, self.n_threads, sync, *arguments)
             except BaseException as error:
@@ -172,14 +179,14 @@ class Team:
             for thread in absent:
                 sync[STATES + LINE * thread] = WORKING
                 sync[STATES + LINE * thread + PLACE] = 0
-                try:
-                    threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True).start()
-                except BaseException:
-                    sync[STATES + LINE * thread] = ABSENT
-                    raise
+                threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True).start()
             result = kernel(0, self.n_threads, sync, *arguments)
         except BaseException:
             sync[ABORT] = 1
+            with lock:
+                given_up.update(thread for thread in absent if thread not in begun)
+                for thread in given_up:
+                    sync[STATES + LINE * thread] = ABSENT
             while (sync[STATES::LINE] == WORKING).any():
                 time.sleep(0)
             raise
