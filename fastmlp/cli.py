@@ -424,7 +424,8 @@ def _train_on_table(
         raise _end(f"Interrupted before the report; the model is written: {out}.", INTERRUPTED) from None
     seconds = time.perf_counter() - began
     if json:
-        best = finite_or_none(min(model.history["validation_loss"]))
+        losses = model.history["validation_loss"]
+        best = finite_or_none(losses[models.best_epoch(losses)])
         typer.echo(json_format.dumps({
             "model": str(out), "target": plan.target, "task": "regression" if model.classes is None else "classification",
             "epochs": len(model.history["loss"]), "validation_loss": best, "seconds": seconds, "interrupted": interrupted,
@@ -761,7 +762,10 @@ def bench(context: typer.Context) -> None:
     """Measure how fast this machine trains, beside NumPy and the libraries that are installed; --help for what can be chosen."""
     try:
         run = importlib.import_module("fastmlp.benchmarks.__main__")
-    except ModuleNotFoundError:  # in a working tree, they are beside the package
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastmlp.benchmarks", "fastmlp.benchmarks.__main__"):  # which is there, but needs something else
+            raise
+        # In a working tree, they are beside the package.
         run = importlib.import_module("benchmarks.__main__")
     raise typer.Exit(run.main(context.args, program="fastmlp bench"))
 

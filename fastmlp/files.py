@@ -7,7 +7,8 @@ import difflib
 import errno
 import glob
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,17 +28,19 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(target))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        kept = _permissions(target)
+        mode = 0o666 if kept is None else kept | stat.S_IRUSR | stat.S_IWUSR
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))  # of a new one, the system takes what umask says
     except OSError as error:
         raise _of(target, error) from error
-    temporary = Path(name)
-    os.close(handle)
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        if kept is not None:
+            os.chmod(temporary, kept)
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -80,16 +83,19 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def _permissions(target: Path) -> int | None:
+    """Who may do what with a file that is there; None for a new one, and on Windows, where only read-only ones differ."""
+    if os.name == "nt":
+        return None
+    try:
+        return target.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return None
+
+
 def _of(target: Path, error: OSError) -> OSError:
     """The same error, about the file that the person has named."""
     return type(error)(error.errno, error.strerror, os.fspath(target))
-
-
-def _umask() -> int:
-    """Permissions that new files do not have, which can only be asked for by setting them."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def no_file(path: str | os.PathLike[str]) -> str:

@@ -91,7 +91,7 @@ class Columns:
 
     def rows(self, out: Array, first: int = 0) -> Array:
         """Write rows ``first`` and on into ``out`` (rows, columns), C-contiguous; returns it."""
-        if not 0 <= first <= self._n_rows - len(out):  # a kernel does not look
+        if len(out) and not 0 <= first <= self._n_rows - len(out):  # a kernel does not look
             raise IndexError(f"There are {self._n_rows} rows, but {first} to {first + len(out) - 1} were asked for.")
         uses_kernel = len(self._columns) in _KERNEL_COLUMNS and out.size > _FEW and _has_compiler()
         if uses_kernel and self._are_ready:

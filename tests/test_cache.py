@@ -136,8 +136,9 @@ def test_a_full_disk_is_no_reason_to_fail(package, tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no device that is always full")
     (package / "sitecustomize.py").write_text(
-        "import os, tempfile\nreal = tempfile.mkstemp\ndef mkstemp(**options):\n    handle, name = real(**options)\n"
-        "    os.unlink(name)\n    os.symlink('/dev/full', name)\n    return handle, name\ntempfile.mkstemp = mkstemp\n"
+        "import os\nreal = os.open\ndef make(path, flags, *mode, **options):\n    handle = real(path, flags, *mode, **options)\n"
+        "    if flags & os.O_EXCL and str(path).endswith('.tmp'):\n        os.unlink(path)\n        os.symlink('/dev/full', path)\n"
+        "    return handle\nos.open = make\n"
     )
     cache = tmp_path / "cache"
     assert run(package, cache)[:2] == (42, 0)

@@ -194,6 +194,24 @@ def test_warmup_fills_the_cache(tmp_path):
     assert "dtype must be 'float32' or 'float64', got 'float16'" in wrong.stderr
 
 
+def test_bench_says_what_it_needs(tmp_path):
+    """Not that there is no benchmark, which is looked for beside the package where there is none in it."""
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks/__main__.py").write_text("import a_library_that_is_not_there")
+    printed = run_python(
+        f"""
+        import fastmlp
+        fastmlp.__path__.append({str(tmp_path)!r})
+        from fastmlp.cli import app
+        try:
+            app(["bench", "--help"], standalone_mode=False)
+        except ModuleNotFoundError as error:
+            print(error.name)
+        """
+    )
+    assert printed == "a_library_that_is_not_there\n"
+
+
 def test_help_and_wrong_use(tmp_path):
     assert "train" in fastmlp("--help", cwd=tmp_path).stdout
     assert fastmlp("trian", cwd=tmp_path).returncode == 2

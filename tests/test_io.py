@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from fastmlp import ACTIVATIONS, LOSSES, MLP
+from fastmlp.files import replace_file, replacement
 from fastmlp.io import load, save
 
 
@@ -133,6 +136,26 @@ def test_permissions_are_those_of_any_new_file(tmp_path, net):
     save(net, tmp_path / "model.safetensors")
     (tmp_path / "other").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file of Windows is read-only or not, and no more")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_permissions_of_a_file_that_is_replaced_stay(tmp_path, mode):
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(mode)
+    with replacement(path) as aside:
+        assert aside.stat().st_mode & 0o077 & ~mode == 0  # nobody else may read it meanwhile
+        aside.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_permissions_of_other_threads_files_stay(tmp_path, monkeypatch):
+    """What new files do not have is the whole process's: nobody may set it, not even for a moment."""
+    monkeypatch.delattr(os, "umask")
+    replace_file(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_sizes_are_compared_before_memory_is_asked_for(tmp_path, net):

@@ -227,6 +227,58 @@ class TestOrder:
         assert before_last == len(before_last) * [(True, False)]
         assert last == (False, False)
 
+    def test_it_reads_while_the_first_rows_of_a_pass_are_decoded(self, data):
+        x, y = data
+        passes, decoding, seen = [], threading.Event(), threading.Event()
+
+        def blocks():
+            passes.append(threading.current_thread().name)
+            if passes.count("fastmlp-reader") == 2:
+                decoding.set()
+                seen.wait(10)
+            for at in range(0, ROWS, 100):
+                yield x[at : at + 100], y[at : at + 100]
+
+        class Late(Recorder):
+            def leave_room(self, somebody_works):
+                self._somebody_works = somebody_works
+
+            def epoch(self, order, rates, dropout_key=0):
+                if len(self.parts) == 11:  # the last one of the first epoch
+                    assert decoding.wait(10)
+                    self.works = self._somebody_works()
+                    seen.set()
+                return super().epoch(order, rates, dropout_key)
+
+        assert recorded(from_blocks(blocks, rows=ROWS), epochs=2, kind=Late).works is True
+
+    @pytest.mark.parametrize("slow", ["reader", "training"])
+    def test_what_was_read_ahead_is_dropped_where_somebody_else_draws_from_the_generator(self, npy, tmp_path, slow):
+        class Draw(Callback):
+            def on_epoch_end(self, run):
+                if slow == "training":
+                    time.sleep(0.1)  # the reader waits for room; else it reads
+                run.network._generator.random()  # as a callback can that has the one of random_state=generator
+
+        class Stop(Callback):
+            def on_epoch_end(self, run):
+                run.stop = True
+
+        def slowly(block):
+            time.sleep(0.001 if slow == "reader" else 0)
+            yield from pieces(block)
+
+        pieces, npy.pieces = npy.pieces, slowly
+        path, options = tmp_path / "c.safetensors", OPTIONS | {"epochs": 4}
+        whole = network().fit(npy, **options, callbacks=[Draw()])
+        for epoch in range(4):
+            resumed = network().fit(
+                npy, **options, callbacks=[Draw(), Checkpoint(path), Stop()], resume=path if epoch else None
+            )  # which trains on nothing that was read ahead
+        np.testing.assert_array_equal(whole.theta, resumed.theta)
+        assert whole.loss_curve_ == resumed.loss_curve_
+        assert (whole.reading_.rows, whole.reading_.passes) == (4 * ROWS, 4)
+
     def test_another_seed_is_another_order(self, npy):
         other = MLP((FEATURES, 8, 2), ["tanh", "softmax"], "cross_entropy", random_state=4)
         other.theta = network().theta
@@ -412,6 +464,8 @@ class TestFrames:
         Columns(frame, "x", np.dtype(dtype)).rows(room[:-1], first)
         np.testing.assert_array_equal(room[:-1], values[first:])
         assert (room[-1] == -1).all()  # nothing is written beyond the rows
+        with pytest.raises(IndexError, match="were asked for"):
+            Columns(frame, "x", np.dtype(dtype)).rows(room, first)
 
     @pytest.mark.parametrize("has_compiler", [True, False])
     @pytest.mark.parametrize("n_columns", [3, 12])
@@ -788,6 +842,40 @@ class TestCached:
         kept.pieces(3)
         assert sum(len(piece.x) for piece in kept.pieces(3)) == 200
         assert len(list(tmp_path.glob("fastmlp-*/*"))) == 1
+
+    def test_a_block_that_another_thread_keeps_just_now(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        begin = kept._begin_to_keep
+
+        def late(block):
+            kept._begin_to_keep = begin
+            list(kept.pieces(block))  # as another thread may, at any time
+            return begin(block)
+
+        kept._begin_to_keep = late
+        pieces = kept.pieces(3)
+        next(pieces)
+        pieces.close()
+        assert sum(len(piece.x) for piece in kept.pieces(3)) == 200
+
+    def test_leftovers_in_the_place_of_a_block(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        (folder,) = tmp_path.glob("fastmlp-*")
+        (folder / "3").write_bytes(b"left over")
+        (first,), (again,) = ([np.array(piece.x) for piece in kept.pieces(3)] for _ in range(2))
+        np.testing.assert_array_equal(again, first)
+
+    def test_leftovers_that_cannot_be_removed(self, parquet, tmp_path):
+        kept = cached(self.source(parquet), tmp_path)
+        pieces = kept.pieces(3)
+        next(pieces)
+        (file,) = tmp_path.glob("fastmlp-*/*")
+        file.unlink()
+        file.mkdir()
+        pieces.close()
+        file.rmdir()
+        assert sum(len(piece.x) for piece in kept.pieces(3)) == 200
+        assert file.is_file()
 
     def test_a_copy_that_somebody_has_cut_off(self, parquet, tmp_path):
         kept = cached(self.source(parquet), tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastmlp import MLP
+from fastmlp.callbacks import Run
 from fastmlp.data.files import TableError, names_of, read_batches, read_idx, read_table
-from fastmlp.data.model import Plan, TableModel, begin, guess_batch_size, learn, split_table
-from fastmlp.data.preparation import Category, Number, Preparation, learn_preparation
+from fastmlp.data.model import Plan, TableModel, Watch, begin, guess_batch_size, learn, split_table
+from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation
 from fastmlp.io import load, save
 
 arrow = pytest.importorskip("pyarrow")
@@ -51,6 +54,26 @@ class TestPreparation:
         labels, _ = learned.target.values(given_.column("y"))
         assert learned.target.classes == ("no", "yes")
         np.testing.assert_array_equal(labels, [0, 1, 1, 0])
+
+    @pytest.mark.parametrize(
+        "values", [["NAN", "b", "2", "10", "inf"], ["10", "NAN", "inf", "2", "b"], ["2", "b", "inf", "10", "NAN"]]
+    )
+    def test_a_category_named_nan_comes_last_whatever_the_order_of_rows(self, values):
+        given_ = table(x=values * 2, y=values * 2)
+        learned, _ = learn_from_batches([given_], "y", categories="ordinal")
+        assert learned.features == (Ordinal("x", ("2", "10", "b", "inf", "NAN"), False),)
+        assert learned.target.classes == ("2", "10", "b", "inf", "NAN")
+
+    def test_a_shared_scale_is_that_of_all_numbers(self):
+        a, b, y = [0.0, 1.0, 0.0, 2.0], [8.0, None, None, None], [0.5, 1.5, 2.5, 3.5]
+        learned = learn_preparation(table(a=a, b=b, y=y), "y", shared_scale=True)
+        there = [0.0, 1.0, 0.0, 2.0, 8.0]
+        for feature in learned.features:
+            assert (feature.mean, feature.scale) == pytest.approx((np.mean(there), np.std(there)))
+
+    def test_a_shared_scale_of_no_numbers(self):
+        learned = learn_preparation(table(a=["u", "v", "u"], y=[0.5, 1.5, 2.5]), "y", shared_scale=True)
+        assert learned.features == (Category("a", ("u", "v"), False),)
 
     def test_truth_values_and_infinities(self):
         learned = learn_preparation(table(t=[True, False, None], x=[1.0, np.inf, 3.0], y=[1.5, 2.5, 3.5]), "y")
@@ -144,6 +167,26 @@ class TestFiles:
         assert len(batches) > 1
         assert sum(batch.num_rows for batch in batches) == 300_000
 
+    @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not show which files are open")
+    @pytest.mark.parametrize("kind", ["csv", "parquet"])
+    def test_files_are_closed_where_rows_are_wrong(self, tmp_path, kind):
+        import pyarrow.parquet
+
+        path = tmp_path / f"t.{kind}"
+        if kind == "csv":
+            path.write_text("a,b\n" + "1.25,2\n" * 400_000 + "1.25,text\n")
+        else:
+            pyarrow.parquet.write_table(table(a=np.arange(200_000.0)), path, row_group_size=100_000, compression="gzip")
+            content = bytearray(path.read_bytes())
+            content[-50_000:-40_000] = bytes(10_000)
+            path.write_bytes(content)
+        batches = read_batches(path)
+        next(batches)
+        with pytest.raises(TableError) as error:
+            list(batches)
+        opened = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+        assert str(path) not in opened, error
+
     @pytest.mark.parametrize("packed", [False, True])
     @pytest.mark.parametrize("dtype", [">u1", ">i2", ">f4"])
     def test_idx(self, tmp_path, packed, dtype):
@@ -217,6 +260,22 @@ class TestModel:
         model, _, _ = trained(tmp_path)
         losses = model.history["validation_loss"]
         assert len(losses) == len(model.history["loss"]) == 3
+
+    @pytest.mark.parametrize("wrong", [0, 1, 2])
+    def test_losses_that_are_not_finite_are_the_worst(self, wrong):
+        net = MLP((1, 2), ["softmax"], "cross_entropy", dtype="float32", random_state=0)
+        watch = Watch(np.full((1, 1), 1e20, np.float32), np.zeros(1, np.int64), patience=2)
+        run = Run(net, 1, 5)
+        thetas = np.array([[weight * 1e-20, 0, 0, 0] for weight in (1, 2, 3, 2, 2)], np.float32)
+        thetas[wrong, :2] = 1e20
+        best = 1 if wrong == 2 else 2
+        for theta in thetas:
+            net.theta = theta
+            if not run.stop:
+                watch.on_epoch_end(run)
+        assert np.isnan(watch.losses[wrong])
+        np.testing.assert_array_equal(watch.best_theta, thetas[best])
+        assert len(watch.losses) == best + 1 + 2
 
     def test_a_network_without_a_table(self, tmp_path):
         save(MLP((2, 2), random_state=0), tmp_path / "m.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -68,7 +69,7 @@ class CachedSource(Source):
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # with this object, or at exit
         self._kept: dict[int, list[_Kept]] = {}
         self._being_kept: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a block that was given up may be collected while this thread has it
         self._reader = BytesReader()
         self._has_room = True
 
@@ -98,17 +99,17 @@ class CachedSource(Source):
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """A block from its file; or from the source, and into a file if it is read to its end."""
-        if block in self._kept:
-            yield from self._from_file(block)
-        elif self._begin_to_keep(block):
+        if self._begin_to_keep(block):
             yield from self._from_source(block)
+        elif block in self._kept:
+            yield from self._from_file(block)
         else:
             yield from self._source.pieces(block)
 
     def _begin_to_keep(self, block: int) -> bool:
-        """Whether there is room for a block that nobody else is keeping just now."""
+        """Whether there is room for a block that is not kept and that nobody else is keeping just now."""
         with self._lock:
-            if block in self._being_kept or not self._has_room:
+            if block in self._kept or block in self._being_kept or not self._has_room:
                 return False
             self._being_kept.add(block)
             return True
@@ -126,11 +127,13 @@ class CachedSource(Source):
                 yield piece
             complete = self._has_room
         finally:
-            if complete:
-                self._kept[block] = kept
-            else:
-                self._path(block).unlink(missing_ok=True)
-            self._being_kept.discard(block)
+            if not complete:
+                with contextlib.suppress(OSError):  # what is left over is written over, or goes with the folder
+                    self._path(block).unlink()
+            with self._lock:
+                if complete:
+                    self._kept[block] = kept
+                self._being_kept.discard(block)
 
     def _keep(self, piece: Piece, kept: list[_Kept]) -> None:
         """Append a piece to the file of its block."""
@@ -138,7 +141,7 @@ class CachedSource(Source):
         start = kept[-1].start + kept[-1].n_bytes if kept else 0
         n_bytes = sum(_padded(array.nbytes) for array in arrays if array is not None)
         try:
-            with self._path(piece.block).open("ab") as file:
+            with self._path(piece.block).open("ab" if kept else "wb") as file:
                 for array in arrays:
                     if array is not None:
                         file.write(array.reshape(-1).view(np.uint8).data)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.files import TableError, naming
-from fastmlp.data.model import TableModel
+from fastmlp.data.model import TableModel, best_epoch
 from fastmlp.data.preparation import Target, missing_column
 from fastmlp.files import replace_file
 from fastmlp.io.extras import require
@@ -147,7 +147,7 @@ def _draw_losses(axes: Any, history: dict[str, list[float]], name: str) -> None:
         range(1, len(training) + 1), training, color=_TRAINING, label="training rows", marker="." if len(training) < 3 else ""
     )
     axes.plot(range(1, len(validation) + 1), validation, color=_VALIDATION, label="validation rows")
-    best = int(np.argmin(validation))
+    best = best_epoch(validation)
     axes.plot(best + 1, validation[best], "o", color=_VALIDATION, label=f"kept: epoch {best + 1}, {validation[best]:.4g}")
     low, high = min(*training, *validation), max(*training, *validation)
     axes.set(ylabel=name, yscale="log" if low > 0 and high > 10 * low else "linear")

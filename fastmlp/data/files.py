@@ -158,9 +158,9 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     if is_parquet(path):
         require("pyarrow.parquet", "cli")
         try:
-            file = arrow.parquet.ParquetFile(path)
-            _check_names(path, file.schema_arrow.names)
-            yield from map(without_views, file.iter_batches())
+            with arrow.parquet.ParquetFile(path) as file:
+                _check_names(path, file.schema_arrow.names)
+                yield from map(without_views, file.iter_batches())
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise parquet_error(path, error) from None
         return
@@ -173,15 +173,18 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     written = form.names or _first_row(path, form)
     column_types = {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
     try:
-        reader = arrow.csv.open_csv(
-            arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None),  # whatever its name says
-            arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip),
-            arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
-            arrow.csv.ConvertOptions(
-                null_values=MISSING, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
-            ),
-        )
-        yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
+        with (
+            arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None) as file,  # whatever its name says
+            arrow.csv.open_csv(
+                file,
+                arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip),
+                arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
+                arrow.csv.ConvertOptions(
+                    null_values=MISSING, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
+                ),
+            ) as reader,
+        ):
+            yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
     except arrow.ArrowInvalid as error:
         if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
             raise _csv_error(path, error, form) from None

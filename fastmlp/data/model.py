@@ -86,6 +86,11 @@ class Plan:
     buffer_bytes: int = BUFFER_BYTES
 
 
+def best_epoch(losses: Sequence[float]) -> int:
+    """The place of the lowest loss, the first of several; one that is not finite is worse than any other."""
+    return int(np.argmin(np.where(np.isfinite(losses), losses, math.inf)))
+
+
 class Watch(Callback):
     """Looks at held-out rows after each epoch, keeps the best parameters, and ends the training when they do not improve any more.
 
@@ -113,8 +118,7 @@ class Watch(Callback):
     def finished(self) -> bool:
         """Whether there has been no improvement for too long."""
         return (
-            self._patience is not None
-            and len(self.losses) - (int(np.argmin(self.losses)) + 1 if self.losses else 0) >= self._patience
+            self._patience is not None and len(self.losses) - (best_epoch(self.losses) + 1 if self.losses else 0) >= self._patience
         )
 
     def on_train_begin(self, run: Run) -> None:
@@ -122,9 +126,9 @@ class Watch(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         loss = run.network.eval_loss(self._x, self._y)
-        if loss < min(self.losses, default=math.inf) or self.best_theta is None:
-            self.best_theta = run.network.theta
         self.losses.append(loss)
+        if best_epoch(self.losses) == len(self.losses) - 1 or self.best_theta is None:
+            self.best_theta = run.network.theta
         run.stop = run.stop or self.finished
 
 

@@ -430,8 +430,11 @@ def _with_shared_scale(
 ) -> list[Number | Category | Ordinal]:
     """One mean and standard deviation of all numbers in the place of each column's own."""
     numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.why_not() is None]
-    mean = float(np.mean([column.mean for column in numbers]))
-    square = np.mean([column.variance + (column.mean - mean) ** 2 for column in numbers])
+    if not numbers:
+        return features
+    counts = [column.count for column in numbers]
+    mean = float(np.average([column.mean for column in numbers], weights=counts))
+    square = np.average([column.variance + (column.mean - mean) ** 2 for column in numbers], weights=counts)
     scale = math.sqrt(float(square)) or 1.0
     return [Number(one.name, mean, scale, one.flag) if isinstance(one, Number) else one for one in features]
 
@@ -516,12 +519,13 @@ class LearnedTarget:
         return Target(self._name, None, self._numbers.mean, self._numbers.scale) if scale else Target(self._name, None)
 
 
-def _by_number(text: str) -> tuple[float, str]:
-    """10 comes after 9."""
+def _by_number(text: str) -> tuple[bool, float, str]:
+    """10 comes after 9; nan, which compares with nothing, comes last."""
     try:
-        return float(text), text
+        number = float(text)
     except ValueError:
-        return math.inf, text
+        number = math.inf
+    return (True, 0.0, text) if math.isnan(number) else (False, number, text)
 
 
 def is_text(kind: Any) -> bool:

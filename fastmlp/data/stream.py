@@ -191,7 +191,7 @@ class _Reader(threading.Thread):
         self._seeds: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[_Room | None] = queue.SimpleQueue()
         self._parts: queue.SimpleQueue[_Part | BaseException | None] = queue.SimpleQueue()
-        self._leaves = threading.Event()
+        self._leaves, self._drops = threading.Event(), threading.Event()
         self.waited, self._works, self._needs_room = 0.0, False, False
         for room in rooms:
             self._free.put(room)
@@ -199,6 +199,13 @@ class _Reader(threading.Thread):
     def read(self, seed: int) -> None:
         """Ask for a pass, in the order of this seed; it follows those that have been asked for."""
         self._seeds.put(seed)
+
+    def drop(self) -> None:
+        """Read no further in the pass that was asked for last, of which no part has been taken; its rooms are given back."""
+        self._drops.set()
+        while (part := self.next_part()) is not None:
+            self.give_back(part.room)
+        self._drops.clear()
 
     def works(self) -> bool:
         """Whether the thread is reading, rather than waiting."""
@@ -237,9 +244,11 @@ class _Reader(threading.Thread):
         except _LeaveError:
             pass
         except BaseException as error:
+            self._works = False
             self._parts.put(error)
 
     def _read_pass(self, seed: int) -> None:
+        self._works = True
         source = self._source
         blocks = np.arange(source.n_blocks)
         if self._shuffle:
@@ -260,12 +269,15 @@ class _Reader(threading.Thread):
                     room, filled = None, 0
             if self._leaves.is_set():
                 raise _LeaveError
-        if total < source.rows:
-            raise _other_rows(source, total)
+            if self._drops.is_set():
+                break
+        else:
+            if total < source.rows:
+                raise _other_rows(source, total)
+        self._works = False
         if room is not None:
             self._parts.put(_Part(room, filled))
         self._parts.put(None)
-        self._works = False
 
     def _sizes(self) -> Iterator[int]:
         """Rows of the parts of a pass: the first are smaller, so that a training need not wait for a whole half of the buffer."""
@@ -352,9 +364,11 @@ class Stream(Feed):
         """See the base class; one number is drawn. While the last part is trained on, the first of the next epoch is read."""
         seed = _draw(generator)
         if self._asked_for != seed:
+            if self._asked_for is not None:  # somebody else has drawn from the generator since
+                self._reader.drop()
             self._reader.read(seed)
-        if not last:
-            self._asked_for = _draw(copy.deepcopy(generator))  # what will be drawn when the next epoch begins
+        self._asked_for = None if last else _draw(copy.deepcopy(generator))  # what will be drawn when the next epoch begins
+        if self._asked_for is not None:
             self._reader.read(self._asked_for)
         in_epoch = np.random.default_rng([seed, _ROWS])
         trainer.leave_room(self._reader.works)
