@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
-import glob
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -63,12 +63,13 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def remove_leftovers(path: str) -> None:
-    """Delete what writers that were killed have left beside a file; ``{epoch}`` in its name stands for anything."""
+    """Delete what writers that were killed have left beside a file; ``{epoch}`` in its name stands for a number."""
     folder, name = os.path.split(path)
-    pattern = "*".join(map(glob.escape, name.split("{epoch}")))
-    for leftover in Path(folder or ".").glob(f".{pattern}.*.tmp"):
+    pattern = re.compile(r"\." + r"\d+".join(map(re.escape, name.split("{epoch}"))) + r"\.[0-9a-f]{8}\.tmp")
+    for leftover in Path(folder or ".").glob(".*.tmp"):
         with contextlib.suppress(OSError):  # somebody else's, or gone
-            leftover.unlink()
+            if pattern.fullmatch(leftover.name):
+                leftover.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

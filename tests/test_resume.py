@@ -339,8 +339,8 @@ def test_a_disk_that_has_become_full(tmp_path):
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "[epoch] {epoch}.safetensors"])
 def test_leftovers_of_killed_writes_are_removed(tmp_path, name):
-    mine = tmp_path / f".{name.replace('{epoch}', '17')}.x7sk2.tmp"
-    others = tmp_path / ".other.safetensors.x7sk2.tmp"
+    mine = tmp_path / f".{name.replace('{epoch}', '17')}.0a1b2c3d.tmp"
+    others = tmp_path / ".other.safetensors.0a1b2c3d.tmp"
     mine.write_text("half a checkpoint")
     others.write_text("of somebody else")
     fit(network(), epochs=1, callbacks=[Checkpoint(tmp_path / name)])

@@ -65,13 +65,22 @@ class CachedSource(Source):
         self._source = source
         self.mixed_blocks, self.n_blocks = source.mixed_blocks, source.n_blocks
         self.n_features, self.dtype, self.preparation = source.n_features, source.dtype, source.preparation
-        self._folder = Path(tempfile.mkdtemp(prefix="fastmlp-", dir=folder))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # with this object, or at exit
-        self._kept: dict[int, list[_Kept]] = {}
-        self._being_kept: set[int] = set()
+        self._parent = folder
+        self._make_folder()
         self._lock = threading.RLock()  # a block that was given up may be collected while this thread has it
         self._reader = BytesReader()
         self._has_room = True
+
+    def _make_folder(self) -> None:
+        """A folder of this process's own, with nothing in it; it goes with this object, or at exit."""
+        self._process = os.getpid()
+        self._folder = Path(tempfile.mkdtemp(prefix="fastmlp-", dir=self._parent))
+        weakref.finalize(self, _remove, self._folder, self._process)
+        self._kept: dict[int, list[_Kept]] = {}
+        self._being_kept: set[int] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return cached, (self._source, self._parent)  # a copy keeps rows of its own
 
     def __repr__(self) -> str:
         return f"cached({self._source!r})"
@@ -109,6 +118,8 @@ class CachedSource(Source):
     def _begin_to_keep(self, block: int) -> bool:
         """Whether there is room for a block that is not kept and that nobody else is keeping just now."""
         with self._lock:
+            if self._process != os.getpid():  # after a fork; the other process goes on with its folder
+                self._make_folder()
             if block in self._kept or block in self._being_kept or not self._has_room:
                 return False
             self._being_kept.add(block)
@@ -159,11 +170,19 @@ class CachedSource(Source):
 
     def _from_file(self, block: int) -> Iterator[Piece]:
         for kept in self._kept[block]:
-            read = self._reader.read(self._path(block), kept.start, kept.n_bytes)
+            try:
+                read = self._reader.read(self._path(block), kept.start, kept.n_bytes)
+            except FileNotFoundError:
+                read = np.empty(0, np.uint8)
             if len(read) < kept.n_bytes:
                 raise TableError(f"The cache in {self._folder} has been changed: {kept.where} is not there any more.")
             x, y, weight = _split(read, kept.kinds)
             yield Piece(x, y, weight, kept.where, block, kept.first)
+
+
+def _remove(folder: Path, process: int) -> None:
+    if process == os.getpid():  # a fork has this object, too, but not the folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def cached(source: Source, folder: str | os.PathLike[str] | None = None) -> Source:

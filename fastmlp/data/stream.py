@@ -228,18 +228,18 @@ class _Reader(threading.Thread):
                 raise part
             return part
 
-    def leave(self) -> None:
-        """End the thread, and wait for it."""
+    def leave(self, seconds: float) -> None:
+        """End the thread, and wait for it, so long at most."""
         self._leaves.set()
         self._seeds.put(None)
         self._free.put(None)
-        if self.ident is not None:
-            self.join(_LEAVE_SECONDS)
+        if self.ident is not None and seconds > 0:
+            self.join(seconds)
 
     def run(self) -> None:
         """The thread."""
         try:
-            while (seed := self._seeds.get()) is not None:
+            while (seed := self._seeds.get()) is not None and not self._leaves.is_set():
                 self._read_pass(seed)
         except _LeaveError:
             pass
@@ -352,11 +352,15 @@ class Stream(Feed):
         self._asked_for: int | None = None
 
     def __enter__(self) -> Self:
-        self._reader.start()
+        try:
+            self._reader.start()
+        except BaseException:  # an interrupt leaves open whether the thread runs
+            self._reader.leave(0)
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._reader.leave()
+        self._reader.leave(_LEAVE_SECONDS if error[0] is None else _LOOK_SECONDS)
 
     def epoch(
         self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool

@@ -120,10 +120,11 @@ class TableSource(Source):
         }
         self._features = [name for name in self._names if name not in (self.target, weight)]
         self.n_features = len(self._features)
-        kinds = [self._schema.field(name).type for name in self._features]
+        kinds = [schema.field(name).type for schema in self._schemas() for name in self._features if name in schema.names]
         narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
+        self._whole: TableSource | None = None  # all rows, if these are a share of them
         self._row_bytes = sum(_value_bytes(kind) for kind in self._schema.types)  # of one that has been decoded
         self._whole_bytes = self._row_bytes * max(block.rows for block in self.blocks)
         open_bytes = _COLUMN_BYTES[self._has_dictionaries] * len(self._names)
@@ -141,6 +142,13 @@ class TableSource(Source):
             for batch in self._batches_of(block):
                 return batch.schema
         raise _no_rows(self._paths)
+
+    def _schemas(self) -> Iterator[Any]:
+        """That of the first rows, and those of other Parquet files, whose numbers may need more digits."""
+        yield self._schema
+        for path in self._paths[1:]:
+            if is_parquet(path):
+                yield require("pyarrow.parquet", "cli").read_schema(path)
 
     # --- the same rows otherwise ----------------------------------------------------------------------------------------------
 
@@ -202,7 +210,7 @@ class TableSource(Source):
 
         Shares of ranges that do not overlap have no row in common, in whatever order they are read.
         """
-        return self._otherwise(_share=Share(low, high, seed), _n_rows=None)
+        return self._otherwise(_share=Share(low, high, seed), _n_rows=None, _whole=self._whole or self)
 
     def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
@@ -273,7 +281,9 @@ class TableSource(Source):
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
         path, group, _ = self.blocks[block]
         if group is None:
-            yield from read_batches(path, self._types, self._csv)
+            for batch in read_batches(path, self._types, self._csv):
+                _check_there(path, columns or self._names, batch.schema.names)
+                yield batch
             return
         columns = columns or self._names
         for decoded in self._decoded(block, columns, _DECODED_VALUES // len(columns), PIECE_ROWS):
@@ -288,6 +298,7 @@ class TableSource(Source):
         some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         try:
             with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+                _check_there(path, columns, file.schema_arrow.names)
                 if rows < rows_there:
                     rows = piece_rows * max(1, rows // piece_rows)
                     yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
@@ -308,7 +319,7 @@ class TableSource(Source):
                 columns = self._columns(batch, self._where(block, first, batch.num_rows))
                 yield self._plain_piece(batch, columns, 0, block, first)
                 continue
-            weight = None if self._weight is None else array_of_arrow(batch.column(self._weight))
+            weight = None if self._weight is None else _numbers(batch.column(self._weight))
             y, there = self.preparation.target.values(batch.column(self.target))
             x = self.preparation.rows(batch)
             if not there.all():
@@ -343,7 +354,7 @@ class TableSource(Source):
         shape = batch.num_rows, self.n_features
         memory = self._memory.take(shape[0] * shape[1] * self.dtype.itemsize)
         x = columns.rows(memory.view(self.dtype).reshape(shape), start)
-        weight = None if self._weight is None else array_of_arrow(batch.column(self._weight))
+        weight = None if self._weight is None else _numbers(batch.column(self._weight))
         return Piece(x, self._plain_target(batch, where), weight, where, block, first)
 
     def _where(self, block: int, first: int, rows: int) -> str:
@@ -375,6 +386,8 @@ class TableSource(Source):
         """See :class:`~fastmlp.data.sources.Source`."""
         if self.preparation is not None or self._given_classes is not None:
             return self._given_classes
+        if self._whole is not None:  # or a label would stand for another class in another share
+            return self._whole.classes
         return self.distinct_targets() if is_text(self._schema.field(self.target).type) else None
 
 
@@ -395,8 +408,20 @@ def is_string(kind: Any) -> bool:
 def _array_of_target(column: Any, name: str) -> Array:
     """Numbers and truth values as they are; text without the white space around it."""
     if str(column.type) == "bool" or not is_text(column.type):
-        return array_of_arrow(column)
+        return _numbers(column)
     return np.asarray(texts(column, name)).astype(str)
+
+
+def _numbers(column: Any) -> Array:
+    """Values of a column of Arrow's; decimal fractions, which NumPy does not know, as numbers."""
+    return array_of_arrow(column.cast("float64") if str(column.type).startswith("decimal") else column)
+
+
+def _check_there(path: Path, wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a file that has lost a column since it was first looked at."""
+    lost = next((name for name in wanted if name not in names), None)
+    if lost is not None:
+        raise TableError(f"{path} has changed. {missing_column(lost, names)}")
 
 
 def _blocks_of(path: Path) -> list[Block]:
