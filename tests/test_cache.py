@@ -67,6 +67,7 @@ def test_is_found_again_and_says_so_only_when_it_compiles(package, tmp_path):
     result, hits, said = run(package, cache)
     assert (result, hits) == (42, 0)
     assert said.startswith("fastmlp: compiling kernels")
+    assert f"(once; kept in {cache / 'fastmlp'})" in said
     assert str(cache) in said
     assert len(files(cache)) == 1
     assert run(package, cache) == (42, 1, "")
@@ -128,7 +129,9 @@ def test_a_damaged_file_costs_a_compilation_and_is_replaced(package, tmp_path, d
 def test_a_directory_that_cannot_be_made_is_no_reason_to_fail(package, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert run(package, blocked / "cache")[:2] == (42, 0)
+    result, hits, said = run(package, blocked / "cache")
+    assert (result, hits) == (42, 0)
+    assert "(each time, because" in said
     assert run(package, "/proc/nowhere")[:2] == (42, 0)
 
 

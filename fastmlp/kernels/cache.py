@@ -78,7 +78,13 @@ def cache_directory() -> Path:
 
 @functools.cache
 def _announce_compilation(directory: str) -> None:
-    print(f"fastmlp: compiling kernels for this processor (once; kept in {directory})", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        os.makedirs(directory, exist_ok=True)
+    if os.path.isdir(directory) and os.access(directory, os.W_OK):
+        how = f"once; kept in {directory}"
+    else:
+        how = f"each time, because {directory} takes no files; FASTMLP_CACHE_DIR names another folder"
+    print(f"fastmlp: compiling kernels for this processor ({how})", file=sys.stderr, flush=True)
 
 
 class KernelCache(caching._Cache):
