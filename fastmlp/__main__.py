@@ -11,6 +11,9 @@ def main() -> None:
         import typer  # noqa: F401  # of the extra
     except ImportError:
         sys.exit("The fastmlp command needs a few more packages: pip install 'fastmlp[cli]'")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # a name that the terminal has no letters for is no reason to fail
+        reconfigure(errors="backslashreplace")
     try:
         from fastmlp.cli import app
 

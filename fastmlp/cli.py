@@ -123,7 +123,7 @@ _LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("above 0", lambda value: 0 < value < math.inf),
     "dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "weight_decay": ("at least 0", lambda value: 0 <= value < math.inf),
-    "seed": ("at least 0", lambda value: value >= 0),
+    "seed": ("a whole number below 2**64", lambda value: 0 <= value < 1 << 64),
     "buffer_bytes": ("at least 1", lambda value: value >= 1),
 }
 """Of the settings that are numbers."""
@@ -141,7 +141,8 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
         name, is_there, value = setting.partition("=")
         if not is_there or name not in SETTINGS:
             raise _end(f"--set must be one of {', '.join(f'{known}=...' for known in SETTINGS)}; got {setting!r}.", WRONG_USE)
-        kind = type(getattr(plan, name))
+        now = getattr(plan, name)
+        kind: Any = float if now is None else type(now)
         try:
             plan = dataclasses.replace(plan, **{name: kind(value)})
         except ValueError:
@@ -152,8 +153,9 @@ def _set(plan: Plan, settings: list[str]) -> Plan:
     except ValueError as error:
         raise _end(str(error), WRONG_USE) from None
     for name, (limits, is_within) in _LIMITS.items():
-        if not is_within(getattr(plan, name)):
-            raise _end(f"--set {name} must be {limits}, got {getattr(plan, name)}.", WRONG_USE)
+        value = getattr(plan, name)
+        if value is not None and not is_within(value):
+            raise _end(f"--set {name} must be {limits}, got {value}.", WRONG_USE)
     return plan
 
 
@@ -207,7 +209,8 @@ def train(
     """Train on a table and say how good the result is; without a table, on scikit-learn's digits, beside plain NumPy."""
     if file is None:
         _without_table(context)
-        _demo(out, quiet, force)
+        with _sentences():
+            _demo(out, quiet, force)
         return
     from fastmlp.data.model import Plan
     from fastmlp.data.tables import find_files, name_for
@@ -349,7 +352,7 @@ def _read(
 
     paths = find_files(file)
     _check_labels(paths, target, labels, option)
-    table = read_tables(paths, csv, [name for name in categories if name != target], types)
+    table = read_tables(paths, csv, categories, types)
     if labels is not None:
         table = with_labels(table, str(file), labels, target)
     for name in (target, *categories):
@@ -539,6 +542,8 @@ def _demo(given: Path | None, quiet: bool, force: bool) -> None:
             _free(path, force, "--out")
     try:
         agreed = demonstrate(output, typer.echo, progress=not quiet and sys.stderr.isatty())
+    except BrokenPipeError:  # of the terminal, not of the folder
+        raise
     except OSError as error:
         raise _end(f"Could not write to {output}: {error.strerror}.", FAILED) from None
     if not agreed:
@@ -568,6 +573,8 @@ def predict(
         paths = find_files(file)
     _free(out, force, "--out", (model, *paths))
     _ending(out, "--out", (".csv", ".jsonl", ".parquet"))
+    if json and out is not None:
+        raise _end(f"--json is for the terminal; of --out {out}, the ending chooses: .jsonl, .csv or .parquet.", WRONG_USE)
     csv = _csv(separator, header, decimal)
     with _sentences():
         loaded = TableModel.load(model)

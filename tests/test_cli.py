@@ -686,3 +686,74 @@ class TestErrors:
         done = fastmlp("evaluate", "shop.safetensors", "classes.csv", cwd=folder)
         assert done.returncode == 1
         assert "Column 'bought' has the class 'maybe', which the model does not know." in done.stderr
+
+
+class TestKindsOfColumns:
+    def test_truth_values_as_pandas_writes_them(self, command, tmp_path):
+        random = np.random.default_rng(0)
+        for name in ("a", "b"):
+            flags = random.random(400) < 0.5
+            numbers = random.random(400)
+            rows = [f"{flag},{number:.3f},{'yes' if flag else 'no'}" for flag, number in zip(flags, numbers, strict=True)]
+            (tmp_path / f"{name}.csv").write_text("\n".join(["flag,x,y", *rows]))
+        model = tmp_path / "m.safetensors"
+        assert command("train", tmp_path / "a.csv", "--target", "y", "--epochs", 40, "--out", model, "--quiet")[0] == 0
+        code, out, _ = command("evaluate", model, tmp_path / "b.csv", "--json")
+        assert code == 0
+        assert json.loads(out)["accuracy"] > 0.99
+        for spelling in (str.lower, str.upper):
+            (tmp_path / "c.csv").write_text("\n".join(
+                f"{spelling(flag)},{rest}" if flag in ("True", "False") else f"{flag},{rest}"
+                for flag, rest in (line.split(",", 1) for line in (tmp_path / "b.csv").read_text().splitlines())
+            ))  # fmt: skip
+            assert command("evaluate", model, tmp_path / "c.csv", "--json")[1] == out
+
+    @pytest.mark.parametrize("stream", [(), ("--stream",)])
+    def test_a_target_of_codes_keeps_its_zeros(self, command, tmp_path, stream):
+        lines = [f"{number},{'007' if number % 2 else '7'}" for number in range(300)]
+        (tmp_path / "t.csv").write_text("\n".join(["x,y", *lines]))
+        model = tmp_path / "m.safetensors"
+        options = ("--categories", "y", "--epochs", 1, "--out", model, "--quiet", *stream)
+        code, _, errors = command("train", tmp_path / "t.csv", "--target", "y", *options)
+        assert code == 0, errors
+        _, out, _ = command("predict", model, tmp_path / "t.csv", "--proba")
+        assert out.splitlines()[0] == "y,probability of 007,probability of 7"
+        assert command("evaluate", model, tmp_path / "t.csv")[0] == 0
+
+
+class TestSettingsThatCount:
+    def test_weight_decay_of_every_optimizer(self, command, tables, tmp_path):
+        weights = []
+        for decay in (0, 5):
+            out = tmp_path / f"{decay}.safetensors"
+            settings = ("optimizer=sgd", "learning_rate=0.1", f"weight_decay={decay}")
+            options = [part for setting in settings for part in ("--set", setting)]
+            assert (
+                command("train", tables / "shop.csv", "--target", "bought", "--epochs", 2, "--out", out, "--quiet", *options)[0]
+                == 0
+            )
+            weights.append(np.concatenate([array.ravel() for array in load(out).w]))
+        assert abs(weights[1]).sum() < abs(weights[0]).sum()
+
+    @pytest.mark.parametrize("seed", [1 << 64, -1])
+    def test_seeds_are_64_bits(self, command, tables, seed):
+        code, _, errors = command("train", tables / "shop.csv", "--target", "bought", "--stream", "--set", f"seed={seed}")
+        assert (code, errors) == (2, f"--set seed must be a whole number below 2**64, got {seed}.\n")
+
+    def test_json_and_a_file_are_too_much(self, command, shop, tmp_path):
+        done, folder = shop
+        code, _, errors = command("predict", folder / done["model"], folder / "shop.csv", "--json", "--out", tmp_path / "o.csv")
+        assert code == 2
+        assert "--json is for the terminal" in errors
+        assert not (tmp_path / "o.csv").exists()
+
+
+def test_letters_that_the_terminal_has_not(tmp_path):
+    lines = [f"{number},{'是' if number % 2 else 'nein'}" for number in range(100)]
+    (tmp_path / "t.csv").write_text("\n".join(["größe,antwort", *lines]), "utf-8")
+    assert fastmlp("train", "t.csv", "--target", "antwort", "--epochs", "1", "--quiet", cwd=tmp_path).returncode == 0
+    command = [sys.executable, "-m", "fastmlp", "predict", "t.safetensors", "t.csv", "--proba", "--json"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 100

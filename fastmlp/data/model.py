@@ -64,7 +64,9 @@ class Plan:
     learning_rate : float
     schedule : str
     optimizer : str
-    dropout, weight_decay : float
+    dropout : float
+    weight_decay : float, optional
+        The optimizer's own unless given.
     max_seconds : float, optional
     seed : int
     buffer_bytes : int
@@ -80,7 +82,7 @@ class Plan:
     schedule: str = "constant"
     optimizer: str = "adamw"
     dropout: float = 0.1
-    weight_decay: float = 0.01
+    weight_decay: float | None = None
     max_seconds: float | None = None
     seed: int = 0
     buffer_bytes: int = BUFFER_BYTES
@@ -482,8 +484,7 @@ def learn(
         model.network.fit(
             x, y, epochs=epochs, batch_size=batch_size, learning_rate=plan.learning_rate,
             optimizer=plan.optimizer, schedule=plan.schedule, dropout=plan.dropout if len(model.network.sizes) > 2 else 0.0,
-            weight_decay=plan.weight_decay if plan.optimizer == "adamw" else None,
-            callbacks=listeners, resume=resume, buffer_bytes=plan.buffer_bytes,
+            weight_decay=plan.weight_decay, callbacks=listeners, resume=resume, buffer_bytes=plan.buffer_bytes,
         )  # fmt: skip
     finally:
         model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}

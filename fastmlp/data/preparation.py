@@ -604,6 +604,8 @@ def _codes(column: Any, categories: tuple[str, ...], name: str) -> Array:
     """The place of each row's text among categories; _UNKNOWN and _NONE for those that have no place and no text."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
     text = texts(column, name)
+    if set(categories) <= {"true", "false"}:  # truth values, which a file may write as True or TRUE
+        text = compute.utf8_lower(text)
     found = compute.index_in(text, value_set=arrow_of_texts(arrow, categories))
     codes = np.nan_to_num(array_of_arrow(found), nan=_UNKNOWN).astype(np.int64)
     codes[array_of_arrow(text.is_null())] = _NONE

@@ -113,15 +113,14 @@ class TableSource(Source):
         self.n_blocks = len(self.blocks)
         self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema()
+        kinds = {name: self._schema.field(name).type for name in self._names if name != self.target or name in categories}
         self._types = {
-            name: "number" if is_number(self._schema.field(name).type) else "category"
-            for name in self._names
-            if name != self.target and (is_number(self._schema.field(name).type) or is_string(self._schema.field(name).type))
+            name: "number" if is_number(kind) else "category" for name, kind in kinds.items() if is_number(kind) or is_string(kind)
         }
         self._features = [name for name in self._names if name not in (self.target, weight)]
         self.n_features = len(self._features)
-        kinds = [schema.field(name).type for schema in self._schemas() for name in self._features if name in schema.names]
-        narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in kinds)
+        read_as = [schema.field(name).type for schema in self._schemas() for name in self._features if name in schema.names]
+        narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in read_as)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
         self._whole: TableSource | None = None  # all rows, if these are a share of them
