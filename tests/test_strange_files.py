@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow
 import pytest
 
-from fastmlp.data.files import read_table
+from fastmlp.data.files import TableError, names_of, read_batches, read_table
 from fastmlp.data.preparation import Number
 from fastmlp.io import load
 from tests.test_invariants import ROOT
@@ -238,6 +238,119 @@ def test_values_far_out_do_not_govern_the_loss():
     assert out[:, 0].tolist() == [10, -10, 0, 0.5]
 
 
+@pytest.mark.parametrize("header", [False, True])
+def test_a_first_line_that_is_longer_than_what_is_looked_at(tmp_path, header):
+    columns = 9001
+    names = [f"the name {number}" for number in range(columns)] if header else [f"column {n + 1}" for n in range(columns)]
+    row = ",".join(f"{number}.5555" for number in range(columns)) + "\n"
+    (tmp_path / "t.csv").write_text((",".join(names) + "\n") * header + row * 2)
+    assert names_of(tmp_path / "t.csv") == names
+    assert read_table(tmp_path / "t.csv").shape == (2, columns)
+
+
+def test_a_line_break_in_the_first_row(tmp_path):
+    (tmp_path / "t.csv").write_text('"one\ntwo",5,x\nthree,6,y\n')
+    assert read_table(tmp_path / "t.csv").column("column 1").to_pylist() == ["one\ntwo", "three"]
+
+
+def test_texts_that_are_longer_than_python_allows_at_first(tmp_path):
+    path, long = tmp_path / "t.csv", "x" * 200_000
+    path.write_text(f"{long},1\ny,2\n")
+    assert read_table(path).column("column 1").to_pylist() == [long, "y"]
+    path.write_text(f"a,b\n{long},1\ny,2,3\n")
+    with pytest.raises(TableError, match=r"t\.csv, line 3: 3 values where the other lines have 2\.$"):
+        read_table(path)
+
+
+DAMAGED = gzip.compress("".join(f"{n},{n * n % 7919},{'abc'[n * n % 3]}\n" for n in range(200_000)).encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DAMAGED[: len(DAMAGED) // 2], DAMAGED[:-3], DAMAGED[:-8] + bytes(8), DAMAGED[:-90_000] + b"\xff" * 90_000,
+        DAMAGED[:20] + b"\xff" * 90_000, DAMAGED[:2] + b"\xff" * 90_000,
+    ],
+    ids=["a half", "without its end", "a wrong sum", "changed further down", "changed at the beginning", "of no known way"],
+)  # fmt: skip
+def test_damaged_gzip_is_named(command, tmp_path, content):
+    """Once, however it is read."""
+    (tmp_path / "t.csv.gz").write_bytes(content)
+    with pytest.raises(TableError, match=r"t\.csv\.gz is damaged: .*[^.]\.$"):
+        list(read_batches(tmp_path / "t.csv.gz"))
+    for how in ("--no-stream", "--stream"):
+        code, _, errors = command("train", "t.csv.gz", "--target", "column 3", "--out", "m.safetensors", how, "--quiet")
+        assert (code, errors.count("\n"), errors.count("t.csv.gz"), errors.count(" is damaged: ")) == (1, 1, 1, 1)
+
+
+def test_a_damaged_first_line(tmp_path):
+    """Which is looked for beyond the beginning that is looked at."""
+    content = gzip.compress(b",".join(b"%d" % (n * n) for n in range(100_000)))
+    (tmp_path / "t.csv.gz").write_bytes(content[:-1000])
+    with pytest.raises(TableError, match=r"t\.csv\.gz is damaged: Compressed file ended"):
+        names_of(tmp_path / "t.csv.gz")
+
+
+def test_a_first_row_that_python_cannot_read(tmp_path):
+    import csv
+
+    (tmp_path / "t.csv").write_text("a long name,y\n1,2\n")
+    limit = csv.field_size_limit(5)
+    try:
+        with pytest.raises(TableError, match=r"t\.csv cannot be read as CSV: field larger than field limit \(5\)\.$"):
+            names_of(tmp_path / "t.csv")
+    finally:
+        csv.field_size_limit(limit)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names of files are Unicode")
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+def test_a_name_that_is_not_utf8(tmp_path, form):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9." + form.encode()))
+    if form == "parquet":
+        parquet(tmp_path / "t.parquet")
+        (tmp_path / "t.parquet").rename(path)
+    else:
+        path.write_bytes(gzip.compress(table().encode()) if form == "csv.gz" else table().encode())
+    assert names_of(path) == ["age", "colour", "y"]
+    assert read_table(path).num_rows == 200
+    if Path("/proc/self/fd").exists():
+        assert str(path) not in [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        (["a\tb", "1,5\tx", "-20,25\ty"], [1.5, -20.25]),
+        (["a|b", "1,5|x", "7|y"], [1.5, 7]),
+        (["a b", "0,125 x", "7 y"], [0.125, 7]),
+        (["a;b", "1,234;x", "7;y"], [1.234, 7]),
+        (["a\tb", "1,234\tx", "7\ty"], ["1,234", "7"]),  # thousands, perhaps
+        (["a\tb", "1,5\tx", "1.5\ty"], ["1,5", "1.5"]),
+        (["a,b", '"1,5",x', '"2,5",y'], ["1,5", "2,5"]),
+    ],
+)
+def test_decimal_commas_are_guessed_whatever_separates_columns(tmp_path, lines, values):
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert read_table(tmp_path / "t.csv").column("a").to_pylist() == values
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('"a; b; c",y\n1,2\n', ["a; b; c", "y"]),
+        ('x;"one, ""two"", three, four";y\n1;2;3\n', ["x", 'one, "two", three, four', "y"]),
+        ("name, first;age\nAnn;5\nBob;7\n", ["name, first", "age"]),
+        ('size in 5", 6";age|y\n1|2\n2|3\n', ['size in 5", 6";age', "y"]),
+        ("a,b;c\n1,2\n3,4\n", ["a", "b;c"]),
+    ],
+)
+def test_what_separates_columns_is_guessed(tmp_path, text, names):
+    """Not by what is in quotes; and where two are in the first line, by the other lines."""
+    (tmp_path / "t.csv").write_text(text)
+    assert names_of(tmp_path / "t.csv") == names
+
+
 def test_numbers_with_decimal_commas(command, tmp_path):
     (tmp_path / "t.csv").write_bytes(GOOD["decimal commas"])
     _, out, _ = command("train", "t.csv", *TRAIN)
@@ -278,7 +391,7 @@ BAD = {
     "two rows": (b"age,y\n1,no\n2,yes\n", "Of 2 rows, a share of 0.2 cannot be held out"),
     "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text; make CSV or"),
     "an array": (b"\x93NUMPY\1\0", "t.csv is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy."),
-    "half a gzip": (gzip.compress(table().encode())[:-20], "t.csv cannot be read: Compressed file ended"),
+    "half a gzip": (gzip.compress(table().encode())[:-20], "t.csv is damaged: Compressed file ended"),
     "a title": (b"Report\n\n" + table().encode(), "t.csv, line 3: 3 values where the other lines have 1."),
     "ragged": ((table() + "1,red\n").encode(), "t.csv, line 202: 2 values where the other lines have 3."),
     "an open quote": ((table() + '5,"red,no\n').encode(), "t.csv, line 202: 2 values where the other lines have 3."),

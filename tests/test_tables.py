@@ -167,6 +167,16 @@ class TestFiles:
         assert len(batches) > 1
         assert sum(batch.num_rows for batch in batches) == 300_000
 
+    def test_batches_of_parquet_hold_a_few_row_groups_at_most(self, tmp_path):
+        import pyarrow.parquet
+
+        path = tmp_path / "t.parquet"
+        numbers = np.random.default_rng(0).random(1_000_000)
+        pyarrow.parquet.write_table(table(a=numbers, b=numbers[::-1]), path, row_group_size=20_000)
+        before = arrow.total_allocated_bytes()
+        held = [arrow.total_allocated_bytes() - before for _ in read_batches(path)]
+        assert max(held) < path.stat().st_size / 5
+
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not show which files are open")
     @pytest.mark.parametrize("kind", ["csv", "parquet"])
     def test_files_are_closed_where_rows_are_wrong(self, tmp_path, kind):
@@ -199,6 +209,14 @@ class TestFiles:
         assert read_table(path).num_columns == 6
         path.write_bytes(gzip.compress(content[:-1]) if packed else content[:-1])
         with pytest.raises(TableError, match="is damaged: it announces"):
+            read_idx(path)
+
+    def test_a_damaged_idx_file(self, tmp_path):
+        path = tmp_path / "t"
+        numbers = np.random.default_rng(0).bytes(300_000)
+        content = gzip.compress(struct.pack(">HBBI", 0, 8, 1, len(numbers)) + numbers)
+        path.write_bytes(content[:-100_000] + b"\xff" * 100_000)
+        with pytest.raises(TableError, match="t is not a usable IDX file: Error -3"):
             read_idx(path)
 
     def test_an_idx_file_that_announces_more_than_there_is(self, tmp_path):

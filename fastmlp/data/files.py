@@ -10,9 +10,10 @@ import math
 import os
 import re
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +30,13 @@ _DELIMITERS = ",;\t|"
 _VIEWS = {"string_view": "string", "binary_view": "binary"}
 """Types of Arrow's that it cannot filter, and others for the same."""
 _LOOK_BYTES = 1 << 16
+READ_BYTES = 1 << 16
+"""Of a column that is read from a Parquet file at a time; else whole row groups would be in memory, and in the end all of them."""
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST_DIMENSIONS = 32
 """Of an array, for NumPy before 2.0."""
+
+csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # texts may be long; more than this is too much for Windows
 
 
 class TableError(ValueError):
@@ -158,7 +163,10 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     if is_parquet(path):
         require("pyarrow.parquet", "cli")
         try:
-            with arrow.parquet.ParquetFile(path) as file:
+            with (
+                _for_arrow(path) as readable,
+                arrow.parquet.ParquetFile(readable, buffer_size=READ_BYTES, pre_buffer=False) as file,
+            ):
                 _check_names(path, file.schema_arrow.names)
                 yield from map(without_views, file.iter_batches())
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
@@ -174,7 +182,9 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     column_types = {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
     try:
         with (
-            arrow.input_stream(path, compression="gzip" if _is_gzip(path) else None) as file,  # whatever its name says
+            _undamaged(path),
+            _for_arrow(path) as readable,
+            arrow.input_stream(readable, compression="gzip" if _is_gzip(path) else None) as file,  # whatever its name says
             arrow.csv.open_csv(
                 file,
                 arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip),
@@ -215,7 +225,8 @@ def names_of(path: Path, given: Csv = GUESSED) -> list[str]:
     if is_parquet(path):
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
         try:
-            names = list(parquet.read_schema(path).names)
+            with _for_arrow(path) as file:
+                names = list(parquet.read_schema(file).names)
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
         _check_names(path, names)
@@ -258,12 +269,36 @@ def _line_with(path: Path, cells: int, form: Form) -> int:
         return next((form.skip + reader.line_num for row in reader if len(row) == cells), 0)
 
 
-def _lines(path: Path, form: Form) -> io.TextIOWrapper:
+@contextmanager
+def _lines(path: Path, form: Form) -> Iterator[io.TextIOWrapper]:
     """The text of a table, compressed or not."""
-    file = io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="replace", newline="")
-    for _ in range(form.skip):
-        file.readline()
-    return file
+    with _undamaged(path), io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="replace", newline="") as file:
+        for _ in range(form.skip):
+            file.readline()
+        try:
+            yield file
+        except csv.Error as error:
+            raise TableError(f"{path} cannot be read as CSV: {error}.") from None
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Errors about compressed bytes, with the name of the file, which neither Python nor Arrow says."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's: the file may be well
+            raise
+        raise TableError(f"{path} is damaged: {str(error).rstrip('.')}.") from None
+
+
+def _for_arrow(path: Path) -> AbstractContextManager[Any]:
+    """What Arrow can read: a path, or an open file where the path is not UTF-8, which Arrow cannot open itself."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.open("rb")
+    return nullcontext(path)
 
 
 def _opened(path: Path) -> Any:
@@ -295,9 +330,9 @@ def _head(path: Path) -> bytes:
     """The first bytes of a file, uncompressed."""
     check_file(path)
     try:
-        with _opened(path) as file:
+        with _undamaged(path), _opened(path) as file:
             head: bytes = file.read(_LOOK_BYTES)
-    except (OSError, EOFError) as error:
+    except OSError as error:
         raise TableError(f"{path} cannot be read: {error}.") from None
     return head
 
@@ -321,8 +356,8 @@ def form_of(path: Path, given: Csv = GUESSED) -> Form:
     if not lines:
         raise TableError(f"{path} has no rows.")
     delimiter = given.separator or told or _guessed_delimiter(lines)
-    decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(lines) else ".")
-    cells = next(csv.reader([lines[0]], delimiter=delimiter), [])
+    decimal = given.decimal or ("," if _has_decimal_commas(lines, delimiter) else ".")
+    cells = _first_row(path, Form(delimiter, None, decimal, skip))  # not of the lines: the first one may be cut off
     has_known = bool(given.known) and set(given.known) <= {cell.strip() for cell in cells}
     has_numbers = any(is_number_text(cell.replace(decimal, ".")) for cell in cells)
     has_header = (has_known or not has_numbers) if given.header is None else given.header
@@ -364,18 +399,32 @@ def _text(path: Path) -> str:
 
 
 def _guessed_delimiter(lines: list[str]) -> str:
-    """What separates the names of columns; spaces, if nothing else does and there are as many of them in each line."""
-    delimiter = max(_DELIMITERS, key=lines[0].count)
-    if delimiter in lines[0] or len(lines) == 1:
+    """What separates the names of columns; spaces, if nothing else does and there are as many of them in each line.
+
+    What is in quotes separates nothing. Of two that are there as often, the one that is so in each line.
+    """
+    some = lines[: max(2, len(lines) - 1)]  # the last of many may be cut off
+    bare = [re.sub(r'(^|[,;\t| ])"(?:[^"]|"")*"', r"\1", line.strip(" ")) for line in some if line.strip()]
+
+    def is_even(one: str) -> bool:
+        return one in bare[0] and len({line.count(one) for line in bare}) == 1
+
+    delimiter = max(_DELIMITERS, key=lambda one: (bare[0].count(one), is_even(one)))
+    if delimiter in bare[0] or len(lines) == 1:
         return delimiter
-    spaces = {line.strip().count(" ") for line in lines[: max(2, len(lines) - 1)]}  # the last of many may be cut off
-    return " " if len(spaces) == 1 and spaces != {0} else delimiter
+    return " " if is_even(" ") else delimiter
 
 
-def _has_decimal_commas(lines: list[str]) -> bool:
-    """Whether numbers are written as 1,5, and none as 1.5."""
-    cells = [cell.strip() for line in lines for cell in line.split(";")]
-    return any(re.fullmatch(r"[+-]?\d+,\d+", cell) for cell in cells) and not any(
+def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
+    """Whether numbers are written as 1,5, and none as 1.5.
+
+    Where there are semicolons, commas are hardly anything else; elsewhere 1,234 may be one thousand and more, and does not count.
+    """
+    if delimiter == ",":
+        return False
+    cells = [cell.strip() for line in lines for cell in line.split(delimiter)]
+    thousands = "" if delimiter == ";" else r"(?![+-]?[1-9]\d{0,2},\d{3}$)"
+    return any(re.fullmatch(rf"{thousands}[+-]?\d+,\d+", cell) for cell in cells) and not any(
         re.fullmatch(r"[+-]?\d+\.\d+", cell) for cell in cells
     )
 
@@ -414,7 +463,7 @@ def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
             _, kind, dimensions = struct.unpack(">HBB", file.read(4))
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             content = file.read()
-    except (OSError, EOFError, struct.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise TableError(f"{path} is not a usable IDX file: {error}.") from None
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         raise TableError(f"{path} is not a usable IDX file: it has {dimensions} dimensions.")

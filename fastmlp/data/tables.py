@@ -17,6 +17,7 @@ import numpy as np
 
 from fastmlp.data.files import (
     GUESSED,
+    READ_BYTES,
     Csv,
     TableError,
     check_file,
@@ -47,8 +48,6 @@ _WHOLE_SHARE = 3 / 4
 costs least of a processor..."""
 _DECODED_SHARE = {False: 3 / 4, True: 1 / 4}
 """...and else for what is decoded of them at a time. Less of it where there are dictionaries, which take as much."""
-_READ_BYTES = 1 << 16
-"""Of a column that is read from a Parquet file at a time; else each block that is open would have a whole row group in memory."""
 _COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
 """What Arrow needs for a column of a row group that it is reading, about: pages, and a dictionary if there are any; less of a small
 row group. So much goes to all of them..."""
@@ -296,7 +295,7 @@ class TableSource(Source):
         path, group, rows_there = self.blocks[block]
         some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         try:
-            with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+            with parquet.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
                 _check_there(path, columns, file.schema_arrow.names)
                 if rows < rows_there:
                     rows = piece_rows * max(1, rows // piece_rows)
