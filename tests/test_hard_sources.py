@@ -125,15 +125,15 @@ class TestInterrupts:
 
         class Interrupt(Callback):
             def on_rows(self, run):
+                self.began = time.monotonic()
                 raise KeyboardInterrupt
 
         source = from_blocks(blocks, rows=10_000)
-        net = MLP((4, 8, 1), random_state=0)
-        began = time.monotonic()
+        net, interrupt = MLP((4, 8, 1), random_state=0), Interrupt()
         try:
             with pytest.raises(KeyboardInterrupt):
-                net.fit(source, epochs=1, batch_size=32, buffer_bytes=100_000, callbacks=[Interrupt()])
-            waited = time.monotonic() - began
+                net.fit(source, epochs=1, batch_size=32, buffer_bytes=100_000, callbacks=[interrupt])
+            waited = time.monotonic() - interrupt.began
         finally:
             goes_on.set()
         assert waited < 4  # the iterator would have taken a minute, and an orderly end waits for five seconds
