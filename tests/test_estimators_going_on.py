@@ -106,6 +106,14 @@ class TestEarlyStoppingAcrossCalls:
             model.partial_fit(noise, labels, classes=[0, 1])
         assert model.best_validation_score_ < 0.85
 
+    def test_after_a_fit_it_goes_on_from_the_best_weights(self):
+        model = classifier(early_stopping=True, max_iter=20, n_iter_no_change=100, learning_rate_init=0.5).fit(X, Y)
+        assert np.argmax(model.validation_scores_) < 19  # the last weights are others
+        best = model.coefs_[0].copy()
+        model.set_params(learning_rate_init=1e-9).partial_fit(X, Y)
+        assert abs(model._last_theta - model._best_theta).max() < 1e-6
+        assert np.array_equal(model.coefs_[0], best)
+
     def test_weights_that_a_person_sets_are_gone_on_from(self):
         model = classifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
         model.coefs_ = [np.zeros_like(coef) for coef in model.coefs_]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -67,7 +68,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 class TestCachedRows:
-    @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
     @pytest.mark.parametrize("filled", ["before", "after"])
     def test_of_processes_that_have_forked(self, filled):
         done = subprocess.run(

@@ -43,11 +43,9 @@ _PIECE_BYTES = 1 << 21
 """Rows whose columns are taken as they are become arrays so many bytes at a time: a cache holds them."""
 _DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
-_WHOLE_SHARE = 3 / 4
-"""Of the buffer, for all open row groups whose columns are taken as they are, if that is enough to decode each as a whole, which
-costs least of a processor..."""
-_DECODED_SHARE = {False: 3 / 4, True: 1 / 4}
-"""...and else for what is decoded of them at a time. Less of it where there are dictionaries, which take as much."""
+_DECODED_SHARE, _SHARE_BESIDE_DICTIONARIES = 3 / 4, 1 / 4
+"""Of the buffer, for what Arrow decodes at a time of all open row groups whose columns are taken as they are: more costs less of a
+processor, and a row group as a whole least. Less of it where dictionaries stay in memory, which they do until a row group ends."""
 _COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
 """What Arrow needs for a column of a row group that it is reading, about: pages, and a dictionary if there are any; less of a small
 row group. So much goes to all of them..."""
@@ -212,15 +210,9 @@ class TableSource(Source):
 
     def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
-        share = _DECODED_SHARE[self._has_dictionaries]
-        fits = self._whole_bytes * self.mixed_blocks <= buffer_bytes * _WHOLE_SHARE
-        self._decoded_bytes = self._whole_bytes if fits else int(buffer_bytes * share) // self.mixed_blocks
-
-    @property
-    def _takes_numbers(self) -> bool:
-        """Whether columns of Parquet files are taken as they are, and all rows."""
-        are_groups = all(block.group is not None for block in self.blocks)
-        return are_groups and self.preparation is None and self._share[:2] == (0.0, 1.0) and not self._categories
+        self._decoded_bytes = int(buffer_bytes * _DECODED_SHARE) // self.mixed_blocks
+        if self._decoded_bytes < self._whole_bytes and self._has_dictionaries:
+            self._decoded_bytes = int(buffer_bytes * _SHARE_BESIDE_DICTIONARIES) // self.mixed_blocks
 
     def _otherwise(self, **changes: Any) -> TableSource:
         """The same files with other attributes; none of them is opened again."""
@@ -309,7 +301,8 @@ class TableSource(Source):
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """Parts of record batches as arrays."""
-        if self._takes_numbers:
+        takes_all = self._share[:2] == (0.0, 1.0) and not self._categories
+        if self.preparation is None and takes_all and self.blocks[block].group is not None:
             yield from self._pieces_of_numbers(block)
             return
         for first, batch in self._shared_batches(block):

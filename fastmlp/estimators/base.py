@@ -751,7 +751,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         finally:
             listeners.on_train_end(run)
         if self.early_stopping:
-            self._last_theta = network.theta
+            self._last_theta = None if epochs is None else network.theta  # after fit, what goes on is what it has found
             network.theta = self._best_theta
         tasks.fit_ends()
 

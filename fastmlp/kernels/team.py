@@ -129,6 +129,7 @@ class Team:
         self._sync = aligned_zeros(STATES + LINE * n_threads, np.dtype(np.int64))
         self._reached = np.zeros(n_threads, np.bool_)
         self._process = os.getpid()
+        self._lock = threading.Lock()
 
     def runner(self, kernel: Callable[..., R]) -> Callable[..., R]:
         """``runner(kernel)(*arguments)`` is ``run(kernel, *arguments)``; one thread is sooner at work so."""
@@ -150,20 +151,19 @@ class Team:
             return kernel(0, 1, self._sync, *arguments)
         sync = self._sync
         if self._process != os.getpid():  # a fork leaves the helpers behind
-            self._process = os.getpid()
+            self._process, self._lock = os.getpid(), threading.Lock()
             sync[STATES:] = ABSENT
             sync[PLACES_LOCK] = 0
         sync[ABORT] = 0
         errors: list[BaseException] = []
         absent: list[int] = []
-        begun, given_up = set[int](), set[int]()
-        lock = threading.Lock()
+        decided = set[int]()  # threads that have begun, or may not any more
 
         def help_(thread: int) -> None:
-            with lock:  # an interrupt of start() leaves open whether the thread will run
-                if thread in given_up:
+            with self._lock:  # an interrupt of start() leaves open whether the thread will run
+                if thread in decided:
                     return
-                begun.add(thread)
+                decided.add(thread)
             try:
                 kernel(thread, self.n_threads, sync, *arguments)
             except BaseException as error:
@@ -183,10 +183,10 @@ class Team:
             result = kernel(0, self.n_threads, sync, *arguments)
         except BaseException:
             sync[ABORT] = 1
-            with lock:
-                given_up.update(thread for thread in absent if thread not in begun)
-                for thread in given_up:
+            with self._lock:
+                for thread in set(absent) - decided:
                     sync[STATES + LINE * thread] = ABSENT
+                decided.update(absent)
             while (sync[STATES::LINE] == WORKING).any():
                 time.sleep(0)
             raise
