@@ -16,7 +16,8 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp.callbacks import Callback, Checkpoint
-from fastmlp.data import TableError, cached, from_blocks, from_files
+from fastmlp.data import TableError, cached, from_blocks, from_files, tables
+from fastmlp.data.sources import is_awaited
 from fastmlp.files import replacement
 
 ROWS = 20_000
@@ -93,6 +94,60 @@ class TestCachedRows:
             file.unlink()
         with pytest.raises(TableError, match="has been changed"):
             fit(kept)
+
+
+def eventually(condition, seconds=10.0):
+    """Whether a condition becomes true."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return condition()
+
+
+class TestWhoHelpsToRead:
+    def test_all_processors_while_training_waits_and_one_while_it_computes(self):
+        x = np.random.default_rng(0).normal(size=(ROWS // 4, 4)).astype("float32")
+        found = []
+
+        def blocks():
+            waits = is_awaited.get()
+            if threading.current_thread().name == "fastmlp-reader":
+                found.append(eventually(waits, 10.0 if not found else 0.0))
+            for _ in range(4):
+                yield x, x.sum(axis=1)
+
+        class Busy(Callback):
+            def on_epoch_end(self, run):
+                # The reader is asked for the next epoch before this one ends, and reads while this goes on.
+                assert eventually(lambda: len(found) == 2)
+
+        fit(from_blocks(blocks, rows=ROWS), callbacks=[Busy()])
+        assert found == [True, False]
+
+    def test_whoever_reads_rows_only_to_have_them_waits(self):
+        assert is_awaited.get()()
+
+    @pytest.mark.parametrize(("awaited", "processors", "expected"), [(True, 4, True), (False, 4, False), (True, 1, False)])
+    def test_columns_of_parquet(self, tmp_path, monkeypatch, awaited, processors, expected):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        columns = {"a": np.arange(1000.0), "b": np.arange(1000.0), "t": np.arange(1000.0)}
+        source = from_files(write(tmp_path / "rows.parquet", columns), target="t")
+        helped = []
+
+        def read(file, *args, use_threads, **options):
+            helped.append(use_threads)
+            return read_row_group(file, *args, use_threads=use_threads, **options)
+
+        read_row_group = parquet.ParquetFile.read_row_group
+        monkeypatch.setattr(parquet.ParquetFile, "read_row_group", read)
+        monkeypatch.setattr(tables, "available_threads", lambda: processors)
+        before = is_awaited.set(lambda: awaited)
+        try:
+            (piece,) = source.pieces(0)
+        finally:
+            is_awaited.reset(before)
+        assert helped == [expected]
+        assert np.array_equal(piece.x, np.column_stack([columns["a"], columns["b"]]))
 
 
 class TestInterrupts:

@@ -10,6 +10,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import cached_property, partial
 from operator import itemgetter
 from pathlib import Path
@@ -28,6 +29,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 BLOCK_BYTES = 1 << 19
 """Of a file's rows, so many are read at a time: enough for a disk, and little enough to be in the cache when they are checked."""
+
+is_awaited: ContextVar[Callable[[], bool]] = ContextVar("is_awaited", default=lambda: True)
+"""Whether somebody has nothing to do but to wait for what this thread reads: then other processors may help to read it. A thread
+that reads ahead says when that is so."""
 
 
 class Piece(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastmlp.data.files import TableError
-from fastmlp.data.sources import Piece, Source
+from fastmlp.data.sources import Piece, Source, is_awaited
 from fastmlp.dropout import draw_key
 from fastmlp.feed import Beside, Feed, InMemory, Reading
 from fastmlp.shuffle import Order
@@ -57,8 +57,9 @@ def open_feed(
     beside : callable, optional
         ``beside(data)``: what the summed loss of some rows has beside that of the network.
     """
-    source.use_buffer(buffer_bytes)
+    source.use_buffer(0)  # a few rows tell what all are like
     like = next(_converted(source, convert, np.arange(source.n_blocks), mixed=1), None)
+    source.use_buffer(buffer_bytes)
     if like is None:
         raise TableError(f"{source!r} has no rows.")
     if source.rows < like.rows:
@@ -192,7 +193,7 @@ class _Reader(threading.Thread):
         self._free: queue.SimpleQueue[_Room | None] = queue.SimpleQueue()
         self._parts: queue.SimpleQueue[_Part | BaseException | None] = queue.SimpleQueue()
         self._leaves, self._drops = threading.Event(), threading.Event()
-        self.waited, self._works, self._needs_room = 0.0, False, False
+        self.waited, self._works, self._needs_room, self._is_awaited = 0.0, False, False, False
         for room in rooms:
             self._free.put(room)
 
@@ -220,10 +221,13 @@ class _Reader(threading.Thread):
     def next_part(self) -> _Part | None:
         """Wait for rows; None at the end of a pass. Errors of the thread are raised here."""
         while True:
+            self._is_awaited = self._parts.empty()
             try:
                 part = self._parts.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 continue
+            finally:
+                self._is_awaited = False
             if isinstance(part, BaseException):
                 raise part
             return part
@@ -238,6 +242,7 @@ class _Reader(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
+        is_awaited.set(lambda: self._is_awaited)
         try:
             while (seed := self._seeds.get()) is not None and not self._leaves.is_set():
                 self._read_pass(seed)

@@ -29,11 +29,12 @@ from fastmlp.data.files import (
     without_views,
 )
 from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
-from fastmlp.data.sources import Memory, Piece, Source, labels_of
+from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
 from fastmlp.io.extras import require
 from fastmlp.kernels.hashes import row_key
+from fastmlp.threads import available_threads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -291,10 +292,10 @@ class TableSource(Source):
                 _check_there(path, columns, file.schema_arrow.names)
                 if rows < rows_there:
                     rows = piece_rows * max(1, rows // piece_rows)
-                    yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+                    yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=_may_share())
                     return
                 parts = (columns[first : first + some] for first in range(0, len(columns), some))
-                read = [file.read_row_group(group, columns=part, use_threads=False) for part in parts]
+                read = [file.read_row_group(group, columns=part, use_threads=_may_share()) for part in parts]
             yield from arrow.table({name: part.column(name) for part in read for name in part.schema.names}).to_batches()
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
@@ -380,6 +381,11 @@ class TableSource(Source):
         if self._whole is not None:  # or a label would stand for another class in another share
             return self._whole.classes
         return self.distinct_targets() if is_text(self._schema.field(self.target).type) else None
+
+
+def _may_share() -> bool:
+    """Whether columns may be decoded on several processors: those that nobody else is likely to need now."""
+    return is_awaited.get()() and available_threads() > 1
 
 
 def _value_bytes(kind: Any) -> int:
