@@ -235,9 +235,12 @@ class Session:
             team.dismiss()
 
     def _put_order(self, order: Order, first_batch: int, last_batch: int) -> None:
-        """Row numbers of whole batches, whose weights are summed even where not all of their chunks come, and of a chunk more."""
+        """Row numbers of whole batches, whose weights are summed even where not all of their chunks come, and of one more.
+
+        Its samples are asked for while the last of the others is trained on.
+        """
         first = first_batch * self._batch_size
-        last = min(self._rows, last_batch * self._batch_size + self._chunk_rows)
+        last = min(self._rows, (last_batch + 1) * self._batch_size)
         if len(self._order) < last - first:
             self._dismiss()
             self._order = np.empty(last - first, np.int64)

@@ -194,12 +194,16 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
             slot = number % job.slots
             if slot < first_slot or slot >= last_slot:
                 continue
+            start = number * job.chunk_rows
+            # What this thread takes next: another slot's chunk, the first of its slots' again, or its first one of the next batch.
             ahead = number + 1 if slot + 1 < last_slot else number + 1 + job.slots - (last_slot - first_slot)
-            start, next_start = number * job.chunk_rows, ahead * job.chunk_rows
+            next_start, next_stop = batch_start + ahead * job.chunk_rows, batch_start + batch_rows
+            if next_start >= next_stop:
+                next_start, next_stop = next_stop + first_slot * job.chunk_rows, min(next_stop + job.batch_size, job.rows)
             loss = _slot_chunk(
                 thread, job, layers, units, x, y, labels, weights, order,
                 batch_start + start, min(job.chunk_rows, batch_rows - start),
-                batch_start + next_start, max(0, min(job.chunk_rows, batch_rows - next_start)),
+                next_start, max(0, min(job.chunk_rows, next_stop - next_start)),
                 scale, parameters, transposed, constants, activations, deltas, scratch, p0,
                 gradient, slot * length, number < job.slots,
             )  # fmt: skip
