@@ -44,3 +44,30 @@ def test_kernels_run_as_plain_python_and_agree_with_the_reference():
         NUMBA_DISABLE_JIT="1",
     )
     assert int(printed) == 2 * (len(ACTIVATIONS) + len(LOSSES) + len(OPTIMIZERS) + 3)
+
+
+def test_every_sample_is_asked_for_before_it_is_gathered():
+    """What a processor makes of a prefetch cannot be seen; that each sample but the first ones is asked for once can be."""
+    printed = run_python(
+        """
+        import numpy as np
+        from fastmlp import MLP
+        from fastmlp.engine import limits
+        from fastmlp.kernels import epoch
+
+        limits.CACHE_BYTES = 0
+        asked = []
+
+        def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
+            asked.extend(range(position, position + rows))
+
+        epoch.prefetch_samples = prefetch_samples
+        x = np.random.default_rng(0).normal(size=(700, 28))
+        for sizes, batch_size, chunk in (((28, 64, 64, 2), 256, 64), ((28, 8, 2), 50, 50)):
+            asked.clear()
+            MLP(sizes, random_state=0, n_threads=1).fit(x, np.zeros((700, 2)), epochs=1, batch_size=batch_size)
+            print(asked == list(range(chunk, 700)))
+        """,
+        NUMBA_DISABLE_JIT="1",
+    )
+    assert printed.split() == ["True", "True"]
