@@ -12,6 +12,8 @@ from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from fastmlp.pool import Pool
+
 _CGROUP_LIMITS = (
     (Path("/sys/fs/cgroup/cpu.max"), None),
     (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
@@ -122,22 +124,18 @@ class Pace:
         self._fastest = self.n_threads = fastest
 
 
-_MOST_PACES = 64
-_paces: dict[Hashable, Pace] = {}
+_paces = Pool[Hashable, Pace](64)
 
 
 def take_pace(work: Hashable, candidates: Sequence[int]) -> Pace:
     """What this process has found out for work of a kind, for one user at a time: a training may be shorter than a trial."""
-    return _paces.pop((work, *candidates), None) or Pace(candidates)
+    return _paces.take((work, *candidates)) or Pace(candidates)
 
 
 def give_back_pace(work: Hashable, candidates: Sequence[int], pace: Pace) -> None:
     """Keep it for whoever does such work next."""
     if len(candidates) > 1:
-        _paces[work, *candidates] = pace
-        with contextlib.suppress(RuntimeError):  # another thread keeps one at the same time
-            if len(_paces) > _MOST_PACES:
-                _paces.pop(next(iter(_paces)), None)
+        _paces.give_back((work, *candidates), pace)
 
 
 _TOGETHER_SECONDS = 1e-4

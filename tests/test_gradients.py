@@ -75,8 +75,8 @@ def test_canonical_pairs_equal_the_general_path(pair):
     x, y = rng.normal(size=(40, 3)), targets_for(loss, rng, (40, 4))
     fused = MLP((3, 4), activation, loss, dtype="float64", random_state=0)
     general = MLP((3, 4), activation, loss, dtype="float64", random_state=0)
-    general.engine.job["canonical"] = general.engine.job["logits"] = 0
-    assert fused.engine.job["canonical"] == 1
+    general.engine.records.job["canonical"] = general.engine.records.job["logits"] = 0
+    assert fused.engine.records.job["canonical"] == 1
     np.testing.assert_allclose(general.eval_loss(x, y), fused.eval_loss(x, y), rtol=1e-12)
     np.testing.assert_allclose(general.backprop(x, y)[0][0], fused.backprop(x, y)[0][0], rtol=1e-9, atol=1e-13)
 

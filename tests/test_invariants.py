@@ -112,7 +112,7 @@ class TestSignatures:
         for dtype in ("float32", "float64"):
             for sizes in ((2, 3, 2), (5, 17, 4), (3, 2, 2, 2), (1, 1, 1)):
                 net = MLP(sizes, "tanh", dtype=dtype).fit(np.zeros((5, sizes[0])), np.zeros((5, sizes[-1])), epochs=1, batch_size=1)
-        assert len(net.engine.narrow_kernel().dispatcher.signatures) == 2
+        assert len(net.engine.records.narrow_kernel().dispatcher.signatures) == 2
 
     def test_arguments_are_flat_arrays_and_numbers(self):
         from numba import types

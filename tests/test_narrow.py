@@ -36,7 +36,7 @@ def assert_as_the_reference(sizes, activation, loss, y=None, *, dtype="float64",
         net.fit(x, y, epochs=3, batch_size=1, learning_rate=0.02)
     ours, theirs = nets
     assert_padding_is_zero(ours)
-    narrow = ours.engine.narrow_kernel()
+    narrow = ours.engine.records.narrow_kernel()
     assert narrow is not None or sum(sizes) > 20  # where vectors are short, few networks are narrow
     assert names_of_kernels(ours) == {(narrow or run_rows).__name__}
     np.testing.assert_allclose(ours.theta, theirs.theta, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * np.abs(theirs.theta).max())

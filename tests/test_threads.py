@@ -23,6 +23,7 @@ from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES
 from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.memory import aligned_zeros
+from fastmlp.pool import Pool
 from fastmlp.threads import (
     Pace,
     Succession,
@@ -110,10 +111,12 @@ class TestSlots:
 
     def test_how_many_there_are(self):
         for sizes, batch_size, slots, _ in SLOT_CASES.values():
-            assert MLP(sizes).engine.slots(batch_size, False) == slots
+            assert MLP(sizes).engine.shape.slots(batch_size, False) == slots
         engine = MLP(_LARGER).engine
-        assert engine.slots(256, True) == engine.slots(32, False) == MLP(_SMALL).engine.slots(256, False) == (0, 0)
-        assert MLP((784, 128, 64, 10)).engine.slots(256, False) == (0, 0)  # it has more weights to read than activations
+        assert (
+            engine.shape.slots(256, True) == engine.shape.slots(32, False) == MLP(_SMALL).engine.shape.slots(256, False) == (0, 0)
+        )
+        assert MLP((784, 128, 64, 10)).engine.shape.slots(256, False) == (0, 0)  # it has more weights to read than activations
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("case", SLOT_CASES)
@@ -157,13 +160,13 @@ class TestBands:
 
     def test_when_there_are_some(self):
         for sizes, batch_size, _ in BAND_CASES.values():
-            assert MLP(sizes).engine.bands(batch_size, False) == 2
+            assert MLP(sizes).engine.shape.bands(batch_size, False) == 2
         engine = MLP((784, 30, 10)).engine
-        assert engine.bands(10, False) == 2
-        assert engine.bands(10, True) == engine.bands(1, False) == 0  # sparse; and too little work
-        assert MLP((784, 300, 10)).engine.bands(128, False) == 0  # layered
-        assert MLP((784, 30, 10)).engine.bands(5000, False) == 0  # each thread takes whole chunks
-        assert MLP((64, 64, 10)).engine.bands(256, False) == MLP((100, 100, 100, 10)).engine.bands(256, False) == 0
+        assert engine.shape.bands(10, False) == 2
+        assert engine.shape.bands(10, True) == engine.shape.bands(1, False) == 0  # sparse; and too little work
+        assert MLP((784, 300, 10)).engine.shape.bands(128, False) == 0  # layered
+        assert MLP((784, 30, 10)).engine.shape.bands(5000, False) == 0  # each thread takes whole chunks
+        assert MLP((64, 64, 10)).engine.shape.bands(256, False) == MLP((100, 100, 100, 10)).engine.shape.bands(256, False) == 0
 
     @pytest.mark.parametrize("n_threads", [1, 2])
     def test_a_thread_has_the_weights_of_its_features(self, n_threads):
@@ -378,7 +381,7 @@ class TestChoice:
 
     def test_what_was_found_out_is_used_again(self, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
-        monkeypatch.setattr(threads_module, "_paces", {})
+        monkeypatch.setattr(threads_module, "_paces", Pool(64))
         made = []
         monkeypatch.setattr(threads_module, "Pace", lambda candidates: made.append(candidates) or Pace(candidates))
         x, y = np.zeros((4096, 64), np.float32), np.zeros((4096, 2), np.float32)
@@ -387,7 +390,7 @@ class TestChoice:
             assert made == n_made * [[2, 1]]
 
     def test_of_kinds_of_work_that_are_many_the_last_are_known(self, monkeypatch):
-        monkeypatch.setattr(threads_module, "_paces", {})
+        monkeypatch.setattr(threads_module, "_paces", Pool(64))
         paces = [take_pace(work, [2, 1]) for work in range(100)]
         for work, pace in enumerate(paces):
             give_back_pace(work, [2, 1], pace)

@@ -4,55 +4,66 @@ from __future__ import annotations
 
 from fastmlp.kernels.plan import PANEL_ROWS
 
-WORKSPACE_BYTES = 1 << 20
-"""Activations and deltas of a chunk of rows should fit a second-level cache..."""
-LEAST_CHUNK_ROWS = 256
-"""...but shorter chunks make the gradient's inner products too short..."""
-LAYERED_CHUNK_ROWS = 1024
-"""...and packing pays off with the number of rows..."""
-CHUNK_FLOP = 2e10
-"""...but longer ones than this would keep Ctrl-C waiting; in float32, of float64 half as many."""
+# --- chunks of a batch --------------------------------------------------------------------------------------------------------
 
-SLOT_BYTES = 1 << 22
-"""The gradients that parts of a batch have for themselves may take so much memory together..."""
-MOST_SLOTS, LEAST_SLOTS = 64, 4
-"""...and so many are worth it..."""
-LEAST_SLOT_ROWS = 64
-"""...and, of a batch that is one chunk, parts of so many rows..."""
+WORKSPACE_BYTES = 1 << 20
+"""Activations and deltas of a chunk of rows take about this much, so that they stay in a second-level cache."""
+LEAST_CHUNK_ROWS = 256
+"""A chunk has at least so many rows even then: shorter ones make the inner products of the gradient too short."""
+LAYERED_CHUNK_ROWS = 1024
+"""The same, for batches that go layer by layer: what packing the weights costs is shared by the rows of a chunk."""
+CHUNK_FLOP = 2e10
+"""A chunk takes at most so many operations in float32, half as many in float64, because Ctrl-C waits for its end."""
+
+# --- slots: parts of a batch that have a gradient each --------------------------------------------------------------------------
+
 SHARED_PER_WEIGHT = 9
-"""...where threads that share the chunk would read so many of each other's activations and deltas for each weight."""
+"""A batch is cut into slots if threads that share its chunks would read so many of each other's numbers for each weight."""
+LEAST_SLOT_ROWS = 64
+"""A slot of a batch that is one chunk has at least so many rows."""
+LEAST_SLOTS, MOST_SLOTS = 4, 64
+"""A batch of several chunks is cut into at least and at most so many slots, or into none."""
+SLOT_BYTES = 1 << 22
+"""The gradients of all slots take at most this much together."""
+
+# --- bands of features ----------------------------------------------------------------------------------------------------------
 
 BANDS = 2
-"""Features of wide samples are cut into so many bands. With four, one thread takes 2 to 4% longer, and two gain less."""
-LEAST_BAND_SHARE, FEATURES_PER_UNIT = 2 / 3, 2
-"""Samples are wide if the first layer has so much of all weights, and so many features for each of its units; otherwise to exchange
-sums would be as much as to exchange samples and weights."""
+"""The features of wide samples are cut into so many bands. With four, one thread takes 2 to 4% longer, and two gain less."""
+LEAST_BAND_SHARE = 2 / 3
+"""Samples are wide if the first layer has at least this share of all weights..."""
+FEATURES_PER_UNIT = 2
+"""...and at least so many features for each of its units. Otherwise threads would exchange as much as without bands."""
 LEAST_BAND_FLOP = 1e6
-"""A chunk of less work is not worth a second thread."""
+"""A chunk with bands that takes fewer operations is not worth a second thread."""
+
+# --- layer by layer -------------------------------------------------------------------------------------------------------------
 
 LAYERED_BYTES = 1 << 19
-"""A layer with more weights than this is too large to be read again for every panel of rows..."""
+"""A batch goes layer by layer if one layer's weights take more than this: too much to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
-"""...unless there are too few rows to pay for packing it."""
+"""...and if it has at least so many rows to pay for packing them."""
+
+# --- other ways through a network -----------------------------------------------------------------------------------------------
 
 NARROW_VECTORS = 100
-"""So many vectors of weights or fewer are worked through sooner by a kernel that knows its formulas, one after the other, than by
-one that calls them, some at a time."""
-
+"""Up to so many vectors of weights, online learning is faster with a kernel that is compiled with the formulas of its activations
+and goes through units one after the other, than with one for all networks."""
 CACHE_BYTES = 1 << 20
-"""Data larger than this does not stay in a processor's own cache from one epoch to the next."""
-
+"""Samples that take more than this are not in a processor's own cache when an epoch comes to them, and are asked for in advance."""
 SHARED_BYTES = 1 << 17
-"""Up to so many bytes of weights are fetched from the caches of other processors in one go, before they are needed."""
+"""Weights that take no more than this are fetched from other processors' caches in one go, before they are needed."""
 
-MOST_SESSIONS = 8
-"""Kinds of calls (by shape of the data) that a network is prepared for at the same time..."""
-KEPT_BYTES = 1 << 20
-"""...if their gradients take no more memory than this; others take so long that to prepare them does not matter."""
+# --- calls of a kernel, and what is kept between them ---------------------------------------------------------------------------
 
 CALL_SECONDS = 0.1
-"""Work of one call of a kernel..."""
+"""One call of a kernel takes about so long: Ctrl-C, progress bars and callbacks come between two calls."""
 CROWDED_SECONDS = 0.005
-"""...while somebody else needs a processor, which may end at any time."""
+"""The same, while somebody else needs a processor: that may end at any time, and then one more thread is worth it."""
 FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
+
+MOST_SESSIONS = 8
+"""So many kinds of calls, by the shape of the data, are kept ready for each network..."""
+KEPT_BYTES = 1 << 20
+"""...if their gradients take no more than this: a call with a larger one takes so long that preparing it does not matter."""

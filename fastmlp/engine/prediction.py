@@ -24,13 +24,13 @@ class SpaceToPredict:
     """Everything that a prediction needs besides its data, laid out once: what is left is a call."""
 
     def __init__(self, engine: Engine, n_threads: int) -> None:
-        dtype = engine.dtype
-        stride = padded((2 * PANEL_ROWS + plan.FEW_OUTPUTS) * max(engine.widths) + engine.output_scratch(blocks=3), dtype)
-        job = engine.job.copy()
+        shape, dtype = engine.shape, engine.shape.dtype
+        stride = padded((2 * PANEL_ROWS + plan.FEW_OUTPUTS) * max(shape.widths) + shape.output_scratch(blocks=3), dtype)
+        job = engine.records.job.copy()
         job["scratch_stride"] = stride
         self._finite = aligned_zeros(8 * n_threads, dtype)
         self._job, self._sparse = job, False
-        self._before = as_records(job), as_records(engine.make_layers(PANEL_ROWS, slopes=False)[0])
+        self._before = as_records(job), as_records(engine.records.layers(PANEL_ROWS, slopes=False)[0])
         scratch = self._scratch = aligned_zeros(n_threads * stride, dtype)
         self._calls = np.zeros(6, np.int64)
         self._buffer: Array | None = None
@@ -40,7 +40,7 @@ class SpaceToPredict:
         compiled = self._team.compiled(predict_rows, *before, *samples, scratch, scratch, scratch, self._finite)
         self._predict = self._team.runner(compiled)
         flop = 3 * limits.CALL_SECONDS * n_threads * limits.FIRST_FLOP_PER_SECOND
-        self._step_rows = max(PANEL_ROWS, int(flop / engine.flop_per_row))
+        self._step_rows = max(PANEL_ROWS, int(flop / shape.flop_per_row))
 
     def run(self, buffer: Array, x: Any, out: Array) -> bool:
         """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""

@@ -36,32 +36,32 @@ class Workspace:
     """Buffers that a kernel works in; what they hold means nothing between two calls."""
 
     def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool, layered: bool, bands: int) -> None:
-        dtype = engine.dtype
+        shape, dtype = engine.shape, engine.shape.dtype
         self.key = (rows, n_threads, sparse, layered, bands)
         self._sparse = sparse
-        self._band_starts = [first_feature.py_func(engine.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
-        self.layers, activations, deltas = engine.make_layers(rows, sparse, slopes=True)
-        self.band_sums, self.band_length = activations, engine.band_length(rows)
+        self._band_starts = [first_feature.py_func(shape.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
+        self.layers, activations, deltas = engine.records.layers(rows, sparse, slopes=True)
+        self.band_sums, self.band_length = activations, shape.band_length(rows)
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
         if layered:
             tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
-            packed = max(rows, max(engine.sizes)) + plan.SLACK_ROWS
+            packed = max(rows, max(shape.sizes)) + plan.SLACK_ROWS
             panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
             gradient = max(plan.UNIT_SCRATCH, panels) + packed * tile
             self._most_columns = tile
-        self.scratch_stride = padded(max(engine.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
+        self.scratch_stride = padded(max(shape.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
         self.activations = aligned_zeros(activations + bands * self.band_length, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
-        zeros, width = max(engine.widths), engine.widths[-1]
+        zeros, width = max(shape.widths), shape.widths[-1]
         self.constants = aligned_zeros(zeros + PANEL_ROWS * width, dtype)
-        self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : engine.sizes[-1]] = 1
+        self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : shape.sizes[-1]] = 1
         self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, limits.MOST_SLOTS), np.dtype(np.float64))
-        self.norms = aligned_zeros(n_norms(engine.sizes, engine.widths, self._most_columns), np.dtype(np.float64))
+        self.norms = aligned_zeros(n_norms(shape.sizes, shape.widths, self._most_columns), np.dtype(np.float64))
         self.packed = self.scratch if layered else None
-        self.transposed = None if layered else aligned_zeros(max(engine.transposed_length, 1), dtype)
-        self._sizes, self._widths = engine.sizes, engine.widths
+        self.transposed = None if layered else aligned_zeros(max(shape.transposed_length, 1), dtype)
+        self._sizes, self._widths = shape.sizes, shape.widths
         self._shares: dict[int, tuple[Array, Array]] = {}
         self._dropout: tuple[float, ...] = ()
 
@@ -146,42 +146,40 @@ class Session:
     ) -> None:
         self.key = key
         self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
-        dtype = engine.dtype
+        shape, dtype = engine.shape, engine.shape.dtype
         self._sparse = data.sparse
-        self._layered = engine.is_layered(batch_size) and not data.sparse
-        slots, slot_rows = engine.slots(batch_size, data.sparse)
-        chunk_rows = slot_rows or engine.chunk_rows(batch_size, data.sparse)
-        self._chunk_rows = chunk_rows
+        blocking = shape.blocking(batch_size, data.sparse)
+        self._layered, self._slots, self._bands = blocking.layered, blocking.slots, blocking.bands
+        chunk_rows = self._chunk_rows = blocking.chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
-        bands = engine.bands(batch_size, data.sparse)
-        n_threads = engine.threads_for_training(data.rows, batch_size if slots else chunk_rows, slots, bands)
-        self._work = engine.sizes, dtype, data.sparse, batch_size, mode
+        n_threads = engine.threads_for_training(data.rows, batch_size, blocking)
+        self._work = shape.sizes, dtype, data.sparse, batch_size, mode
         self._candidates = thread_candidates(n_threads, engine.n_threads)
         self._most_threads = n_threads
-        length = engine.layout.length
+        length = shape.layout.length
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
         needs_gradient = data.sparse or mode == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
-        self._gradients = aligned_zeros(length * max(slots, 1) if needs_gradient else 1, dtype)
+        self._gradients = aligned_zeros(length * max(self._slots, 1) if needs_gradient else 1, dtype)
         self.gradient = self._gradients[:length]
         self.sums = aligned_zeros(2, np.dtype(np.float64))
-        job = engine.job.copy()
+        job = engine.records.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["slots"], job["bands"] = slots, bands
+        job["slots"], job["bands"] = self._slots, self._bands
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
         self._kernel = run_chunks
         if batch_size == 1 and job["plain"] and not data.sparse:
-            narrow = None if data.weight is not None or dropout else engine.narrow_kernel()
+            narrow = None if data.weight is not None or dropout else engine.records.narrow_kernel()
             self._kernel = narrow or run_rows
         job["prefetches"] = not data.sparse and data.x.nbytes > limits.CACHE_BYTES
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
-        job["loss"], job["update"] = engine.loss_address(), update
+        job["loss"], job["update"] = engine.records.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
-        self._job, self._slots, self._bands = job, slots, bands
+        self._job = job
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._dropout, self._dropout_key = dropout, 0
-        self._chunk_seconds = engine.flop_per_row * chunk_rows / (limits.FIRST_FLOP_PER_SECOND * n_threads)
+        self._chunk_seconds = shape.flop_per_row * chunk_rows / (limits.FIRST_FLOP_PER_SECOND * n_threads)
         self._order = NO_ORDER
         self._teams: list[Team] = []
         self._runners: dict[int, Callable[..., None]] = {}  # by number of threads
@@ -192,7 +190,7 @@ class Session:
 
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
-        self._buffer, self._data = buffer, flat_data(data, self._engine.dtype)
+        self._buffer, self._data = buffer, flat_data(data, self._engine.shape.dtype)
         return self
 
     def sums_and_gradient(self, gradient: bool) -> tuple[float, Array | None]:
@@ -350,7 +348,7 @@ class Session:
         assert space is not None
         kind = self._kernel, self._sparse, self._layered
         if kind not in compiled:
-            data = no_data(self._engine.dtype, self._sparse)
+            data = no_data(self._engine.shape.dtype, self._sparse)
             compiled[kind] = team.compiled(
                 self._kernel, *self._records(space, n_threads), *data, self._buffer, *self._places(space)
             )  # fmt: skip

@@ -24,11 +24,11 @@ class CompiledTrainer(Trainer):
     """A training of one network by the kernels."""
 
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
-        self._recipe, self._layout = recipe, engine.layout
+        self._recipe, self._layout = recipe, engine.shape.layout
         self._steady: tuple[float, Array] | None = None  # a rate, and the coefficients that do not depend on the number of steps
         self.steps = 0
         self.session = engine.session(
-            data, batch_size, plan.TRAINS, mean=mean, update=engine.update_address(recipe.optimizer),
+            data, batch_size, plan.TRAINS, mean=mean, update=engine.records.update_address(recipe.optimizer),
             n_states=recipe.optimizer.n_states, l2=recipe.l2, max_norm=recipe.max_grad_norm,
             l2_by_weight=recipe.l2_by_weight, loss_scale=recipe.loss_scale, dropout=recipe.dropout,
             still=recipe.optimizer.still and recipe.weight_decay == 0, plain=recipe.optimizer.plain and recipe.weight_decay == 0,
