@@ -36,7 +36,7 @@ _DIGEST_BYTES = 32
 def compiled_sources() -> list[Path]:
     """The files that compiled code comes from: the kernels, and the tables of formulas that they are made with."""
     tables = [_PACKAGE / f"{name}.py" for name in ("activations", "losses", "optimizers", "own")]
-    return sorted((_PACKAGE / "kernels").glob("*.py")) + tables
+    return sorted((_PACKAGE / "kernels").rglob("*.py")) + tables
 
 
 @functools.cache
