@@ -18,18 +18,24 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import config, types
-from numba.extending import intrinsic
 
 from fastmlp.kernels.jit import Kernel, callback
 from fastmlp.kernels.plan import ZERO
-from fastmlp.kernels.simd import data_pointer
+from fastmlp.kernels.simd.emit import data_pointer, intrinsic
 
 _python_functions: list[Callable[..., Any]] = [lambda *arguments: None]
 """With numba's compiler switched off, an address is a place in this list."""
 
 
-@intrinsic
-def _call_loop(typingctx, address, arguments):
+def _call_python(address, arguments):
+    n_arrays = sum(isinstance(argument, np.ndarray) for argument in arguments)
+    arrays = [arguments[place][arguments[place + 1] :] for place in range(0, 2 * n_arrays, 2)]
+    _python_functions[address](*arrays, *arguments[2 * n_arrays :])
+
+
+@intrinsic(_call_python)
+def call_loop(typingctx, address, arguments):
+    """``call_loop(address, (array, offset, ..., number, ...))``: a loop with pointers into arrays, then int64s and float64s."""
     n_arrays = sum(isinstance(argument, types.Array) for argument in arguments)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -45,15 +51,6 @@ def _call_loop(typingctx, address, arguments):
 
     return types.void(types.int64, arguments), codegen
 
-
-def _call_python(address, arguments):
-    n_arrays = sum(isinstance(argument, np.ndarray) for argument in arguments)
-    arrays = [arguments[place][arguments[place + 1] :] for place in range(0, 2 * n_arrays, 2)]
-    _python_functions[address](*arrays, *arguments[2 * n_arrays :])
-
-
-call_loop: Any = _call_python if config.DISABLE_JIT else _call_loop
-"""``call_loop(address, (array, offset, ..., number, ...))``: a loop with pointers into arrays, then numbers (int64, float64)."""
 
 # One name for each kind of loop; its arguments are those of the loop that the function of the same name below makes.
 activate = activate_and_slope = loss_and_slope = logit_terms = update = call_loop
