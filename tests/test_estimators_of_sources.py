@@ -12,6 +12,7 @@ from sklearn.metrics import mean_gamma_deviance, mean_poisson_deviance
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.data import TableError, cached, from_blocks, from_files, from_npy
 from fastmlp.data.stream import Stream
+from fastmlp.estimators.samples import open_source
 
 ROWS = 1501
 BLOCK = 200
@@ -116,7 +117,7 @@ class TestWeights:
         y = LABELS[labels]
         source = from_blocks(blocks(x, y), classes=["z", "c", "b", "a"])
         weights = MLPClassifier(class_weight="balanced", **OPTIONS)
-        weights._look_at_targets(source)
+        weights._learn_targets(source)
         assert weights._balanced(source) == pytest.approx([*(ROWS / 3 / np.bincount(labels)), 1])
 
     def test_of_a_class_that_there_is_not(self, x, labels):
@@ -205,7 +206,7 @@ class TestLbfgs:
 def opened(model, source, buffer_bytes):
     """The feed that a fit has, after one."""
     fitted(model, source, buffer_bytes=buffer_bytes)
-    return model._open(source, "X", model._weigh(source), buffer_bytes)
+    return open_source(model, source, "X", model._weighting(source), buffer_bytes)
 
 
 def test_what_is_no_class_for_each_row(x):

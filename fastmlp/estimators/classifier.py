@@ -17,7 +17,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import validate_data
 
 from fastmlp.data.sources import Piece, Source, labels_of
-from fastmlp.estimators.base import MLPBase, Weigh, with_shared_documentation
+from fastmlp.estimators.base import MLPBase
+from fastmlp.estimators.hyperparameters import with_shared_documentation
+from fastmlp.estimators.samples import Weighting
 from fastmlp.losses import Loss
 from fastmlp.validation import Data, check_count, check_real
 
@@ -142,7 +144,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}.")
         return X, y
 
-    def _look_at_targets(self, source: Source) -> Any:
+    def _learn_targets(self, source: Source) -> Any:
         classes = source.classes
         classes = np.sort(source.distinct_targets() if classes is None else classes)
         if hasattr(self, "classes_") and self.warm_start and not np.array_equal(classes, self.classes_):
@@ -157,7 +159,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             return np.asarray(source.classes[piece.y])
         return np.asarray(self.classes_[labels_of(np.asarray(piece.y), self.classes_, piece.where)])
 
-    def _imagined(self, n_outputs: int) -> Array:
+    def _placeholder_targets(self, n_outputs: int) -> Array:
         if n_outputs < 2:
             raise ValueError(f"n_outputs must be at least 2 classes, got {n_outputs}.")
         y = np.arange(n_outputs)
@@ -186,7 +188,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         n_classes = len(self.classes_) if self._is_multiclass else 2
         return targets * dtype.type(1 - share) + dtype.type(share / n_classes), None
 
-    def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
+    def _sample_weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         if self.class_weight is None:
             return sample_weight
         self._check_class_weight()
@@ -209,9 +211,9 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         by_row: Array = by_class[np.searchsorted(self.classes_, y)]
         return by_row if sample_weight is None else by_row * sample_weight
 
-    def _weigh(self, source: Source) -> Weigh:
+    def _weighting(self, source: Source) -> Weighting:
         if self.class_weight is None:
-            return super()._weigh(source)
+            return super()._weighting(source)
         self._check_class_weight()
         if self.class_weight == "balanced":
             return partial(self._weighted, self._balanced(source))
@@ -233,7 +235,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     def _given_targets(self, data: Data) -> Array:
         return super()._given_targets(data) if data.labels is None else np.asarray(self.classes_[data.labels])
 
-    def _decide(self, outputs: Array) -> Array:
+    def _predictions(self, outputs: Array) -> Array:
         if self._is_multiclass:
             return np.asarray(self.classes_[outputs.argmax(axis=1)])
         if self.n_outputs_ == 1:
@@ -244,7 +246,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(accuracy_score(y, self._decide(outputs), sample_weight=sample_weight))
+        return float(accuracy_score(y, self._predictions(outputs), sample_weight=sample_weight))
 
     def predict_proba(self, X: Any) -> Array:
         """Probability estimates.
@@ -258,7 +260,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        outputs = self._raw(X)
+        outputs = self._network_outputs(X)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -276,7 +278,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         with np.errstate(divide="ignore"):
             return np.log(probabilities, out=probabilities)
 
-    @available_if(lambda self: self._can_go_on())
+    @available_if(lambda self: self._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *,

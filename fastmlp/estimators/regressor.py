@@ -14,7 +14,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from fastmlp.data.sources import Piece, Source, first_piece
-from fastmlp.estimators.base import MLPBase, with_shared_documentation
+from fastmlp.estimators.base import MLPBase
+from fastmlp.estimators.hyperparameters import with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data, check_count
 
@@ -138,7 +139,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         if self._loss.name == "gamma" and np.min(y) < self._loss.targets[0]:
             raise ValueError(f"y must be above 0 for loss='gamma', got {np.min(y):g}.")
 
-    def _look_at_targets(self, source: Source) -> Any:
+    def _learn_targets(self, source: Source) -> Any:
         if source.classes is not None:
             raise ValueError(f"The source has the classes {source.classes[:5].tolist()} as targets, but a regressor needs numbers.")
         prepared = source.preparation
@@ -154,7 +155,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         self._check_range(y)
         return y
 
-    def _imagined(self, n_outputs: int) -> Array:
+    def _placeholder_targets(self, n_outputs: int) -> Array:
         return np.zeros((1, n_outputs))
 
     @property
@@ -183,7 +184,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
             return np.ascontiguousarray(y, dtype=dtype).reshape(len(y), -1), None
 
-    def _weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
+    def _sample_weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         return sample_weight
 
     def _beside(self, data: Data) -> float:
@@ -196,15 +197,15 @@ class MLPRegressor(RegressorMixin, MLPBase):
 
     # --- results ------------------------------------------------------------------------------------------------------------
 
-    def _decide(self, outputs: Array) -> Array:
+    def _predictions(self, outputs: Array) -> Array:
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(r2_score(y, self._decide(outputs), sample_weight=sample_weight))
+        return float(r2_score(y, self._predictions(outputs), sample_weight=sample_weight))
 
-    @available_if(lambda self: self._can_go_on())
+    @available_if(lambda self: self._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, *,

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp.optimizers import OPTIMIZERS, Optimizer, Options
+from fastmlp.trainer import Recipe
+from fastmlp.validation import check_dropout
+
+if TYPE_CHECKING:
+    from fastmlp.estimators.base import MLPBase
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,6 +44,25 @@ def sgd(momentum: float, nesterov: bool) -> Optimizer:
     if momentum == 0:
         return OPTIMIZERS["sgd"]
     return replace(OPTIMIZERS["nesterov" if nesterov else "momentum"], options={"momentum": float(momentum)})
+
+
+def recipe_of(estimator: MLPBase) -> Recipe:
+    """How an estimator's parameters say that weights are updated."""
+    if estimator.optimizer is not None:
+        optimizer = OPTIMIZERS.find(estimator.optimizer, "optimizer")
+    elif estimator.solver == "adam":
+        optimizer = adam(estimator.beta_1, estimator.beta_2, estimator.epsilon)
+    else:
+        optimizer = sgd(estimator.momentum, estimator.nesterovs_momentum)
+    return Recipe(
+        optimizer,
+        optimizer.weight_decay if estimator.weight_decay is None else estimator.weight_decay,
+        estimator.alpha,
+        estimator.max_grad_norm or 0.0,
+        l2_by_weight=True,
+        loss_scale=estimator._loss_scale(),
+        dropout=check_dropout(estimator.dropout, estimator.n_layers_ - 2),
+    )
 
 
 @dataclass

@@ -1,0 +1,74 @@
+"""The rows to look at after each epoch: those that a person gives, or a share of the rows to train on."""
+
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import _check_sample_weight
+
+from fastmlp.estimators.samples import Samples, as_given, given_source, open_source, samples_of
+from fastmlp.validation import Data
+
+if TYPE_CHECKING:
+    from fastmlp.estimators.base import MLPBase
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Given = tuple[Any, Any, Any]
+"""X_val, y_val and sample_weight_val, as a person gives them."""
+
+
+def check_complete(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
+    """Refuse a part of the validation data without its samples."""
+    for name, value in (("y_val", y_val), ("sample_weight_val", sample_weight_val)):
+        if value is not None and X_val is None:
+            raise ValueError(f"{name} was given without X_val; both are needed for validation.")
+
+
+def split(
+    estimator: MLPBase, X: Any, y: Any, sample_weight: Array | None, validation: Given, *, holds_out: bool
+) -> tuple[Samples, Samples | None]:
+    """Rows to train on, and rows to validate on; ``holds_out``: whether these are a share of the former where none are given."""
+    if validation[0] is not None or not holds_out:
+        return samples_of(estimator, X, y, sample_weight), given_samples(estimator, *validation)
+    stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
+    X, X_val, y, y_val, *weights = train_test_split(
+        *arrays,
+        random_state=deepcopy(estimator._split_random_state),
+        test_size=estimator.validation_fraction,
+        stratify=stratify,
+    )
+    if X_val.shape[0] < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    weight, weight_val = weights or (None, None)
+    return samples_of(estimator, X, y, weight), samples_of(estimator, X_val, y_val, weight_val)
+
+
+def given_samples(estimator: MLPBase, X_val: Any, y_val: Any, sample_weight_val: Any) -> Samples | None:
+    """A person's own validation rows, if there are any."""
+    if X_val is None:
+        return None
+    source = given_source(X_val, y_val, sample_weight_val, "_val")
+    if source is not None:
+        data = open_source(estimator, source, "X_val", as_given, sys.maxsize).data
+        return Samples(data.x, estimator._given_targets(data), data)
+    if y_val is None:
+        raise ValueError("X_val was given without y_val; both are needed for validation.")
+    try:
+        X_val, y_val = estimator._validate(X_val, y_val, incremental=True, reset=False)
+    except ValueError as error:
+        raise ValueError(f"X_val, y_val: {error}") from None
+    weight = None if sample_weight_val is None else _check_sample_weight(sample_weight_val, X_val)
+    return samples_of(estimator, X_val, y_val, weight)
+
+
+def validation_loss(estimator: MLPBase, data: Data) -> float:
+    """Mean loss, without the penalty."""
+    network = estimator._network
+    total, _ = network._sums(network._buffer, data, gradient=False)
+    return (estimator._loss_scale() * total + estimator._beside(data)) / network._weight(data)
