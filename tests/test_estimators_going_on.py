@@ -13,10 +13,11 @@ pytest.importorskip("sklearn")
 
 from sklearn.base import clone
 from sklearn.datasets import make_classification
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
 
 from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.callbacks import Callback
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -215,3 +216,39 @@ class TestTransform:
 def test_lbfgs_has_a_best_loss():
     model = classifier(solver="lbfgs").fit(X, Y)
     assert model.best_loss_ == pytest.approx(min(model.loss_curve_))
+
+
+class TestWhoIsTold:
+    """Warnings name the line that called, and an estimator without a network says that it has none."""
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"max_iter": 1}, "Maximum iterations"),
+            ({"max_iter": 1, "solver": "lbfgs"}, "lbfgs failed to converge"),
+            ({"max_iter": 500, "tol": 1.0, "batch_size": 1000}, "Got `batch_size` less than 1 or larger"),
+        ],
+    )
+    def test_warnings_point_at_the_caller(self, options, message):
+        x = np.random.default_rng(0).normal(size=(50, 4))
+        with pytest.warns(Warning, match=message) as caught:
+            MLPClassifier((4,), random_state=0, **options).fit(x, x[:, 0] > 0)
+        assert [one.filename for one in caught if message in str(one.message)] == [__file__]
+
+    def test_an_interrupt_points_at_the_caller(self):
+        class Interrupt(Callback):
+            def on_epoch_end(self, run):
+                raise KeyboardInterrupt
+
+        x = np.random.default_rng(0).normal(size=(50, 4))
+        with pytest.warns(UserWarning, match="interrupted by user") as caught:
+            MLPClassifier((4,), callbacks=[Interrupt()]).fit(x, x[:, 0] > 0)
+        assert caught[0].filename == __file__
+
+    def test_after_a_first_partial_fit_that_was_refused(self):
+        x = np.random.default_rng(0).normal(size=(50, 4))
+        model = MLPClassifier((4,))
+        with pytest.raises(ValueError, match="has classes not in"):
+            model.partial_fit(x, np.full(50, 5), classes=[0, 1])
+        with pytest.raises(NotFittedError):
+            model.predict(x)

@@ -69,7 +69,10 @@ def open_feed(
         )
     room = buffer_bytes // _row_bytes(like)
     if source.rows <= room:
-        return InMemory(_read_whole(source, convert, like), shuffle, beside)
+        data = _read_whole(source, convert, like)
+        if data.weight is not None and not data.weight.any():
+            raise _no_weight(source)
+        return InMemory(data, shuffle, beside)
     return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle, beside)
 
 
@@ -117,6 +120,10 @@ def _read_whole(source: Source, convert: Convert, like: Data) -> Data:
     if filled < source.rows:
         raise _other_rows(source, filled)
     return room.part(filled)
+
+
+def _no_weight(source: Source) -> TableError:
+    return TableError(f"{source!r} has a weight of zero for every row; at least one must have more.")
 
 
 def _other_rows(source: Source, rows: int) -> TableError:
@@ -394,6 +401,8 @@ class Stream(Feed):
             before = _sum(before, done)
             steps_before += steps
             self._reader.give_back(part.room)
+        if before.weight_sum == 0:
+            raise _no_weight(self._source)
         self.reading.passes += 1
 
     def parts(self) -> Iterator[Data]:

@@ -62,7 +62,7 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
         estimator.n_iter_, estimator.loss_ = min(int(found.nit), estimator.max_iter), float(found.fun)
         estimator.best_loss_ = None if estimator.best_loss_ is None else min(estimator.best_loss_, estimator.loss_)
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warnings.warn("Training interrupted by user.", stacklevel=6)
         network.theta = best
         estimator.n_iter_, estimator.loss_ = run.epochs_done, run.loss
         callbacks.fit_ends()
@@ -79,7 +79,7 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
             f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}):\n{found.message}\n\n"
             "You might also want to scale the data as shown in:\n"
             "    https://scikit-learn.org/stable/modules/preprocessing.html",
-            ConvergenceWarning, stacklevel=5,
+            ConvergenceWarning, stacklevel=6,
         )  # fmt: skip
     callbacks.fit_ends()
 

@@ -44,7 +44,7 @@ def fit_stochastic(
         callbacks.training_begins()
         training.run_epochs(batch_size)
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warnings.warn("Training interrupted by user.", stacklevel=6)
     finally:
         callbacks.training_ends()
     if estimator.early_stopping:
@@ -56,7 +56,7 @@ def _batch_size(estimator: MLPBase, rows: int) -> int:
     if estimator.batch_size == "auto":
         return min(BATCH_SIZE, rows)
     if estimator.batch_size > rows:
-        warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6)
+        warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7)
     return int(min(estimator.batch_size, rows))
 
 
