@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -129,7 +130,9 @@ class Progress(Callback):
     def on_train_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=run.epochs * run.rows, desc=self._description, unit=" rows", unit_scale=True)
+        has_place = sys.stderr is not None and not sys.stderr.closed  # a program without a console may have none
+        total = run.epochs * run.rows
+        self._bar = tqdm(total=total, desc=self._description, unit=" rows", unit_scale=True, disable=not has_place)
 
     def on_rows(self, run: Run) -> None:
         done = (run.epoch - 1) * run.rows + run.rows_done

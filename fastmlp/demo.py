@@ -153,8 +153,31 @@ def draw_loss_curves(outcomes: list[Outcome], path: Path) -> None:
     replace_file(path, content.getvalue())
 
 
-def demonstrate(folder: Path, say: Callable[[str], None], *, progress: bool) -> bool:
-    """Train on digits, report, and write the models and the picture into ``folder``; whether everything agreed."""
+def in_a_line(outcome: Outcome) -> str:
+    """What came out, for people in a hurry."""
+    return (
+        f"{outcome.variant.loss}: accuracy {outcome.accuracy:.4g}, loss {outcome.loss:.4g}; "
+        f"{outcome.reference_seconds / outcome.seconds:.1f} times as fast as NumPy"
+    )
+
+
+def as_dict(folder: Path, outcomes: list[Outcome]) -> dict[str, Any]:
+    """What came out, for programs."""
+    *models, picture = map(str, files_in(folder))
+    results = [
+        {
+            "model": model, "loss": outcome.variant.loss, "accuracy": outcome.accuracy, "seconds": outcome.seconds,
+            "final_loss": outcome.loss, "reference_seconds": outcome.reference_seconds,
+            "reference_final_loss": outcome.reference_loss, "agrees": outcome.agrees,
+        }
+        for model, outcome in zip(models, outcomes, strict=True)
+    ]  # fmt: skip
+    return {"results": results, "picture": picture}
+
+
+def demonstrate(folder: Path, say: Callable[[str], None] | None, *, progress: bool) -> list[Outcome]:
+    """Train on digits, report, and write the models and the picture into ``folder``; what came out of each variant."""
+    say = say or (lambda _: None)
     folder.mkdir(parents=True, exist_ok=True)
     digits = Digits.load()
     say(
@@ -181,4 +204,4 @@ def demonstrate(folder: Path, say: Callable[[str], None], *, progress: bool) -> 
         say(f"  model: {model}")
     draw_loss_curves(outcomes, picture)
     say(f"\nLoss curves: {picture}")
-    return all(outcome.agrees for outcome in outcomes)
+    return outcomes

@@ -26,15 +26,7 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
         Where the file cannot be written; what was there before stays. It names the path.
     """
     target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(target))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        kept = _permissions(target)
-        mode = 0o666 if kept is None else kept | stat.S_IRUSR | stat.S_IWUSR
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))  # of a new one, the system takes what umask says
-    except OSError as error:
-        raise _of(target, error) from error
+    temporary, kept = _made_beside(target)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -60,6 +52,32 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     """
     with replacement(path) as temporary:
         temporary.write_bytes(content)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Try to make a file beside ``path``, and remove it: whether :func:`replacement` could write there is known before the work.
+
+    Raises
+    ------
+    OSError
+        Where it could not. It names the path.
+    """
+    temporary, _ = _made_beside(Path(path))
+    temporary.unlink()
+
+
+def _made_beside(target: Path) -> tuple[Path, int | None]:
+    """An empty file that can take a file's place, and the permissions of what is there; the errors name that file."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(target))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        kept = _permissions(target)
+        mode = 0o666 if kept is None else kept | stat.S_IRUSR | stat.S_IWUSR
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))  # of a new one, the system takes what umask says
+    except OSError as error:
+        raise _of(target, error) from error
+    return temporary, kept
 
 
 def remove_leftovers(path: str) -> None:
@@ -108,4 +126,8 @@ def no_file(path: str | os.PathLike[str]) -> str:
         return f"There is no file {str(path)!r}: there is no folder {str(path.parent)!r}."
     with contextlib.suppress(OSError):
         names = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir() if other != path], 1)
-    return f"There is no file {str(path)!r}." + (f" Did you mean {str(path.with_name(names[0]))!r}?" if names else "")
+    if names:
+        return f"There is no file {str(path)!r}. Did you mean {str(path.with_name(names[0]))!r}?"
+    return (
+        f"There is no file {str(path)!r}. It was looked for in the folder {os.path.abspath(path.parent)!r}; give one that is there."
+    )

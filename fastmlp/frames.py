@@ -41,7 +41,7 @@ def array_of_frame(frame: Any, argument: str, dtype: np.dtype[Any]) -> Array:
         For a column of anything but numbers and truth values.
     """
     if frame.shape[0] <= _PART_ROWS and _is_of_one_float(frame):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             return np.asarray(frame.to_tensor(null_to_nan=True).to_numpy(), dtype)
     return Columns(frame, argument, dtype).rows(np.empty(frame.shape, dtype))
 
@@ -101,7 +101,7 @@ class Columns:
             return out
         most = _PART_BYTES // (out.itemsize * max(1, len(self._columns)))
         most = max(most, 1 if uses_kernel else _PART_ROWS)  # of long rows, a line of the cache is all that is touched of each
-        with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+        with np.errstate(over="ignore", under="ignore"):  # what overflows is found and reported as infinity
             for start in range(0, len(out), most):
                 rows = out[start : start + most]
                 begin, end = first + start, first + start + len(rows)

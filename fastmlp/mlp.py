@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastmlp.interrupts import undisturbed
 from fastmlp.network import Network
 from fastmlp.parameters import Layout
 from fastmlp.trainer import Recipe, Totals
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
     from fastmlp.engine import CompiledTrainer, Engine
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _engine_class() -> type[Engine]:
+    module = sys.modules.get("fastmlp.engine")
+    if module is None:  # numba cannot be imported again after an interrupt in the middle of it
+        module = undisturbed(importlib.import_module, "fastmlp.engine")
+    engine: type[Engine] = module.Engine
+    return engine
 
 
 class MLP(Network):
@@ -78,9 +89,8 @@ class MLP(Network):
         try:
             engine = self._engine
         except AttributeError:
-            from fastmlp.engine import Engine
-
-            engine = Engine(self.sizes, self.dtype, self._activations, self._loss, self.reduction == "mean", self.n_threads)
+            is_mean = self.reduction == "mean"
+            engine = _engine_class()(self.sizes, self.dtype, self._activations, self._loss, is_mean, self.n_threads)
             self._engine = engine
         engine.n_threads = self.n_threads  # an attribute that people may change
         return engine

@@ -97,8 +97,9 @@ class Optimizer(Entry):
         """The coefficients of the steps ``first_step``, ``first_step`` + 1, ...; shape (len(rates), N_COEFFICIENTS), float64."""
         t = np.arange(first_step, first_step + len(rates), dtype=np.float64)
         table = np.zeros((len(rates), N_COEFFICIENTS))
-        for column, values in enumerate(self.coefficients(t, rates, self.options)):
-            table[:, column] = values
+        with np.errstate(under="ignore"):  # powers of a decay become zero after many steps
+            for column, values in enumerate(self.coefficients(t, rates, self.options)):
+                table[:, column] = values
         return table
 
 

@@ -172,7 +172,7 @@ def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
         raise TypeError(f"{argument} must be an array of real numbers, got {kind} (dtype {array.dtype}); convert them first.")
     if dtype is None:
         return array
-    with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
+    with np.errstate(over="ignore", under="ignore"):  # what overflows is found and reported as infinity
         return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
 
 
@@ -368,6 +368,10 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
     return Data(samples, targets, None, weight)
 
 
+_WEIGHT_RANGE = {4: 1e20, 8: 1e200}
+"""By bytes of a number: losses times larger weights overflow, and times 1 / so much become denormal, which counts as zero."""
+
+
 def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any], *, part: bool = False) -> Array:
     """Sample weights (rows,), not negative and not all zero, unless they are a part of them."""
     weight = as_numbers(sample_weight, "sample_weight", dtype)
@@ -379,4 +383,10 @@ def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any], *, part: b
         raise ValueError(f"sample_weight must not be negative, got {weight.min():g} in row {int(weight.argmin())}.")
     if not part and not weight.any():
         raise ValueError("sample_weight must not be zero for every sample.")
+    largest = float(weight.max())
+    if largest > _WEIGHT_RANGE[dtype.itemsize] or 0 < largest < 1 / _WEIGHT_RANGE[dtype.itemsize]:
+        raise ValueError(
+            f"The largest sample_weight is {largest:g}, with which {dtype} cannot compute gradients; divide all of them by it "
+            "(a mean stays the same), or use dtype='float64'."
+        )
     return weight

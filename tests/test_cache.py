@@ -62,6 +62,13 @@ def files(cache):
     return sorted(path for path in Path(cache).rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("closed", ["sys.stderr.close()", "os.close(2)", "sys.stderr = None"])
+def test_a_stderr_that_takes_nothing_is_no_reason_to_stop(package, tmp_path, closed):
+    process = start(package, tmp_path, f"import os, sys\n{closed}\n{RUN}")
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out.split()[0]) == (0, "42.0")
+
+
 def test_is_found_again_and_says_so_only_when_it_compiles(package, tmp_path):
     cache = tmp_path / "cache"
     result, hits, said = run(package, cache)

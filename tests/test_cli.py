@@ -121,7 +121,7 @@ def test_a_difference_of_the_losses_is_a_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ReferenceMLP", Elsewhere)
     monkeypatch.setattr(module, "EPOCHS", 3)
     said = []
-    assert not module.demonstrate(tmp_path, said.append, progress=False)
+    assert not any(outcome.agrees for outcome in module.demonstrate(tmp_path, said.append, progress=False))
     assert "THE LOSSES DIFFER" in "".join(said)
 
 
@@ -148,7 +148,7 @@ def test_bars_of_the_demonstration(tmp_path, monkeypatch, capsys):
     from fastmlp import demo as module
 
     monkeypatch.setattr(module, "EPOCHS", 3)
-    assert module.demonstrate(tmp_path, print, progress=True)
+    assert all(outcome.agrees for outcome in module.demonstrate(tmp_path, print, progress=True))
     assert "squared-error, fastmlp: 100%" in capsys.readouterr().err
 
 
@@ -435,7 +435,10 @@ class TestPictures:
                 "--target is the labels of IDX files, but table.csv is a table, where they are the column 'label'; leave it out.",
             ),
             (["evaluate", "new.gz", "--target", "labels"], 1, "labels has 1297 labels, but new.gz has 500 rows."),
-            (["evaluate", "new.gz", "--target", "none"], 1, "There is no file 'none'."),
+            (
+                ["evaluate", "new.gz", "--target", "none"], 1,
+                "There is no file 'none'. It was looked for in the folder FOLDER; give one that is there.",
+            ),
             (
                 ["evaluate", "new.gz", "--target", "table.csv"], 1,
                 "table.csv is not an IDX file, the format that MNIST comes in.",
@@ -454,7 +457,7 @@ class TestPictures:
             arguments = ["evaluate", "images.safetensors", *arguments[1:]]
         else:
             arguments = [*arguments, "--out", "x.safetensors"]
-        assert command(*arguments) == (code, "", f"{message}\n")
+        assert command(*arguments) == (code, "", f"{message}\n".replace("FOLDER", repr(str(pictures))))
         assert not (pictures / "x.safetensors").exists()
 
 

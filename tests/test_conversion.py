@@ -136,6 +136,23 @@ class TestOnnx:
         io.to_onnx(net, tmp_path / "model.onnx")
         np.testing.assert_allclose(self.run(tmp_path / "model.onnx", x), net.predict(x), rtol=1e-6, atol=1e-6)
 
+    @pytest.mark.parametrize(
+        "entry", [ACTIVATIONS["leaky_relu"](0.3), ACTIVATIONS["leaky_relu"](1.7), ACTIVATIONS["elu"](0.4), ACTIVATIONS["selu"]],
+        ids=lambda entry: f"{entry.name} {entry.parameter}",
+    )  # fmt: skip
+    def test_slopes_have_the_digits_of_the_network(self, tmp_path, entry):
+        """Attributes of an operator are float32, whatever it computes in."""
+        from onnx.reference import ReferenceEvaluator
+
+        net, x = MLP((6, 6), [entry], dtype="float64", random_state=0), np.random.default_rng(0).normal(size=(100, 6)) * 3
+        net.w[0][:] = np.eye(6)
+        x[0] = 0
+        io.to_onnx(net, tmp_path / "model.onnx")
+        (outputs,) = ReferenceEvaluator(str(tmp_path / "model.onnx")).run(None, {"x": x})
+        np.testing.assert_allclose(outputs, net.predict(x), rtol=1e-13, atol=1e-15)
+        if entry.name == "leaky_relu":
+            np.testing.assert_array_equal(self.run(tmp_path / "model.onnx", x), outputs)
+
     @pytest.mark.parametrize("entry", [ACTIVATIONS["leaky_relu"](0.3), ACTIVATIONS["elu"](0.4)], ids=lambda entry: entry.name)
     def test_slopes_and_scales(self, tmp_path, entry):
         net, x = MLP((5, 12, 3), entry, random_state=0), samples()

@@ -252,3 +252,12 @@ class TestWhoIsTold:
             model.partial_fit(x, np.full(50, 5), classes=[0, 1])
         with pytest.raises(NotFittedError):
             model.predict(x)
+        model.partial_fit(x, x[:, 0] > 0, classes=[False, True])  # other ones, as in a first call
+        assert set(model.predict(x)) <= {False, True}
+
+    def test_weights_of_the_classes_of_several_labels(self):
+        x = np.random.default_rng(0).normal(size=(50, 4))
+        y = (x[:, :2] > 0).astype(int)
+        given = classifier(class_weight=[{0: 1, 1: 2}, {0: 3, 1: 1}]).fit(x, y)
+        rows = np.where(y[:, 0], 2, 1) * np.where(y[:, 1], 1, 3)
+        assert np.array_equal(given.predict_proba(x), classifier().fit(x, y, rows).predict_proba(x))

@@ -17,7 +17,9 @@ import pytest
 from fastmlp import MLP
 from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.data import TableError, cached, from_blocks, from_files, tables
+from fastmlp.data.preparation import Category, Number
 from fastmlp.data.sources import is_awaited
+from fastmlp.estimators import MLPRegressor
 from fastmlp.files import replacement
 
 ROWS = 20_000
@@ -112,7 +114,7 @@ class TestWhoHelpsToRead:
         def blocks():
             waits = is_awaited.get()
             if threading.current_thread().name == "fastmlp-reader":
-                found.append(eventually(waits, 10.0 if not found else 0.0))
+                found.append(eventually(waits) if not found else not eventually(lambda: not waits()))
             for _ in range(4):
                 yield x, x.sum(axis=1)
 
@@ -148,6 +150,17 @@ class TestWhoHelpsToRead:
             is_awaited.reset(before)
         assert helped == [expected]
         assert np.array_equal(piece.x, np.column_stack([columns["a"], columns["b"]]))
+
+
+class TestWeights:
+    @pytest.mark.parametrize("buffer_bytes", [5_000, 1 << 20])  # a stream, and rows that are read into memory
+    def test_zero_for_all_rows(self, buffer_bytes):
+        x = np.random.default_rng(0).normal(size=(500, 4))
+        source = from_blocks([(x, x.sum(axis=1), np.zeros(500))])
+        with pytest.raises(TableError, match="a weight of zero for every row"):
+            MLP((4, 3, 1)).fit(source, epochs=1, batch_size=10, buffer_bytes=buffer_bytes)
+        with pytest.raises(TableError, match="a weight of zero for every row"):
+            MLPRegressor(hidden_layer_sizes=(3,), batch_size=10).fit(source, None, buffer_bytes=buffer_bytes)
 
 
 class TestInterrupts:
@@ -229,6 +242,153 @@ class TestFilesThatDiffer:
         (piece,) = from_files(path, "y", weight="weight").pieces(0)
         assert piece.y.dtype.kind == piece.weight.dtype.kind == "f"
         assert piece.y.tolist() == piece.weight.tolist() == [1.25, 2.5]
+
+    @pytest.mark.parametrize("kind", ["parquet", "csv"])
+    def test_a_column_that_only_a_later_file_has_values_of(self, tmp_path, kind):
+        arrow, csv = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.csv")
+
+        def put(name, **columns):
+            path = tmp_path / f"{name}.{kind}"
+            return write(path, columns) if kind == "parquet" else csv.write_csv(arrow.table(columns), path) or path
+
+        nothing = arrow.nulls(3)
+        first = put("a", number=nothing, text=nothing, never=nothing, truth=nothing, y=nothing)
+        second = put("b", number=[1.0, 3.0], text=["u", "v"], never=nothing[:2], truth=[True, False], y=[0, 1])
+        source = from_files([first, second], "y").prepared()
+        assert source.preparation.dropped == {"never": "it has no values"}
+        assert source.preparation.features == (
+            Number("number", 2.0, 1.0, True), Category("text", ("u", "v"), True), Category("truth", ("false", "true"), True)
+        )  # fmt: skip
+        assert source.preparation.target.classes == ("0", "1")
+        assert source.rows == 2
+        rows = np.concatenate([piece.x for block in range(source.n_blocks) for piece in source.pieces(block)])
+        assert rows.tolist() == [[-1, 0, 1, 0, 0, 0, 1, 0], [1, 0, 0, 1, 0, 1, 0, 0]]
+
+    @pytest.mark.parametrize("kind", ["text", "truth", "decimals"])
+    def test_a_target_that_only_a_later_file_has_values_of(self, tmp_path, kind):
+        arrow = pytest.importorskip("pyarrow")
+        values = {"text": ["u", "v"], "truth": [True, False], "decimals": [0.5, 1.5]}[kind]
+        first = write(tmp_path / "a.parquet", {"x": [1.0, 2.0], "y": arrow.nulls(2)})
+        second = write(tmp_path / "b.parquet", {"x": [1.0, 2.0], "y": values})
+        classes = {"text": ("u", "v"), "truth": ("false", "true"), "decimals": None}[kind]
+        assert from_files([first, second], "y").prepared().preparation.target.classes == classes
+        with pytest.raises(TableError, match=r"a\.parquet, row group 0, rows 0 to 1: row 0 has no target; remove such rows"):
+            list(from_files([first, second], "y").pieces(0))
+
+    @pytest.mark.parametrize("order", [1, -1])
+    @pytest.mark.parametrize("kind", ["parquet", "csv"])
+    def test_truth_values_in_one_file_and_numbers_in_another(self, tmp_path, kind, order):
+        """Whether 1 is true is for a person to say, in whichever order the files are read."""
+        arrow, csv = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.csv")
+        paths = []
+        for number, values in enumerate(([True, False], [1, 0])):
+            for role, columns in (("target", {"x": [1.0, 2.0], "y": values}), ("feature", {"x": values, "y": [0.5, 1.5]})):
+                path = tmp_path / f"{role}{number}.{kind}"
+                write(path, columns) if kind == "parquet" else csv.write_csv(arrow.table(columns), path)
+                paths.append(path)
+        targets, features = paths[::2][::order], paths[1::2][::order]
+        pattern = "{} '{}' is of truth values in some files and of numbers in others; write it alike in all of them"
+        with pytest.raises(TableError, match=pattern.format("The target", "y")):
+            from_files(targets, "y").prepared()
+        plain = from_files(targets, "y")
+        with pytest.raises(TableError, match=pattern.format("The target", "y")):
+            [list(plain.pieces(block)) for block in range(plain.n_blocks)]
+        told = r"feature0\.csv, line 2: column 'x' has the text 'true' where there were numbers before"
+        with pytest.raises(TableError, match=told if (kind, order) == ("csv", -1) else pattern.format("Column", "x")):
+            from_files(features, "y").prepared()
+        with pytest.raises(TableError, match="The columns of the files do not fit together"):
+            tables.read_tables(targets)
+
+    def test_a_column_that_is_of_no_use_in_the_first_file(self, tmp_path):
+        """It is in none: what it has there is nothing that those of other files could be compared with."""
+        paths = [
+            write(tmp_path / f"{n}.parquet", {"x": [1.0, 2.0], "z": z, "y": [0, 1]}) for n, z in enumerate(([[1], [2]], [3, 4]))
+        ]
+        assert from_files(paths, "y").prepared().preparation.dropped == {"z": "it is of the type list<element: int64>"}
+
+    def test_types_that_do_not_fit_together(self, tmp_path):
+        for name, values in (("a", "5,1\n"), ("b", "x,1\n")):
+            (tmp_path / f"{name}.csv").write_text("t,y\n" + values)
+        paths = tables.find_files(tmp_path)
+        with pytest.raises(TableError) as error:
+            tables.read_tables(paths)
+        assert str(error.value) == (
+            "The columns of the files do not fit together: 't' is of the type int64 in one of them and string in another; write it "
+            "alike in all of them, or name it among the categories (--categories, or categories=['t']) to have it read as text."
+        )
+        assert tables.read_tables(paths, categories=["t"]).column("t").to_pylist() == ["5", "x"]
+
+    @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names of files are Unicode")
+    def test_parquet_whose_name_is_not_utf8(self, tmp_path):
+        path = tmp_path / "t.parquet"
+        write(path, {"x": np.arange(4000.0), "y": np.arange(4000.0)}, row_group_size=1000)
+        odd = path.rename(os.path.join(tmp_path, os.fsdecode(b"caf\xe9.parquet")))
+        source = from_files(odd, "y")
+        assert (source.rows, source.n_blocks) == (4000, 4)
+        assert sum(piece.x.sum() for block in range(4) for piece in source.pieces(block)) == np.arange(4000.0).sum()
+        assert source.prepared().rows == 4000
+
+    def test_parquet_is_opened_once_before_rows_are_read(self, tmp_path, monkeypatch):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        paths = [write(tmp_path / f"{number}.parquet", {"x": np.arange(9.0), "y": np.arange(9.0)}) for number in range(3)]
+        opened, init = [], parquet.ParquetFile.__init__
+
+        def counted(file, *args, **options):
+            opened.append(file)
+            init(file, *args, **options)
+
+        monkeypatch.setattr(parquet.ParquetFile, "__init__", counted)
+        source = from_files(paths, "y")
+        assert source.rows == 27
+        assert len(opened) == 3
+
+    @pytest.mark.parametrize("groups", [500, 50])
+    def test_parquet_that_has_other_rows_than_before(self, tmp_path, groups):
+        columns = {"x": np.arange(1000.0), "y": np.arange(1000.0)}
+        source = from_files(write(tmp_path / "t.parquet", columns, row_group_size=100), "y")
+        write(tmp_path / "t.parquet", columns, row_group_size=groups)
+        with pytest.raises(TableError, match=r"t\.parquet has changed since it was first read: it must stay as it is"):
+            [list(source.pieces(block)) for block in range(source.n_blocks)]
+
+    def test_parquet_that_has_gone(self, tmp_path):
+        path = write(tmp_path / "t.parquet", {"x": np.arange(9.0), "y": np.arange(9.0)})
+        source = from_files(path, "y")
+        path.unlink()
+        with pytest.raises(TableError, match=r"^There is no file '.*t\.parquet'\."):
+            fit(source)
+        with pytest.raises(TableError, match=r"^There is no file '.*t\.parquet'\."):
+            source.prepared()
+
+    def test_folders_that_are_named_like_files(self, tmp_path):
+        """As Spark names those that it writes."""
+        (tmp_path / "all" / "t.parquet").mkdir(parents=True)
+        path = write(tmp_path / "all" / "t.parquet" / "part-0.parquet", {"x": [1.0], "y": [2.0]})
+        assert tables.find_files(tmp_path / "all") == tables.find_files(path.parent) == [path]
+
+    @pytest.mark.parametrize("given", [5, None, b"t.parquet", [5]])
+    def test_what_is_no_file(self, given):
+        with pytest.raises(TypeError, match=r"^files must be the name of a file or folder, a glob, or a list of them, got "):
+            from_files(given, "y")
+
+    @pytest.mark.parametrize("target", [None, 1.0, ["y"], True])
+    def test_what_is_no_column(self, tmp_path, target):
+        path = write(tmp_path / "t.parquet", {"x": [1.0], "y": [2.0]})
+        with pytest.raises(TypeError, match=r"^target must be the name of a column, or its position, got "):
+            from_files(path, target)
+
+    def test_categories_that_are_one_text(self, tmp_path):
+        path = write(tmp_path / "t.parquet", {"x": [1.0], "y": [2.0]})
+        with pytest.raises(TypeError, match=r"^categories must be a list of names, such as \['x'\], got 'x'\.$"):
+            from_files(path, "y", categories="x")
+
+    def test_what_was_learned_elsewhere_says_how_columns_are_read(self, tmp_path):
+        """01067 is no number where it was none."""
+        old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+        old.write_text("zip,y\n" + "01067,a\nX1,b\n" * 5)
+        new.write_text("zip,y\n" + "01067,a\n" * 5)
+        learned = from_files(old, "y").prepared().preparation
+        (piece,) = from_files(new, "y").prepared(learned).pieces(0)
+        assert piece.x.tolist() == [[1, 0]] * 5
 
     @pytest.mark.parametrize("lost", ["x1", "y"])
     @pytest.mark.parametrize("ending", ["parquet", "csv"])

@@ -11,6 +11,7 @@ import pytest
 
 from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, DivergenceError, ReferenceMLP
 from fastmlp.callbacks import Callback, EarlyStopping
+from tests.test_invariants import run_python
 
 
 def make(kind, sizes=(3, 4, 2), activation=("tanh", "sigmoid"), loss="squared_error", **options):
@@ -622,3 +623,14 @@ class TestCallbacks:
             TypeError, match=r"callbacks must be instances of fastmlp\.callbacks\.Callback, got <built-in function print>"
         ):
             make(kind).fit(*data, epochs=1, batch_size=1, callbacks=[print])
+
+
+@pytest.mark.parametrize("closed", ["sys.stderr.close()", "sys.stderr = None"])
+def test_a_progress_bar_without_a_place(closed):
+    printed = run_python(f"""
+        import sys
+        {closed}
+        from fastmlp import ReferenceMLP
+        print(len(ReferenceMLP((1, 1)).fit([[1]], [1], epochs=3, batch_size=1, verbose=True).loss_curve_))
+    """)
+    assert printed.split() == ["3"]

@@ -590,6 +590,14 @@ class TestSources:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("target", [1.0, np.ones(1)])
+    def test_single_samples_are_no_blocks(self, target):
+        samples = [(np.array([0.0, 1.0]), target), (np.array([1.0, 0.0]), target)]
+        with pytest.raises(
+            TableError, match=r"block 0 must hold rows of samples, got X of the shape \(2,\); single samples go in as"
+        ):
+            MLP((2, 3, 1)).fit(samples, epochs=1, batch_size=1)
+
     def test_of_npy_files(self, data, tmp_path):
         x, y = data
         np.save(tmp_path / "x.npy", x)

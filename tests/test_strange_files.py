@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import random
 import subprocess
@@ -14,7 +16,8 @@ import numpy as np
 import pyarrow
 import pytest
 
-from fastmlp.data.files import TableError, names_of, read_batches, read_table
+from fastmlp.data import from_files
+from fastmlp.data.files import Csv, TableError, names_of, read_batches, read_table
 from fastmlp.data.preparation import Number
 from fastmlp.io import load
 from tests.test_invariants import ROOT
@@ -64,6 +67,13 @@ GOOD = {
     "a comment, crlf": gzip.compress(("# made by hand\n" + table()).replace("\n", "\r\n").encode()),
     "what is for Excel": ("sep=;\n" + table("age;colour;y", lambda n, a, c: f"{a};{c};{label(a, c)}")).encode(),
     "and a mark": ("\ufeffsep=|\r\n" + table("age|colour|y", lambda n, a, c: f"{a}|{c}|{label(a, c)}", "\r\n")).encode(),
+    "a title": ("Report of 2024\n\n" + table()).encode(),
+    "titles": ("Report of 2024\r\nmade by hand\r\n\r\n" + table().replace("\n", "\r\n")).encode(),
+    "a title with a comma": ('"Report, 2024"\n' + table()).encode(),
+    "a title as Excel writes it": ("Report of 2024,,\n,,\n" + table()).encode(),
+    "a title before tabs": ("Report, 2024\n" + table("age\tcolour\ty", lambda n, a, c: f"{a}\t{c}\t{label(a, c)}")).encode(),
+    "colons": table("age:colour:y", lambda n, a, c: f"{a}:{c}:{label(a, c)}").encode(),
+    "circumflexes": table("age^colour^y", lambda n, a, c: f"{a}^{c}^{label(a, c)}").encode(),
     "names after #": ("# a comment\n" + table("#age,colour,y")).encode(),
     "numbers in the header": table("2023,colour,y").encode(),
     "a class of one row": table(line=lambda n, a, c: f"{a},{c},{'rare' if n == 7 else label(a, c)}").encode(),
@@ -117,8 +127,6 @@ def test_rows_without_a_target_are_counted(command, tmp_path, how):
 
 @pytest.mark.parametrize("target", ["y", "2023"])
 def test_a_header_of_numbers_is_known_by_the_target(tmp_path, target):
-    from fastmlp.data import from_files
-
     (tmp_path / "t.csv").write_text(table("2023,2024,y", lambda n, a, c: f"{a},{n},{a / 2}"))
     source = from_files(tmp_path / "t.csv", target)
     assert (source.rows, source.n_features) == (200, 2)
@@ -343,6 +351,11 @@ def test_decimal_commas_are_guessed_whatever_separates_columns(tmp_path, lines, 
         ("name, first;age\nAnn;5\nBob;7\n", ["name, first", "age"]),
         ('size in 5", 6";age|y\n1|2\n2|3\n', ['size in 5", 6";age', "y"]),
         ("a,b;c\n1,2\n3,4\n", ["a", "b;c"]),
+        ("full name:age\nAnn:5\nBob Lee:7\n", ["full name", "age"]),
+        ("a^b:c\n1^2\n3^4:5\n", ["a", "b:c"]),
+        ("10:00 5 x\n11:00 7 y\n", ["column 1", "column 2", "column 3"]),
+        ("time\n10:00\n11:00\n", ["time"]),
+        ("text\nhello, world\ngood, bye, world\n", ["text"]),
     ],
 )
 def test_what_separates_columns_is_guessed(tmp_path, text, names):
@@ -392,7 +405,10 @@ BAD = {
     "an Excel file": (b"PK\x03\x04\0\0\1", "t.csv is not a table: it holds bytes that are no text; make CSV or"),
     "an array": (b"\x93NUMPY\1\0", "t.csv is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy."),
     "half a gzip": (gzip.compress(table().encode())[:-20], "t.csv is damaged: Compressed file ended"),
-    "a title": (b"Report\n\n" + table().encode(), "t.csv, line 3: 3 values where the other lines have 1."),
+    "a title with a comma": (
+        b"Report, 2024\n" + table().encode(), "t.csv, line 2: 3 values where the first line has 2; if that is a title, remove it.",
+    ),
+    "another separator": (table("age!colour!y", lambda n, a, c: f"{a}!{c}!{label(a, c)}").encode(), "say --separator '!'"),
     "ragged": ((table() + "1,red\n").encode(), "t.csv, line 202: 2 values where the other lines have 3."),
     "an open quote": ((table() + '5,"red,no\n').encode(), "t.csv, line 202: 2 values where the other lines have 3."),
     "ragged after comments": (
@@ -419,6 +435,12 @@ BAD = {
         table("", lambda n, a, c: f"{a},{c},{label(a, c)}").encode(),
         "The columns are: column 1, column 2, column 3. The first line was taken for a row, not for their names; --header, or",
     ),
+    "a footer": ((table() + "made by hand\n").encode(), "t.csv, line 202: 1 value where the other lines have 3."),
+    "JSON": (b'{"age": 5, "y": 3}\n{"age": 7, "y": 3}\n', "t.csv is JSON; make CSV or Parquet of it."),
+    "a list of JSON": (b'[\n  {"age": 5, "y": 3},\n  {"age": 7, "y": 3}\n]', "t.csv is JSON; make CSV or Parquet of it."),
+    "bzip2": (bz2.compress(table().encode()), "t.csv is compressed by bzip2; unpack it, or compress it by gzip."),
+    "xz": (lzma.compress(table().encode()), "t.csv is compressed by xz; unpack it, or compress it by gzip."),
+    "zstandard": (b"\x28\xb5\x2f\xfd\x04\x00", "t.csv is compressed by zstandard; unpack it, or compress it by gzip."),
     "Parquet that is none": (b"PAR1" + bytes(90) + b"PAR1", "t.csv is not a usable Parquet file"),
 }  # fmt: skip
 
@@ -426,7 +448,7 @@ BAD = {
 NEEDS_THE_WHOLE = {
     "one row": "1 rows are too few to hold some of them out.",
     "two rows": "The target 'y' has one class only, 'yes', in the rows to train on: there is nothing to learn.",
-    "a title": "t.csv: There is no column 'y'. The columns are: Report.",
+    "a title with a comma": "There is no column 'y'. The columns are: column 1, column 2. The first line was taken for a row",
     "names": "'y' has 200 classes, but there are only ",
 }
 """What is said of rows that are read in parts, where that is something else."""
@@ -696,14 +718,118 @@ def test_decimals_after_a_megabyte_of_whole_numbers(command, tmp_path, how, colu
     }
     (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{where[column](n)}\n" for n in range(rows)))
     code, out, errors = command("train", "t.csv", *Y, "--epochs", "1", "--out", "m.safetensors", how, "--json")
-    if column == "target" and how == "--stream":
-        assert (code, errors.count("\n")) == (1, 1)  # it cannot begin anew
-        assert "column 'y' has the text '" in errors
-        return
     assert (code, errors) == (0, "")
     assert json.loads(out)["task"] == ("classification" if column == "feature" else "regression")
     code, out, errors = command("evaluate", "m.safetensors", "t.csv", "--json")
     assert (code, errors, json.loads(out)["rows"]) == (0, "", rows)
+
+
+LATER = pytest.mark.parametrize(
+    ("first", "later", "kind"),
+    [
+        ("true", "maybe", "string"), ("", "red", "string"), ("", "7", "int64"), ("", "7.5", "double"), ("5", "7.5", "double"),
+        ("2024-01-01", "never", "string"), ("2024-01-01 10:00:00", "never", "string"), ("10:00", "never", "string"),
+        ("2024-01-01", "2024-01-01 10:00:00", "string"), ("True", "two\nlines", "string"),
+    ],
+)  # fmt: skip
+"""Values of a column for more than a megabyte, and one after them."""
+LATE = 200_000
+
+
+def late(path, first, *later):
+    rows = "".join(f'{n % 7},"{first}",{n % 2}\n' for n in range(LATE)) if first else "5,,0\n5,,1\n" * (LATE * 2)
+    path.write_text("a,b,y\n" + rows + "".join(f'5,"{value}",0\n' for value in later))
+    return path, rows.count("\n")
+
+
+@LATER
+def test_values_of_another_kind_after_a_megabyte(tmp_path, first, later, kind):
+    """The whole column is read as what all of its values are."""
+    path, rows = late(tmp_path / "t.csv", first, later)
+    found = read_table(path)
+    assert found.num_rows == rows + 1
+    assert str(found.column("b").type) == kind
+    assert str(found.column("b")[rows].as_py()) == later
+    assert found.column("b")[0].as_py() == (None if first == "" else int(first) if first == "5" else first)
+
+
+@LATER
+def test_the_same_where_rows_are_read_in_parts(tmp_path, first, later, kind):
+    path, rows = late(tmp_path / "t.csv", first, later)
+    source = from_files(path, "y").prepared()
+    learned = {type(feature).__name__ for feature in source.preparation.features if feature.name == "b"}
+    assert learned == ({"Category"} if kind == "string" else {"Number"})
+    assert sum(len(piece.x) for piece in source.pieces(0)) == source.rows == rows + 1
+    counted = from_files(path, "y")
+    assert counted.rows == rows + 1
+    assert str(list(counted.batches())[-1].schema.field("b").type) == kind
+
+
+def test_several_such_columns_and_kinds(tmp_path):
+    """From nothing to whole numbers to decimals."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c,y\n" + ",,,1\n" * 300_000 + "7,x,,1\n" + ",,,2\n" * 300_000 + "7.5,,true,3.5\n")
+    assert [str(kind) for kind in read_table(path).schema.types] == ["double", "string", "string", "double"]
+    source = from_files(path, "y").prepared()
+    assert [type(feature).__name__ for feature in source.preparation.features] == ["Number", "Category", "Category"]
+    assert source.preparation.target.classes is None
+
+
+def test_a_column_that_nobody_needs_may_change(tmp_path):
+    """Where rows are read only once, for predictions."""
+    path, rows = late(tmp_path / "t.csv", "true", "maybe", "7")
+    batches = list(read_batches(path, {"a": "number"}))
+    assert sum(batch.num_rows for batch in batches) == rows + 2
+    assert batches[-1].column("b").to_pylist()[-2:] == ["maybe", "7"]
+    assert [str(batch.schema.field("a").type) for batch in batches] == ["double"] * len(batches)
+
+
+@pytest.mark.parametrize("value", ["big", "two\nlines"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_text_after_a_megabyte_of_numbers(tmp_path, stream, value):
+    """Is more likely wrong than all the numbers."""
+    path, rows = late(tmp_path / "t.csv", "5", "7.5", value)
+    line = rows + 3 + value.count("\n")
+    with pytest.raises(TableError) as error:
+        from_files(path, "y").prepared() if stream else read_table(path)
+    assert str(error.value) == (
+        f"{path}, line {line}: column 'b' has the text {value!r} where there were numbers before; correct it, or name the column "
+        "among the categories (--categories, or categories=['b']) to have it read as text."
+    )
+    assert from_files(path, "y", categories=["b"]).prepared().rows == rows + 2
+    with pytest.raises(TableError, match=rf"t\.csv, line {line}: column 'b' has the text '.*' where there were numbers\.$"):
+        list(read_batches(path, {"b": "number"}))
+
+
+def test_decimal_commas_after_whole_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("a;y\n" + "1;2\n" * 300_000 + "1,5;2\n")
+    with pytest.raises(TableError) as error:
+        read_table(tmp_path / "t.csv")
+    assert str(error.value) == (
+        f"{tmp_path / 't.csv'}, line 300002: column 'a' has the text '1,5' where there were numbers before; if it is one, say "
+        "--decimal ',', or Csv(decimal=',')."
+    )
+    assert read_table(tmp_path / "t.csv", given=Csv(decimal=",")).column("a")[300_000].as_py() == 1.5
+
+
+def test_a_target_that_turns_decimal_keeps_its_digits(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "1,2\n" * 300_000 + "1,2.75\n")
+    source = from_files(path, "y")
+    assert source.rows == 300_001
+    assert max(float(piece.y.max()) for piece in source.pieces(0)) == 2.75
+    assert from_files(path, "y").distinct_targets().tolist() == [2, 2.75]
+
+
+def test_a_target_that_turns_from_truth_to_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "1,True\n2,False\n" * 150_000 + "1,Maybe\n")
+    assert from_files(path, "y").classes.tolist() == ["False", "Maybe", "True"]
+    source = from_files(path, "y")
+    share = source.share(0, 0.1, 0)
+    assert share.rows < 60_000
+    assert share.classes.tolist() == source.classes.tolist() == ["False", "Maybe", "True"]
+    assert source.prepared().preparation.target.classes == ("False", "Maybe", "True")
 
 
 def test_a_target_that_no_loss_can_be_made_of(command, tmp_path):

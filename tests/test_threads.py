@@ -20,7 +20,7 @@ from fastmlp.engine import compile_kernels, limits
 from fastmlp.engine.partition import share_units
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
-from fastmlp.kernels.processors import CAN_MOVE, allow, current_processor, take_place
+from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
 from fastmlp.kernels.team import Team
 from fastmlp.memory import aligned_zeros
 from fastmlp.pool import Pool
@@ -644,12 +644,63 @@ class TestHelpers:
         monkeypatch.undo()
 
     def test_no_thread_to_be_had(self, monkeypatch):
-        expected = self.fit(Callback())
-        monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            self.fit(Callback())
+        """One does all of it then: the results are the same."""
+        net, x = MLP((64, 128, 10), "tanh", random_state=0, n_threads=2), np.ones((2000, 64), np.float32)
+        expected, outputs, gradient = self.fit(Callback()), net.predict(x), net.backprop(x, x[:, :10])[0][0]
+        time.sleep(0.01)  # helpers leave
+
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        np.testing.assert_array_equal(self.fit(Callback()), expected)
+        np.testing.assert_array_equal(net.predict(x), outputs)
+        np.testing.assert_array_equal(net.backprop(x, x[:, :10])[0][0], gradient)
         monkeypatch.undo()
         np.testing.assert_array_equal(self.fit(Callback()), expected)
+
+    def test_no_more_threads_to_be_had_than_one(self, monkeypatch):
+        """The helper that there is may have begun, and written what cannot be computed twice."""
+        start, started = threading.Thread.start, []
+
+        def start_one(thread):
+            if thread.name.startswith("fastmlp-") and started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+            start(thread)
+            time.sleep(0.05)
+
+        def fit():
+            x = np.random.default_rng(0).normal(size=(512, 28))
+            net = MLP((28, 64, 64, 2), random_state=0, n_threads=3)
+            return net.fit(x, x[:, :2], epochs=2, batch_size=256, learning_rate=1e-3).theta
+
+        expected = fit()
+        time.sleep(0.01)
+        monkeypatch.setattr(threading.Thread, "start", start_one)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            fit()
+        monkeypatch.undo()
+        np.testing.assert_array_equal(fit(), expected)
+
+    def test_a_timeout_while_a_thread_is_being_started(self, monkeypatch):
+        """A signal handler's error; threading makes a KeyError of it if the thread has begun."""
+        name = "_start_new_thread" if hasattr(threading, "_start_new_thread") else "_start_joinable_thread"  # since Python 3.13
+        start = getattr(threading, name)
+
+        def interrupted(*arguments, **options):
+            start(*arguments, **options)
+            time.sleep(0.05)
+            raise TimeoutError("too late")
+
+        net, x = MLP((64, 128, 10), "tanh", random_state=0, n_threads=2), np.ones((2000, 64), np.float32)
+        outputs = net.predict(x)
+        time.sleep(0.1)  # helpers leave
+        monkeypatch.setattr(threading, name, interrupted)
+        with pytest.raises(TimeoutError, match="too late"):
+            net.predict(x)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(net.predict(x), outputs)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -745,7 +796,6 @@ def test_a_thread_moves_away_from_where_another_of_its_team_is():
 
     allowed = os.sched_getaffinity(0)
     sync = aligned_zeros(STATES + LINE * 2, np.dtype(np.int64))
-    allow(sync, allowed)
     mine, other = STATES + LINE + PLACE, STATES + PLACE
     here = move(sync, 1)
     assert sync[mine] == here + 1
@@ -756,4 +806,11 @@ def test_a_thread_moves_away_from_where_another_of_its_team_is():
         assert move(sync, 1) != here
         assert sync[mine] - 1 in allowed - {here}
         assert os.sched_getaffinity(0) == allowed  # it is not bound
+    os.sched_setaffinity(0, {here})
+    sync[other], sync[mine] = here + 1, 0
+    try:
+        assert move(sync, 1) == here  # there is nowhere else to go to
+        assert os.sched_getaffinity(0) == {here}
+    finally:
+        os.sched_setaffinity(0, allowed)
     assert sync[PLACES_LOCK] == 0

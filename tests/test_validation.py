@@ -165,6 +165,11 @@ FIT = {
         (-np.ones(6), "sample_weight must not be negative, got -1 in row 0"),
         (np.zeros(6), "sample_weight must not be zero for every sample"),
         (np.full(6, np.nan), "sample_weight must hold finite numbers"),
+        (
+            np.full(6, 1e-38),
+            "The largest sample_weight is 1e-38, with which float32 cannot compute gradients; divide all of them by",
+        ),
+        (np.full(6, 1e30), "The largest sample_weight is 1e[+]30, with which float32 cannot"),
     ],
 }
 
@@ -337,3 +342,27 @@ class TestSmallThings:
         with pytest.raises(KeyError, match="there is no activation 'leeky'; there are identity"):
             ACTIVATIONS["leeky"]
         assert "relu" in repr(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-19, 1e-6, 1e6, 1e19])
+def test_the_scale_of_weights_does_not_matter_for_a_mean(kind, dtype, scale):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    weight = np.random.default_rng(1).random(60) + 0.5
+
+    def trained(scale):
+        net = kind((3, 4, 2), "tanh", dtype=dtype, random_state=0)
+        return net.fit(x, x[:, :2], epochs=5, batch_size=7, learning_rate=0.1, sample_weight=scale * weight)
+
+    np.testing.assert_allclose(trained(scale).theta, trained(1.0).theta, rtol=1e-4, atol=1e-6)
+    assert trained(scale).loss_curve_ == pytest.approx(trained(1.0).loss_curve_, rel=1e-5)
+
+
+def test_numpy_that_raises_errors_of_floating_point(kind):
+    """As people set it to find their own; powers of a decay, and 1e-50 in float32, are zero on purpose."""
+    x = np.random.default_rng(0).normal(size=(100, 4))
+    with np.errstate(all="raise"):
+        for optimizer in ("adam", "adamw", "nadam"):
+            net = kind((4, 3, 1), "tanh", random_state=0)
+            net.fit(x, x[:, 0], epochs=120, batch_size=1 if kind is MLP else 5, optimizer=optimizer)
+        net.predict([[1e-50, 0, 0, 1]])

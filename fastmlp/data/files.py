@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import math
 import os
 import re
@@ -27,12 +28,18 @@ MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-
 """What stands for a value that is not there."""
 
 _DELIMITERS = ",;\t|"
+_TITLE_LINES = 20
+"""Of a table's beginning, that are looked at for titles before it."""
+_RARE_DELIMITERS = "^ :"
+"""Where there is none of the others, and as many of one of these in each line; times have colons, too, but spaces around them."""
 _VIEWS = {"string_view": "string", "binary_view": "binary"}
 """Types of Arrow's that it cannot filter, and others for the same."""
 _LOOK_BYTES = 1 << 16
 READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else whole row groups would be in memory, and in the end all of them."""
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_COMPRESSED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
+"""What other files begin with."""
 _MOST_DIMENSIONS = 32
 """Of an array, for NumPy before 2.0."""
 
@@ -49,13 +56,13 @@ class ColumnTypeError(TableError):
     Attributes
     ----------
     column : str
-    is_decimal : bool
-        Whether it is a number, where whole ones came before.
+    wider : {"whole", "decimal", "category"} or None
+        What the column can be read as, with this value and those before; None for text among numbers, which is likely a mistake.
     """
 
-    def __init__(self, message: str, column: str, *, is_decimal: bool) -> None:
+    def __init__(self, message: str, column: str, wider: str | None) -> None:
         super().__init__(message)
-        self.column, self.is_decimal = column, is_decimal
+        self.column, self.wider = column, wider
 
 
 @contextmanager
@@ -138,25 +145,54 @@ def read_table(path: str | os.PathLike[str], types: Mapping[str, str] | None = N
 def read_all(path: str | os.PathLike[str], types: Mapping[str, str] | None = None, given: Csv = GUESSED) -> list[Any]:
     """The same as record batches.
 
-    A column of a CSV file is what its beginning looks like. Where that was whole numbers, and decimals follow, the file is read
-    again.
+    A column of a CSV file is what its beginning looks like. Where other values follow, such as decimals after whole numbers, the
+    file is read again.
     """
-    path, known = Path(path), dict(types or {})
+    known = dict(types or {})
     while True:
         try:
-            return list(read_batches(path, known, given))
+            return list(batches_as(Path(path), known, given))
         except ColumnTypeError as error:
-            if error.column in known or not error.is_decimal:
+            if error.wider is None:
                 raise
-            known[error.column] = "number"
+            known[error.column] = error.wider
 
 
 def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv = GUESSED) -> Iterator[Any]:
     """The same as record batches, one after the other: memory does not grow with the file.
 
+    A column of a CSV file that is not in ``types`` is of another type from that batch on where its values ask for it.
+
     Yields
     ------
     pyarrow.RecordBatch
+    """
+    known, done = dict(types or {}), 0
+    while True:
+        try:
+            for batch in itertools.islice(batches_as(path, known, given), done, None):
+                done += 1
+                yield batch
+        except ColumnTypeError as error:
+            if error.wider is None:
+                raise
+            known[error.column] = error.wider
+        else:
+            return
+
+
+def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = GUESSED) -> Iterator[Any]:
+    """The same, all of them alike.
+
+    Parameters
+    ----------
+    types : mapping of str to {"number", "category", "whole", "decimal"}, optional
+        The last two are numbers, too, which a column has had so far, but which nobody has said that it has.
+
+    Raises
+    ------
+    ColumnTypeError
+        Where a value of a CSV file is not of the type that its column has in ``types``, or else at the file's beginning.
     """
     arrow = require("pyarrow", "cli")
     check_file(path)
@@ -164,7 +200,7 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
         require("pyarrow.parquet", "cli")
         try:
             with (
-                _for_arrow(path) as readable,
+                for_arrow(path) as readable,
                 arrow.parquet.ParquetFile(readable, buffer_size=READ_BYTES, pre_buffer=False) as file,
             ):
                 _check_names(path, file.schema_arrow.names)
@@ -177,13 +213,13 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
         return
     require("pyarrow.csv", "cli")
     form = form_of(path, given)
-    kinds = {"number": arrow.float64(), "category": arrow.string()}
+    kinds = {"number": arrow.float64(), "decimal": arrow.float64(), "whole": arrow.int64(), "category": arrow.string()}
     written = form.names or _first_row(path, form)
     column_types = {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
     try:
         with (
             _undamaged(path),
-            _for_arrow(path) as readable,
+            for_arrow(path) as readable,
             arrow.input_stream(readable, compression="gzip" if _is_gzip(path) else None) as file,  # whatever its name says
             arrow.csv.open_csv(
                 file,
@@ -197,7 +233,7 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
             yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
     except arrow.ArrowInvalid as error:
         if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
-            raise _csv_error(path, error, form) from None
+            raise _csv_error(path, error, form, types or {}) from None
 
 
 def without_views(batch: Any) -> Any:
@@ -217,20 +253,27 @@ def _check_names(path: Path, names: list[str]) -> None:
 
 def parquet_error(path: Path, error: Exception) -> TableError:
     """What Arrow says about a Parquet file, for people."""
+    if isinstance(error, FileNotFoundError):
+        return TableError(no_file(path))
     return TableError(f"{path} is not a usable Parquet file: {_first_line(error)}")
+
+
+def footer_of(path: Path) -> Any:
+    """What a Parquet file says about itself: pyarrow.parquet.FileMetaData."""
+    arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
+    try:
+        with for_arrow(path) as file:
+            footer = parquet.read_metadata(file)
+            _check_names(path, footer.schema.to_arrow_schema().names)
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise parquet_error(path, error) from None
+    return footer
 
 
 def names_of(path: Path, given: Csv = GUESSED) -> list[str]:
     """Names of all columns of a table."""
     if is_parquet(path):
-        arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
-        try:
-            with _for_arrow(path) as file:
-                names = list(parquet.read_schema(file).names)
-        except (arrow.ArrowInvalid, OSError) as error:
-            raise parquet_error(path, error) from None
-        _check_names(path, names)
-        return names
+        return list(footer_of(path).schema.to_arrow_schema().names)
     if is_csv(path):
         return header_of(path, given) or form_of(path, given).names or []
     return _idx_names(read_idx(path).shape)
@@ -240,33 +283,69 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _csv_error(path: Path, error: Exception, form: Form) -> TableError:
+def _csv_error(path: Path, error: Exception, form: Form, types: Mapping[str, str]) -> TableError:
     """What Arrow says about a CSV file, for people."""
     text = _first_line(error)
     ragged = re.search(r"Expected (\d+) columns, got (\d+)", text)
     if ragged:
         expected, got = map(int, ragged.groups())
-        return TableError(f"{path}, line {_line_with(path, got, form)}: {got} values where the other lines have {expected}.")
+        return _ragged(path, form, expected, got)
     if "UTF8" in text:
         return TableError(f"{path} is not in UTF-8 as a whole; save it as UTF-8.")
-    wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (\w+): invalid value '(.*)'", text)
+    wrong = re.match(
+        r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (.+?): invalid value '(.*)'", str(error), re.DOTALL
+    )
     if wrong:
-        column, row, kind, value = wrong.groups()
-        name = (form.names or _header(path, form))[int(column)]
-        where = f"column {name!r}" if form.names is None else name
-        line = f", line {row}" if row else ""
-        message = f"{path}{line}: {where} has the text {value!r} where there were numbers."
-        return ColumnTypeError(
-            message, name, is_decimal=kind.startswith("int") and is_number_text(value.replace(form.decimal, "."))
-        )
+        return _column_type_error(path, form, types, int(wrong[1]), wrong[2], wrong[3])
     return TableError(f"{path} cannot be read as CSV: {text}.")
 
 
-def _line_with(path: Path, cells: int, form: Form) -> int:
-    """Number of the first line with so many values; Arrow's streaming reader does not say it."""
+def _ragged(path: Path, form: Form, expected: int, got: int) -> TableError:
+    """About a line with more or fewer values than the first one; Arrow's streaming reader does not say which."""
+    rows = enumerate(_numbered_rows(path, form))
+    place, line = next(((place, line) for place, (line, row) in rows if len(row) == got), (0, None))
+    may_be_title = place == 1 and got > expected
+    others = f"first line has {expected}; if that is a title, remove it." if may_be_title else f"other lines have {expected}."
+    return TableError(f"{_at(path, line)}: {got} value{'s' * (got != 1)} where the {others}")
+
+
+def _column_type_error(path: Path, form: Form, types: Mapping[str, str], column: int, kind: str, value: str) -> ColumnTypeError:
+    """About a value that is not of the type, of Arrow's, that its column was read as."""
+    name = (form.names or _header(path, form))[column]
+    where = f"column {name!r}" if form.names is None else name
+    wider = None if types.get(name) == "number" else _wider(kind, value.replace(form.decimal, "."))
+    if wider is not None:  # it is read again, and to look for the line would take as long
+        return ColumnTypeError(f"{path}: {where} has the text {value!r} where there were values of the type {kind}.", name, wider)
+    line = next((line for line, row in _numbered_rows(path, form) if len(row) > column and row[column] == value), None)
+    message = f"{_at(path, line)}: {where} has the text {value!r} where there were numbers"
+    if types.get(name) == "number":
+        return ColumnTypeError(f"{message}.", name, None)
+    advice = f"correct it, or name the column among the categories (--categories, or categories=[{name!r}]) to have it read as text"
+    if form.decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", value):
+        advice = "if it is one, say --decimal ',', or Csv(decimal=',')"
+    return ColumnTypeError(f"{message} before; {advice}.", name, None)
+
+
+def _at(path: Path, line: int | None) -> str:
+    return f"{path}, line {line}" if line else str(path)
+
+
+def _wider(kind: str, value: str) -> str | None:
+    """What a column of one of Arrow's types becomes by a value that is not of it; see :class:`ColumnTypeError`."""
+    if kind == "null" and re.fullmatch(r"[+-]?\d{1,18}", value):
+        return "whole"
+    if (kind == "null" or kind.startswith("int")) and is_number_text(value):
+        return "decimal"
+    return None if kind.startswith(("int", "double")) else "category"
+
+
+def _numbered_rows(path: Path, form: Form) -> Iterator[tuple[int, list[str]]]:
+    """All rows of a CSV file, that of names among them, each with the number of the line where it ends."""
     with _lines(path, form) as file:
         reader = csv.reader(file, delimiter=form.delimiter)
-        return next((form.skip + reader.line_num for row in reader if len(row) == cells), 0)
+        for row in reader:
+            if row:
+                yield form.skip + reader.line_num, row
 
 
 @contextmanager
@@ -292,7 +371,7 @@ def _undamaged(path: Path) -> Iterator[None]:
         raise TableError(f"{path} is damaged: {str(error).rstrip('.')}.") from None
 
 
-def _for_arrow(path: Path) -> AbstractContextManager[Any]:
+def for_arrow(path: Path) -> AbstractContextManager[Any]:
     """What Arrow can read: a path, or an open file where the path is not UTF-8, which Arrow cannot open itself."""
     try:
         str(path).encode()
@@ -351,7 +430,7 @@ def is_idx(path: Path) -> bool:
 def form_of(path: Path, given: Csv = GUESSED) -> Form:
     """The separator, the decimal point, and names for the columns where the file has none; by its beginning, unless given."""
     all_lines = re.split("\r\n|\r|\n", _text(path))
-    skip, told = _before_table(all_lines)
+    skip, told = _before_table(all_lines, given)
     lines = [line for line in all_lines[skip:] if line.strip()]
     if not lines:
         raise TableError(f"{path} has no rows.")
@@ -367,19 +446,54 @@ def form_of(path: Path, given: Csv = GUESSED) -> Form:
     return Form(delimiter, None, decimal, skip)
 
 
-def _before_table(lines: list[str]) -> tuple[int, str | None]:
-    """How many lines come before a table, comments and ``sep=;``, which is for Excel; and the separator that the latter names."""
+def _before_table(lines: list[str], given: Csv) -> tuple[int, str | None]:
+    """How many lines come before a table: comments, titles, and ``sep=;``, which is for Excel; and the separator that it names."""
     told = re.fullmatch(r'"?sep=(.)"?', lines[0], re.IGNORECASE)
     skip = first = 1 if told else 0
     while skip < len(lines) and (lines[skip].startswith("#") or not lines[skip].strip()):
         skip += 1
     if skip == len(lines):
         return first, told and told[1]
-    separator = told[1] if told else _guessed_delimiter(lines[skip:])
+    known_separator = given.separator or (told and told[1])
+    separator = known_separator or _guessed_delimiter(lines[skip:])
     # A line with as many values as the table has belongs to it: names of columns, or rows whose first value begins with #.
     while skip > first and lines[skip - 1].startswith("#") and lines[skip - 1].count(separator) == lines[skip].count(separator) > 0:
         skip -= 1
-    return skip, told and told[1]
+    return skip + _titles(lines[skip:], known_separator, given.known), told and told[1]
+
+
+def _titles(lines: list[str], separator: str | None, known: Sequence[str]) -> int:
+    """How many lines come before the names of the columns: of one value each, where names and rows have the same number."""
+    places = [place for place, line in enumerate(lines) if line.strip()]
+    places = places[: min(_TITLE_LINES, max(3, len(places) - 1))]  # the last of many may be cut off
+    some = [lines[place] for place in places]
+    own = [_cells(line, separator or _guessed_delimiter(some)) for line in some]
+    if set(known) & set(own[0]) or (sum(map(bool, own[0])) > 1 and len({len(cells) for cells in own}) == 1):
+        return 0
+    for count in range(1, len(some) - 1):
+        after = some[count:]
+        delimiter = separator or _guessed_delimiter(after)
+        titles, table = ([_cells(line, delimiter) for line in part] for part in (some[:count], after))
+        if _are_names(table[0]) and len({len(cells) for cells in table}) == 1:
+            return places[count] if all(_is_title(cells, len(table[0])) for cells in titles) else 0
+    return 0
+
+
+def _is_title(cells: list[str], width: int) -> bool:
+    """Whether a line has one value, and none beside it, where a table is at least three columns wide."""
+    return len(cells) == 1 or (len(cells) == width > 2 and not any(cells[1:]))
+
+
+def _are_names(cells: list[str]) -> bool:
+    """Whether these could be the names of several columns."""
+    return len(cells) > 1 and all(cells) and len(set(cells)) == len(cells) and not any(map(is_number_text, cells))
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
 
 
 def _text(path: Path) -> str:
@@ -387,24 +501,30 @@ def _text(path: Path) -> str:
     head = _head(path)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TableError(f"{path} is in UTF-16; save it as UTF-8.")
+    compressed = next((name for start, name in _COMPRESSED.items() if head.startswith(start)), None)
+    if compressed is not None:
+        raise TableError(f"{path} is compressed by {compressed}; unpack it, or compress it by gzip.")
     if head.startswith(b"\x93NUMPY"):
         raise TableError(f"{path} is an array of NumPy's; train on it in Python, with fastmlp.data.from_npy.")
     if b"\0" in head:
         raise TableError(f"{path} is not a table: it holds bytes that are no text; make CSV or Parquet of it.")
     try:
-        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # which does not mind half a character at the end
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # which does not mind half a character at the end
     except UnicodeDecodeError as error:
         line = head.count(b"\n", 0, error.start) + 1
         raise TableError(f"{path}, line {line}: the byte {head[error.start]:#x} is not UTF-8; save the file as UTF-8.") from None
+    if re.match(r'\s*(\[\s*)?\{\s*"', text):
+        raise TableError(f"{path} is JSON; make CSV or Parquet of it.")
+    return text
 
 
 def _guessed_delimiter(lines: list[str]) -> str:
-    """What separates the names of columns; spaces, if nothing else does and there are as many of them in each line.
+    """What separates the names of columns; something rare, if nothing else does and there are as many of it in each line.
 
     What is in quotes separates nothing. Of two that are there as often, the one that is so in each line.
     """
     some = lines[: max(2, len(lines) - 1)]  # the last of many may be cut off
-    bare = [re.sub(r'(^|[,;\t| ])"(?:[^"]|"")*"', r"\1", line.strip(" ")) for line in some if line.strip()]
+    bare = [re.sub(r'(^|[,;\t|^ :])"(?:[^"]|"")*"', r"\1", line.strip(" ")) for line in some if line.strip()]
 
     def is_even(one: str) -> bool:
         return one in bare[0] and len({line.count(one) for line in bare}) == 1
@@ -412,7 +532,7 @@ def _guessed_delimiter(lines: list[str]) -> str:
     delimiter = max(_DELIMITERS, key=lambda one: (bare[0].count(one), is_even(one)))
     if delimiter in bare[0] or len(lines) == 1:
         return delimiter
-    return " " if is_even(" ") else delimiter
+    return next(filter(is_even, _RARE_DELIMITERS), delimiter)
 
 
 def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:

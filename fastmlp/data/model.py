@@ -253,13 +253,13 @@ class TableCheckpoint(Checkpoint):
             run.network, path, training=run.state(), more=self._model.description(), arrays={_BEST: self._watch.best_theta}
         )
 
-    def restore(self) -> None:
+    def restore(self, epochs: int) -> None:
         """Have the watch remember what it knew when the file was written.
 
         Raises
         ------
         TableError
-            If the file is not of a training on this table.
+            If the file is not of a training on this table, or has more epochs than there are to be.
         """
         try:
             contents = model_files.read(self._path, with_training=True)
@@ -277,6 +277,12 @@ class TableCheckpoint(Checkpoint):
             raise TableError(
                 f"{self._path} is the checkpoint of a network {'-'.join(map(str, sizes))}, but this one is "
                 f"{'-'.join(map(str, mine))}; leave --hidden as it was, or give another name with --resume."
+            )
+        done = 0 if contents.training is None else contents.training.epoch
+        if done > epochs:
+            raise TableError(
+                f"{self._path} has {done} epochs already, but this training is to have {epochs} at most; give --epochs {done} or "
+                "more, or another name with --resume."
             )
         self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
         self._watch.best_theta = contents.arrays[_BEST]
@@ -475,7 +481,7 @@ def learn(
         writer = TableCheckpoint(checkpoint, model, watch)
         listeners.append(writer)
         if checkpoint.exists():
-            writer.restore()
+            writer.restore(epochs)
             resume = checkpoint
     if plan.max_seconds is not None:
         listeners.append(TimeLimit(plan.max_seconds))

@@ -30,6 +30,8 @@ MOST_CLASSES_OF_FLOATS = 2
 """...and one of floating-point numbers, if they are whole: 0 and 1 become 0.0 and 1.0 where a program had missing values, too."""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?(e[+-]?\d+)?")
 """How Arrow writes one."""
+_SEPARATOR = re.compile(r"[^\w\s.,()\[\]/%$'\"-]")
+"""What separates columns, perhaps, in what was taken for the name of the only one."""
 FARTHEST = 10.0
 """Standard deviations beyond which a number is taken for one at that distance: a single value far out would govern the loss."""
 
@@ -260,6 +262,9 @@ def missing_column(name: str, names: Iterable[str]) -> str:
         sentence += (
             " The first line was taken for a row, not for their names; --header, or Csv(header=True), says that it has these."
         )
+    odd = _SEPARATOR.search(names[0]) if len(names) == 1 else None
+    if odd:
+        sentence += f" If that is more than one, say --separator {odd[0]!r}, or Csv(separator={odd[0]!r})."
     return sentence
 
 
@@ -299,13 +304,12 @@ def learn_from_batches(
     rows : int
         That have a target.
     """
-    features: dict[str, _Numbers | _Texts] = {}
-    unusable: dict[str, str] = {}
+    features: dict[str, _Feature] = {}
     learned: LearnedTarget | None = None
     for batch in batches:
         if learned is None:
             learned = LearnedTarget(batch.schema, target, task)
-            features, unusable = _columns_to_learn(batch.schema, target)
+            features = {name: _Feature(name) for name in learned.names}
         learned.add(batch.column(target))
         for name, feature in features.items():
             feature.add(batch.column(name))
@@ -313,35 +317,77 @@ def learn_from_batches(
         raise TableError("There are no rows to learn from.")
     made: list[Number | Category | Ordinal] = []
     dropped: dict[str, str] = {}
-    for name in learned.names:
-        why = features[name].why_not() if name in features else unusable.get(name)
+    for name, feature in features.items():
+        why = feature.why_not()
         if why is not None:
             dropped[name] = why
-        elif name in features:
-            made.append(features[name].feature(name, categories, scale))
+        else:
+            made.append(feature.made(categories, scale))
     if not made:
         reasons = [f"{name!r} is left out: {why}" for name, why in dropped.items()]
         shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
         raise TableError("There is no column to learn from beside the target" + (f" ({shown})." if shown else "."))
     if shared_scale:
-        made = _with_shared_scale(made, features)
+        made = _with_shared_scale(made, [feature.values for feature in features.values()])
     return Preparation(tuple(made), learned.target(scale), dropped), learned.rows
 
 
-def _columns_to_learn(schema: Any, target: str) -> tuple[dict[str, _Numbers | _Texts], dict[str, str]]:
-    """What learns each column, by its type; and why others are not used."""
-    features: dict[str, _Numbers | _Texts] = {}
-    unusable: dict[str, str] = {}
-    for field_ in schema:
-        if field_.name == target:
-            continue
-        if is_number(field_.type):
-            features[field_.name] = _Numbers(field_.name)
-        elif is_text(field_.type):
-            features[field_.name] = _Texts(field_.name)
+class _Feature:
+    """What is learned of a column, batch by batch: as numbers or as text, by the type of the first batch that has one."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._alike = name, _Alike(f"Column {name!r}")
+        self._rows_before = 0
+        self._begun, self._unusable = False, "it has no values"
+        self.values: _Numbers | _Texts | None = None
+
+    def add(self, column: Any) -> None:
+        """Take account of some rows."""
+        if not self._begun and not _is_null(column.type):
+            self._begin(column.type)
+        if self.values is None:
+            self._rows_before += len(column)
+            return
+        self._alike.check(column.type)
+        self.values.add(column)
+
+    def _begin(self, kind: Any) -> None:
+        self._begun = True
+        if is_number(kind):
+            self.values = _Numbers(self._name, self._rows_before)
+        elif is_text(kind):
+            self.values = _Texts(self._name, self._rows_before)
         else:
-            unusable[field_.name] = "it has no values" if str(field_.type) == "null" else f"it is of the type {field_.type}"
-    return features, unusable
+            self._unusable = f"it is of the type {kind}"
+
+    def why_not(self) -> str | None:
+        """Why the column is of no use, if it is not."""
+        return self._unusable if self.values is None else self.values.why_not()
+
+    def made(self, categories: str, scale: bool) -> Number | Category | Ordinal:
+        """What has been learned, where it is of use."""
+        assert self.values is not None
+        return self.values.feature(self._name, categories, scale)
+
+
+class _Alike:
+    """Refuses a column of truth values in one place and of numbers in another: whether 1 is true is not said anywhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._seen = what, set[bool]()
+
+    def check(self, kind: Any) -> None:
+        """Take account of the type of some rows."""
+        is_truth = str(kind) == "bool"
+        if is_truth or is_number(kind):
+            self._seen.add(is_truth)
+        if len(self._seen) > 1:
+            raise mixed_truth(self._what)
+
+
+def mixed_truth(what: str) -> TableError:
+    """About a column, or the target."""
+    return TableError(f"{what} is of truth values in some files and of numbers in others; write it alike in all of them.")
 
 
 class _Numbers:
@@ -351,9 +397,9 @@ class _Numbers:
     (1979): no sum of squares, which would lose what a large mean leaves of a small variance.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, missing: int = 0) -> None:
         self._name = name
-        self.count = self._missing = 0
+        self.count, self._missing = 0, missing
         self.mean = self.variance = 0.0
         self.limits = math.inf, -math.inf
 
@@ -395,10 +441,10 @@ class _Numbers:
 class _Texts:
     """How often each text of a column occurs."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, missing: int = 0) -> None:
         self._name = name
         self.counts: Counter[str] = Counter()
-        self._rows = self._missing = 0
+        self._rows = self._missing = missing
 
     def add(self, column: Any) -> None:
         """Take account of some rows."""
@@ -426,10 +472,10 @@ class _Texts:
 
 
 def _with_shared_scale(
-    features: list[Number | Category | Ordinal], learned: dict[str, _Numbers | _Texts]
+    features: list[Number | Category | Ordinal], learned: Iterable[_Numbers | _Texts | None]
 ) -> list[Number | Category | Ordinal]:
     """One mean and standard deviation of all numbers in the place of each column's own."""
-    numbers = [column for column in learned.values() if isinstance(column, _Numbers) and column.why_not() is None]
+    numbers = [column for column in learned if isinstance(column, _Numbers) and column.why_not() is None]
     if not numbers:
         return features
     counts = [column.count for column in numbers]
@@ -461,21 +507,31 @@ class LearnedTarget:
             raise TableError(missing_column(name, schema.names))
         self.names = [other for other in schema.names if other != name]
         self._with_value = self._without_value = 0
-        self._name = name
-        kind = schema.field(name).type
-        self._is_text = is_text(kind)
-        if not (self._is_text or is_number(kind) or str(kind) == "null"):
-            raise TableError(f"The target {name!r} is of the type {kind}; it must be of numbers, text or truth values.")
-        if task == "regression" and self._is_text:
-            raise TableError(f"The target {name!r} holds text, which cannot be predicted as numbers; leave the task out.")
-        self._decided = task == "classification" or self._is_text
+        self._name, self._task, self._alike = name, task, _Alike(f"The target {name!r}")
+        self._texts: _Texts | None = None
+        self._numbers: _Numbers | None = None
+        self._begin(schema.field(name).type)
+
+    def _begin(self, kind: Any) -> None:
+        """Decide as what the values are learned, by their type; where there are none yet, the first batch that has some does it."""
+        if _is_null(kind):
+            return
+        of_text = is_text(kind)
+        if not (of_text or is_number(kind)):
+            raise TableError(f"The target {self._name!r} is of the type {kind}; it must be of numbers, text or truth values.")
+        if self._task == "regression" and of_text:
+            raise TableError(f"The target {self._name!r} holds text, which cannot be predicted as numbers; leave the task out.")
+        self._decided = self._task == "classification" or of_text
         types = require("pyarrow", "cli").types
         self._most_classes = MOST_CLASSES if types.is_integer(kind) else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0
-        self._texts = _Texts(name) if self._decided or (task is None and self._most_classes) else None
-        self._numbers = None if self._decided else _Numbers(name)
+        self._texts = _Texts(self._name) if self._decided or (self._task is None and self._most_classes) else None
+        self._numbers = None if self._decided else _Numbers(self._name)
 
     def add(self, column: Any) -> None:
         """Take account of some rows."""
+        if self._texts is None and self._numbers is None:
+            self._begin(column.type)
+        self._alike.check(column.type)
         column = _finite(column)
         self._with_value += len(column) - column.null_count
         self._without_value += column.null_count
@@ -532,6 +588,11 @@ def is_text(kind: Any) -> bool:
     """Whether a type of Arrow's has categories: text and truth values."""
     types = require("pyarrow", "cli").types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_dictionary(kind))
+
+
+def _is_null(kind: Any) -> bool:
+    """Whether a type of Arrow's is that of a column without any value."""
+    return str(kind) == "null"
 
 
 def is_number(kind: Any) -> bool:

@@ -427,8 +427,14 @@ class BlockSource(Source):
         for number, block in enumerate(self._blocks() if callable(self._blocks) else self._blocks):
             if not isinstance(block, tuple | list) or len(block) not in (2, 3):
                 raise TableError(f"block {number} must be (X, y) or (X, y, weight), got {_kind(block)}.")
-            x, y, weight = block if len(block) == 3 else (*block, None)
-            yield _dense(x), np.asarray(y), weight
+            given, y, weight = block if len(block) == 3 else (*block, None)
+            x = _dense(given)
+            if x.ndim == 1:
+                raise TableError(
+                    f"block {number} must hold rows of samples, got X of the shape {x.shape}; single samples go in as two lists: "
+                    "fit([x for x, y in samples], [y for x, y in samples], ...)."
+                )
+            yield x, np.asarray(y), weight
 
     @cached_property
     def rows(self) -> int:

@@ -277,7 +277,7 @@ class _Reader(threading.Thread):
                 count = room.put(filled, size, data, first)
                 filled, first = filled + count, first + count
                 if filled == size:
-                    self._parts.put(_Part(room, filled))
+                    self._put(_Part(room, filled))
                     room, filled = None, 0
             if self._leaves.is_set():
                 raise _LeaveError
@@ -288,8 +288,12 @@ class _Reader(threading.Thread):
                 raise _other_rows(source, total)
         self._works = False
         if room is not None:
-            self._parts.put(_Part(room, filled))
-        self._parts.put(None)
+            self._put(_Part(room, filled))
+        self._put(None)
+
+    def _put(self, part: _Part | None) -> None:
+        self._is_awaited = False  # from now on, not only when whoever has waited gets to run
+        self._parts.put(part)
 
     def _sizes(self) -> Iterator[int]:
         """Rows of the parts of a pass: the first are smaller, so that a training need not wait for a whole half of the buffer."""

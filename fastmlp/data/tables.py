@@ -5,30 +5,43 @@ from __future__ import annotations
 import copy
 import glob
 import itertools
+import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import numpy as np
 
 from fastmlp.data.files import (
     GUESSED,
     READ_BYTES,
+    ColumnTypeError,
     Csv,
     TableError,
+    batches_as,
     check_file,
+    footer_of,
+    for_arrow,
     is_parquet,
     names_of,
     parquet_error,
     read_all,
-    read_batches,
     without_views,
 )
-from fastmlp.data.preparation import Preparation, as_text, is_number, is_text, learn_from_batches, missing_column, texts
+from fastmlp.data.preparation import (
+    Preparation,
+    as_text,
+    is_number,
+    is_text,
+    learn_from_batches,
+    missing_column,
+    mixed_truth,
+    texts,
+)
 from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
@@ -37,6 +50,7 @@ from fastmlp.kernels.hashes import row_key
 from fastmlp.threads import available_threads
 
 Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 
 PIECE_ROWS = 8192
 """Rows of a row group that are prepared at a time: some hundred kilobytes."""
@@ -63,6 +77,37 @@ class Block(NamedTuple):
     group: int | None
     rows: int = 0
     """Of a row group."""
+
+
+class _Look(NamedTuple):
+    """What is seen of a file before its rows are read; of a Parquet file, its footer says it."""
+
+    path: Path
+    names: list[str]
+    schema: Any = None
+    """Of a Parquet file."""
+    groups: list[int] | None = None
+    """Rows of each row group of a Parquet file."""
+    has_dictionaries: bool = False
+    """Whether columns of its first row group are encoded so."""
+
+    @classmethod
+    def at(cls, path: Path, csv: Csv) -> _Look:
+        """Look at a file."""
+        if not is_parquet(path):
+            return cls(path, names_of(path, csv))
+        footer = footer_of(path)
+        schema = footer.schema.to_arrow_schema()
+        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        columns = range(groups[0].num_columns if groups else 0)
+        has_dictionaries = any(groups[0].column(place).has_dictionary_page for place in columns)
+        return cls(path, list(schema.names), schema, [group.num_rows for group in groups], has_dictionaries)
+
+    def blocks(self) -> list[Block]:
+        """The file, or its row groups."""
+        if self.groups is None:
+            return [Block(self.path, None)]
+        return [Block(self.path, group, rows) for group, rows in enumerate(self.groups)]
 
 
 class Share(NamedTuple):
@@ -102,22 +147,29 @@ class TableSource(Source):
         self._categories, self._csv = list(categories), csv
         self._paths, self._share = list(paths), Share(0.0, 1.0, 0)
         self.preparation: Preparation | None = None
-        self._names = names_of(paths[0], csv)
+        looks = [_Look.at(path, csv) for path in paths]
+        self._names = looks[0].names
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
         self._weight, self._memory = weight, Memory()
         wanted = (self.target, weight, *categories, *self._names)
-        check_columns(paths, [name for name in wanted if name is not None], csv)
-        self.blocks = [block for path in paths for block in _blocks_of(path)]
+        for look in looks:
+            _check_columns(look.path, [name for name in wanted if name is not None], look.names)
+        self.blocks = [block for look in looks for block in look.blocks()]
         self.n_blocks = len(self.blocks)
+        self._has_dictionaries = next((look.has_dictionaries for look in looks if look.groups), False)
         self._types = dict.fromkeys(categories, "category")
-        self._schema = self._first_schema()
+        self._schema = self._first_schema(looks)
         kinds = {name: self._schema.field(name).type for name in self._names if name != self.target or name in categories}
         self._types = {
-            name: "number" if is_number(kind) else "category" for name, kind in kinds.items() if is_number(kind) or is_string(kind)
-        }
+            name: "decimal" if is_number(kind) else "category" for name, kind in kinds.items() if is_number(kind) or is_string(kind)
+        }  # of the columns of CSV files; shared with all shares
+        # The numbers of other files may need more digits, and the target of the first one may have no values.
+        schemas = [self._schema, *(look.schema for look in looks[1:] if look.schema is not None)]
+        targets = [schema.field(self.target).type for schema in schemas]
+        self._target_kind = next((kind for kind in targets if str(kind) != "null"), targets[0])
         self._features = [name for name in self._names if name not in (self.target, weight)]
         self.n_features = len(self._features)
-        read_as = [schema.field(name).type for schema in self._schemas() for name in self._features if name in schema.names]
+        read_as = [schema.field(name).type for schema in schemas for name in self._features]
         narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in read_as)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
@@ -134,18 +186,30 @@ class TableSource(Source):
         more = f" and {len(self._paths) - 1} more" if len(self._paths) > 1 else ""
         return f"from_files({str(self._paths[0])!r}{more})"
 
-    def _first_schema(self) -> Any:
-        for block in range(self.n_blocks):
-            for batch in self._batches_of(block):
-                return batch.schema
+    def _first_schema(self, looks: Sequence[_Look]) -> Any:
+        """The types of the first rows, as batches have them."""
+        for block, (path, group, rows) in enumerate(self.blocks):
+            if group is None:
+                for batch in self._batches_of(block):
+                    return batch.schema
+            elif rows:
+                schema = next(look.schema for look in looks if look.path == path)
+                none = require("pyarrow", "cli").Table.from_batches([], schema).select(self._names)
+                return with_texts(without_views(none), self._categories).schema
         raise _no_rows(self._paths)
 
-    def _schemas(self) -> Iterator[Any]:
-        """That of the first rows, and those of other Parquet files, whose numbers may need more digits."""
-        yield self._schema
-        for path in self._paths[1:]:
-            if is_parquet(path):
-                yield require("pyarrow.parquet", "cli").read_schema(path)
+    def _settled(self, look: Callable[[], T]) -> T:
+        """What a pass over all rows gives; a new one where a column of a CSV file has other values than at its beginning.
+
+        Passes that follow read it as what it is.
+        """
+        while True:
+            try:
+                return look()
+            except ColumnTypeError as error:
+                if error.wider is None:
+                    raise
+                self._types[error.column] = error.wider
 
     # --- the same rows otherwise ----------------------------------------------------------------------------------------------
 
@@ -185,13 +249,15 @@ class TableSource(Source):
             raise ValueError(f"categories must be 'one_hot' or 'ordinal', got {categories!r}.")
         if preparation is None:
             columns = [name for name in self._names if name != self._weight]
-            preparation, rows = learn_from_batches(
-                (batch.select(columns) for batch in self.batches()),
-                str(self.target),
-                task=task,
-                categories=categories,
-                scale=scale,
-                shared_scale=shared_scale,
+            preparation, rows = self._settled(
+                lambda: learn_from_batches(
+                    (batch.select(columns) for batch in self.batches()),
+                    str(self.target),
+                    task=task,
+                    categories=categories,
+                    scale=scale,
+                    shared_scale=shared_scale,
+                )
             )
         names = preparation.target.classes
         return self._otherwise(
@@ -200,6 +266,7 @@ class TableSource(Source):
             dtype=np.dtype(np.float32),
             _given_classes=None if names is None else np.array(names),
             _n_rows=rows,
+            _types=self._types | preparation.types | preparation.target.types,
         )
 
     def share(self, low: float, high: float, seed: int) -> TableSource:
@@ -240,12 +307,11 @@ class TableSource(Source):
         return self._n_rows
 
     def _count(self) -> int:
-        parquet = require("pyarrow.parquet", "cli")
         if self.preparation is not None:
-            return sum(len(y) for y in self._targets_there())
+            return self._settled(lambda: sum(len(y) for y in self._targets_there()))
         if self._share[:2] == (0.0, 1.0) and all(block.group is not None for block in self.blocks):
-            return sum(parquet.read_metadata(path).num_rows for path in self._paths)
-        return sum(batch.num_rows for batch in self.batches())
+            return sum(block.rows for block in self.blocks)
+        return self._settled(lambda: sum(int(batch.num_rows) for batch in self.batches()))
 
     def _targets_there(self) -> Iterator[Array]:
         assert self.preparation is not None
@@ -272,7 +338,7 @@ class TableSource(Source):
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
         path, group, _ = self.blocks[block]
         if group is None:
-            for batch in read_batches(path, self._types, self._csv):
+            for batch in batches_as(path, self._types, self._csv):
                 _check_there(path, columns or self._names, batch.schema.names)
                 yield batch
             return
@@ -288,8 +354,15 @@ class TableSource(Source):
         path, group, rows_there = self.blocks[block]
         some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         try:
-            with parquet.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
+            with (
+                for_arrow(path) as readable,
+                parquet.ParquetFile(readable, buffer_size=READ_BYTES, pre_buffer=False) as file,
+            ):
                 _check_there(path, columns, file.schema_arrow.names)
+                if group >= file.num_row_groups or file.metadata.row_group(group).num_rows != rows_there:
+                    raise TableError(
+                        f"{path} has changed since it was first read: it must stay as it is while its rows are needed."
+                    )
                 if rows < rows_there:
                     rows = piece_rows * max(1, rows // piece_rows)
                     yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=_may_share())
@@ -330,16 +403,6 @@ class TableSource(Source):
             first += batch.num_rows
             del decoded, batch, columns
 
-    @cached_property
-    def _has_dictionaries(self) -> bool:
-        """Whether columns of the first row group of a Parquet file, if there is any, are encoded so."""
-        first = next((block for block in self.blocks if block.group is not None), None)
-        if first is None:
-            return False
-        parquet = require("pyarrow.parquet", "cli")
-        columns = parquet.read_metadata(first.path).row_group(first.group)
-        return any(columns.column(place).has_dictionary_page for place in range(columns.num_columns))
-
     def _plain_piece(self, batch: Any, columns: Columns, start: int, block: int, first: int) -> Piece:
         """Of the rows of a batch, whose features are in ``columns`` from row ``start`` on."""
         where = self._where(block, first, batch.num_rows)
@@ -365,13 +428,26 @@ class TableSource(Source):
         if column.null_count:
             row = int(np.array(column.is_null()).argmax())
             raise TableError(f"{where}: row {row} has no target; remove such rows, or use .prepared(), which leaves them out.")
-        values = _array_of_target(column, str(self.target))
+        values = self._array_of_target(column)
         return values if self.classes is None else labels_of(values, self.classes, where)
+
+    def _array_of_target(self, column: Any) -> Array:
+        """Numbers and truth values as they are; text without the white space around it."""
+        kinds = column.type, self._target_kind
+        if any(str(kind) == "bool" for kind in kinds) and any(map(is_number, kinds)):
+            raise mixed_truth(f"The target {self.target!r}")
+        if str(column.type) == "bool" or not is_text(column.type):
+            return _numbers(column)
+        return np.asarray(texts(column, str(self.target))).astype(str)
 
     def _raw_targets(self) -> Iterator[Array]:
         for batch in self.batches([str(self.target)]):
             column = batch.column(self.target)
-            yield _array_of_target(column.drop_null().unique() if is_text(column.type) else column, str(self.target))
+            yield self._array_of_target(column.drop_null().unique() if is_text(column.type) else column)
+
+    def distinct_targets(self) -> Array:
+        """See :class:`~fastmlp.data.sources.Source`."""
+        return self._settled(super().distinct_targets)
 
     @cached_property
     def classes(self) -> Array | None:
@@ -380,7 +456,8 @@ class TableSource(Source):
             return self._given_classes
         if self._whole is not None:  # or a label would stand for another class in another share
             return self._whole.classes
-        return self.distinct_targets() if is_text(self._schema.field(self.target).type) else None
+        of_text = is_text(self._target_kind) or self._types.get(str(self.target)) == "category"
+        return self.distinct_targets() if of_text else None
 
 
 def _may_share() -> bool:
@@ -402,13 +479,6 @@ def is_string(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _array_of_target(column: Any, name: str) -> Array:
-    """Numbers and truth values as they are; text without the white space around it."""
-    if str(column.type) == "bool" or not is_text(column.type):
-        return _numbers(column)
-    return np.asarray(texts(column, name)).astype(str)
-
-
 def _numbers(column: Any) -> Array:
     """Values of a column of Arrow's; decimal fractions, which NumPy does not know, as numbers."""
     return array_of_arrow(column.cast("float64") if str(column.type).startswith("decimal") else column)
@@ -421,14 +491,6 @@ def _check_there(path: Path, wanted: Sequence[str], names: Sequence[str]) -> Non
         raise TableError(f"{path} has changed. {missing_column(lost, names)}")
 
 
-def _blocks_of(path: Path) -> list[Block]:
-    if not is_parquet(path):
-        return [Block(path, None)]
-    parquet = require("pyarrow.parquet", "cli")
-    metadata = parquet.read_metadata(path)
-    return [Block(path, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
-
-
 def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The files that a person means: one, all tables in a folder, those of a glob, or a list of any of these; sorted within each.
 
@@ -436,15 +498,16 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
     ------
     TableError
         Where there is none.
+    TypeError
+        For what is no name.
     """
+    if isinstance(given, bytes) or not isinstance(given, str | os.PathLike | Iterable):
+        raise TypeError(f"files must be the name of a file or folder, a glob, or a list of them, got {given!r}.")
     if not isinstance(given, str | os.PathLike):
         return [path for one in given for path in find_files(one)]
     path = Path(given)
     if path.is_dir():
-        found = sorted(
-            file for file in path.rglob("*")
-            if file.name.lower().endswith(_SUFFIXES) and not any(part[0] in "._" for part in file.relative_to(path).parts)
-        )  # fmt: skip
+        found = sorted(file for file in path.rglob("*") if _is_table(file, path))
         if not found:
             raise TableError(f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}.")
         return found
@@ -455,6 +518,12 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         return matches
     check_file(path)
     return [path]
+
+
+def _is_table(file: Path, folder: Path) -> bool:
+    """Whether something in a folder is meant: a file, by its ending, that is not hidden. Folders may end so, too."""
+    hidden = any(part[0] in "._" for part in file.relative_to(folder).parts)
+    return file.name.lower().endswith(_SUFFIXES) and not hidden and not file.is_dir()
 
 
 def name_for(given: Path) -> str:
@@ -544,7 +613,19 @@ def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
     try:
         return arrow.concat_tables(tables, promote_options="permissive")
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
-        raise TableError(f"The columns of the files do not fit together: {error}.") from None
+        raise TableError(f"The columns of the files do not fit together: {_misfit(str(error))}.") from None
+
+
+def _misfit(message: str) -> str:
+    """What Arrow says about types that it cannot make one of, for people."""
+    found = re.search(r"Field (.*) has incompatible types: (.*) vs (.*)", message)
+    if found is None:
+        return message
+    name, one, other = found.groups()
+    return (
+        f"{name!r} is of the type {one} in one of them and {other} in another; write it alike in all of them, or name it among the "
+        f"categories (--categories, or categories=[{name!r}]) to have it read as text"
+    )
 
 
 def _decoded(table: Any) -> Any:
@@ -604,6 +685,11 @@ def from_files(
     paths = find_files(files)
     if not paths:
         raise TableError("There are no files in the list.")
+    if isinstance(target, bool) or not isinstance(target, str | SupportsIndex):
+        raise TypeError(f"target must be the name of a column, or its position, got {target!r}.")
+    target = target if isinstance(target, str) else operator.index(target)
+    if isinstance(categories, str):
+        raise TypeError(f"categories must be a list of names, such as [{categories!r}], got {categories!r}.")
     known = [name for name in (target, weight, *categories) if isinstance(name, str)]
     if not isinstance(csv, Csv):
         raise TypeError(f"csv must be a fastmlp.data.files.Csv, such as Csv(separator=';'), got {csv!r}.")

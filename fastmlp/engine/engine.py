@@ -19,6 +19,7 @@ from fastmlp.engine.training import PreparedStep
 from fastmlp.kernels import plan
 from fastmlp.kernels.jit import Kernel
 from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.team import NoThreadError
 from fastmlp.losses import Loss
 from fastmlp.pool import Pool
 from fastmlp.threads import FLOP_OF_TEAM, FLOP_OF_TWO, Succession, choose_threads
@@ -141,6 +142,8 @@ class Engine:
             return self._outputs(buffer, x, 1)
         try:
             return self._outputs(buffer, x, self.threads_for(rows, _PREDICTIONS.begin(), self.shape.flop_per_row / 3))
+        except NoThreadError:
+            return self._outputs(buffer, x, 1)
         finally:
             _PREDICTIONS.end()
 

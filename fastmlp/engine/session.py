@@ -20,7 +20,7 @@ from fastmlp.kernels.online import run_rows
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS
-from fastmlp.kernels.team import Team
+from fastmlp.kernels.team import NoThreadError, Team
 from fastmlp.memory import ALIGNMENT, aligned_zeros, padded
 from fastmlp.shuffle import Order
 from fastmlp.threads import available_threads, give_back_pace, take_pace, thread_candidates
@@ -187,6 +187,7 @@ class Session:
         self._steps = np.empty(0)
         self.somebody_works: Callable[[], bool] = _nobody_works
         self._space: Workspace | None = None
+        self._is_alone = False  # whether the system gives no threads
 
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
@@ -207,6 +208,7 @@ class Session:
 
     def __enter__(self) -> Self:
         self._pace = take_pace(self._work, self._candidates)
+        self._is_alone = False
         rows = self._chunk_rows * (self._most_threads if self._slots else 1)
         space = self._space = self._engine.take_workspace(
             rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
@@ -281,7 +283,11 @@ class Session:
             arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
             runner = self._runners.get(n_threads) or self._make_runner(n_threads)
             began = time.perf_counter()
-            runner(*arguments)
+            try:
+                runner(*arguments)
+            except NoThreadError:
+                self._is_alone = True
+                continue
             seconds = time.perf_counter() - began
             self._chunk_seconds = max(seconds / (stop - start), 1e-9)
             if not crowded:
@@ -295,6 +301,8 @@ class Session:
         One thread too many costs more than one too few: the others wait for it at every barrier.
         """
         n_threads = self._pace.n_threads
+        if self._is_alone:
+            return 1, n_threads > 1
         if 1 < n_threads == available_threads() and self._engine.n_threads is None and self.somebody_works():
             return n_threads - 1, True
         return n_threads, False

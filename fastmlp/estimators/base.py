@@ -454,10 +454,6 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if "coefs_" in state:
             self._adopt(self.coefs_, self.intercepts_, *self.__dict__.pop("_fitted_with", ()))
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether there is a network; a first ``partial_fit`` that was refused leaves ``classes_``, as scikit-learn does."""
-        return hasattr(self, "_network")
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True

@@ -36,8 +36,8 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     Parameters
     ----------
     {parameters}
-    class_weight : dict or 'balanced', default=None
-        Weights of the classes.
+    class_weight : dict, list of dict or 'balanced', default=None
+        Weights of the classes; a list where there are several labels, a dict for each.
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over all classes.
     {added_parameters}
@@ -62,7 +62,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MLPBase._parameter_constraints,
-        "class_weight": [None, dict, StrOptions({"balanced"})],
+        "class_weight": [None, dict, list, StrOptions({"balanced"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
@@ -203,8 +203,10 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         return self._weighted(compute_class_weight(self.class_weight, classes=self.classes_, y=y), y, sample_weight)
 
     def _check_class_weight(self) -> None:
-        for name, weight in self.class_weight.items() if isinstance(self.class_weight, dict) else ():
-            check_real(weight, f"class_weight of {name!r}")
+        given = self.class_weight
+        for by_class in (given,) if isinstance(given, dict) else given if isinstance(given, list) else ():
+            for name, weight in by_class.items():
+                check_real(weight, f"class_weight of {name!r}")
 
     def _weighted(self, by_class: Array, y: Array, sample_weight: Array | None) -> Array:
         """Weights of rows by the weights of their classes."""
@@ -301,9 +303,15 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         -------
         self : object
         """
-        if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), check_count(epochs, "epochs"))
+        before = self.__dict__.copy()
+        try:
+            if _check_partial_fit_first_call(self, classes):
+                self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
+            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), check_count(epochs, "epochs"))
+        except BaseException:
+            if not hasattr(self, "_network"):  # it was refused, and the next call is the first one again
+                self.__dict__ = before
+            raise
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

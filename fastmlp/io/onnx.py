@@ -75,6 +75,22 @@ def _activation(layer: Layer, z: str, out: str, kind: np.dtype[Any]) -> tuple[li
     """Nodes from z to ``out``, and the constants that they need."""
     from onnx import helper, numpy_helper
 
+    def constant(name: str, value: float) -> Any:
+        return numpy_helper.from_array(np.array(value, kind), f"{out}.{name}")
+
+    def node(operator: str, inputs: list[str], output: str) -> Any:
+        return helper.make_node(operator, inputs, [output])
+
+    if kind == np.float64 and layer.activation in ("leaky_relu", "elu", "selu"):  # attributes would be rounded to float32
+        below, scaled, above, is_above = (f"{out}.{part}" for part in ("below", "scaled", "above", "is_above"))
+        slope, scale = (SELU_ALPHA * SELU_SCALE, SELU_SCALE) if layer.activation == "selu" else (layer.parameter, 1.0)
+        return [
+            node("Identity" if layer.activation == "leaky_relu" else "Elu", [z], below),
+            node("Mul", [below, f"{out}.slope"], scaled),
+            node("Mul", [z, f"{out}.scale"], above),
+            node("Greater", [z, f"{out}.zero"], is_above),
+            node("Where", [is_above, above, scaled], out),
+        ], [constant("slope", slope), constant("scale", scale), constant("zero", 0.0)]
     single: dict[str, tuple[str, dict[str, Any]]] = {
         "identity": ("Identity", {}),
         "sigmoid": ("Sigmoid", {}),
@@ -90,13 +106,6 @@ def _activation(layer: Layer, z: str, out: str, kind: np.dtype[Any]) -> tuple[li
     if layer.activation in single:
         operator, attributes = single[layer.activation]
         return [helper.make_node(operator, [z], [out], **attributes)], []
-
-    def constant(name: str, value: float) -> Any:
-        return numpy_helper.from_array(np.array(value, kind), f"{out}.{name}")
-
-    def node(operator: str, inputs: list[str], output: str) -> Any:
-        return helper.make_node(operator, inputs, [output])
-
     if layer.activation == "silu":  # not z * Sigmoid(z): far below 0, z enlarges the error of a runtime's sigmoid
         negative, power, divisor = f"{out}.negative", f"{out}.power", f"{out}.divisor"
         return [

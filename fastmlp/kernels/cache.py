@@ -84,7 +84,10 @@ def _announce_compilation(directory: str) -> None:
         how = f"once; kept in {directory}"
     else:
         how = f"each time, because {directory} takes no files; FASTMLP_CACHE_DIR names another folder"
-    print(f"fastmlp: compiling kernels for this processor ({how})", file=sys.stderr, flush=True)
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # it may be closed, or a pipe that nobody reads
+        print(f"fastmlp: compiling kernels for this processor ({how})", file=sys.stderr, flush=True)
 
 
 class KernelCache(caching._Cache):

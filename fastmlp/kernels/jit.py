@@ -29,9 +29,12 @@ Options shared by all
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
+
+from fastmlp.interrupts import undisturbed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +49,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False, "error_model": "numpy"
 _NO_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 _lock = threading.RLock()
+_forks_are_safe = False
 _before_first_compilation: list[Callable[[], None]] = []
 
 
@@ -99,24 +103,55 @@ class Kernel(Generic[P, R]):
 
         numba's dispatcher does at each call, which takes a microsecond for thirty arguments.
         """
-        code: Callable[..., R] = self.py_func
-        if self.dispatcher is not code:
-            from numba import typeof
+        if self._dispatcher is None:
+            undisturbed(lambda: self.dispatcher)
+        if self._dispatcher is self.py_func:
+            plain: Callable[..., R] = self.py_func
+            return plain
+        from numba import typeof
 
-            code = self.dispatcher.compile(tuple(map(typeof, examples)))
+        types = tuple(map(typeof, examples))
+        if types not in self._dispatcher.overloads:
+            undisturbed(self._dispatcher.compile, types)
+        code: Callable[..., R] = self._dispatcher.compile(types)  # which finds it
         return code
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the compiled function."""
-        result: R = (self._dispatcher or self.dispatcher)(*args, **kwargs)
+        if self._dispatcher is None:
+            self.compiled_for(*args, *kwargs.values())
+        result: R = self._dispatcher(*args, **kwargs)
         return result
 
 
 def _prepare() -> None:
     """Tell numba what it has to know before it compiles anything."""
+    global _forks_are_safe
     with _lock:
+        if not _forks_are_safe:
+            _forks_are_safe = True
+            _wait_for_compilers_before_forks()
         while _before_first_compilation:
             _before_first_compilation.pop()()
+
+
+def _wait_for_compilers_before_forks() -> None:
+    """Have a fork wait until no other thread compiles: the child would not have that thread, but its locks, for ever."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    from numba.core.compiler_lock import global_compiler_lock
+
+    locks = global_compiler_lock, _lock  # the order in which who compiles takes them
+
+    def acquire() -> None:
+        for lock in locks:
+            lock.acquire()
+
+    def release() -> None:
+        for lock in reversed(locks):
+            lock.release()
+
+    os.register_at_fork(before=acquire, after_in_parent=release, after_in_child=release)
 
 
 def kernel(function: Callable[P, R]) -> Kernel[P, R]:
@@ -162,6 +197,10 @@ def callback(function: Callable[..., Any], signature: Any, name: str | None) -> 
 
     Kept on disk if it has a name, which must be its own: machine code knows functions by their names.
     """
+    return undisturbed(_callback, function, signature, name)
+
+
+def _callback(function: Callable[..., Any], signature: Any, name: str | None) -> Any:
     from numba.core.ccallback import CFunc
 
     _prepare()

@@ -22,11 +22,11 @@ from fastmlp.kernels.jit import device
 from fastmlp.kernels.plan import ALLOWED, LINE, MASK_WORDS, ONE_PLACE, PLACE, PLACES_LOCK, STATES
 from fastmlp.kernels.simd import atomic_store, compare_exchange, index, pause
 
-_CURRENT, _BIND = "fastmlp_current_processor", "fastmlp_bind_thread"
+_CURRENT, _ALLOWED, _BIND = "fastmlp_current_processor", "fastmlp_allowed_processors", "fastmlp_bind_thread"
 _library = ctypes.CDLL(None) if os.name != "nt" else None
 CAN_MOVE = not config.DISABLE_JIT and hasattr(_library, "sched_getcpu") and hasattr(_library, "sched_setaffinity")
 if CAN_MOVE:
-    for _symbol, _function in ((_CURRENT, "sched_getcpu"), (_BIND, "sched_setaffinity")):
+    for _symbol, _function in ((_CURRENT, "sched_getcpu"), (_ALLOWED, "sched_getaffinity"), (_BIND, "sched_setaffinity")):
         llvm.add_symbol(_symbol, ctypes.cast(getattr(_library, _function), ctypes.c_void_p).value)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -47,28 +47,26 @@ def current_processor(typingctx):
     return types.int64(), codegen
 
 
-@intrinsic
-def _bind(typingctx, mask, start):
-    """Allow this thread the processors whose bits are set in MASK_WORDS elements of ``mask`` from ``start`` on."""
+def _call_on_mask(name: str) -> Any:
+    """A function that gives the system MASK_WORDS elements of an array: a bit for each processor, of this thread."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if CAN_MOVE:
-            data = context.make_array(mask)(context, builder, args[0]).data
-            pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-            kind = ir.FunctionType(_I32, [_I32, _I64, pointer.type])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, _BIND), [_I32(0), _I64(8 * MASK_WORDS), pointer])
-        return context.get_dummy_value()
+    @intrinsic
+    def call(typingctx, mask, start):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if CAN_MOVE:
+                data = context.make_array(mask)(context, builder, args[0]).data
+                pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+                kind = ir.FunctionType(_I32, [_I32, _I64, pointer.type])
+                builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [_I32(0), _I64(8 * MASK_WORDS), pointer])
+            return context.get_dummy_value()
 
-    return types.void(mask, types.int64), codegen
+        return types.void(mask, types.int64), codegen
+
+    return call
 
 
-def allow(sync: np.ndarray[Any, Any], processors: set[int]) -> None:
-    """Write down where threads may go."""
-    words = np.zeros(MASK_WORDS, np.uint64)
-    for processor in processors:
-        if processor < _BITS * MASK_WORDS:
-            words[processor // _BITS] |= _ONE << np.uint64(processor % _BITS)
-    sync[ALLOWED : ALLOWED + MASK_WORDS] = words.view(np.int64)
+_get_allowed = _call_on_mask(_ALLOWED)
+_bind = _call_on_mask(_BIND)
 
 
 @device
@@ -91,6 +89,9 @@ def take_place(sync, thread, n_threads):
     while not compare_exchange(sync, PLACES_LOCK, 0, 1):
         pause()
     if _is_taken(sync, thread, n_threads, here):
+        for q in range(MASK_WORDS):
+            sync[index(ALLOWED + q)] = 0
+        _get_allowed(sync, ALLOWED)  # now, because somebody may have changed it since the last call
         for processor in range(_BITS * MASK_WORDS):
             word = np.uint64(sync[index(ALLOWED + processor // _BITS)])
             if (word >> np.uint64(processor % _BITS)) & _ONE != 0 and not _is_taken(sync, thread, n_threads, processor):

@@ -19,7 +19,6 @@ import numpy as np
 
 from fastmlp.kernels.jit import Kernel, device, kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, FLAGS, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
-from fastmlp.kernels.processors import CAN_MOVE, allow
 from fastmlp.kernels.simd import atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
 from fastmlp.memory import aligned_zeros
 
@@ -107,6 +106,10 @@ def signal_helpers(sync, n_threads, state, reached):
     wait_while(sync, n_threads, LEAVING)
 
 
+class NoThreadError(RuntimeError):
+    """The system does not give a thread, and nothing has begun: one thread can do it alone."""
+
+
 class Team:
     """A number of threads, this one included, that run a kernel together; the others, the helpers, stay in it for a while.
 
@@ -146,6 +149,11 @@ class Team:
 
         An error in one thread, or an interrupt of this one, makes the others give up at their next barrier, and is raised when they
         have.
+
+        Raises
+        ------
+        NoThreadError
+            Where there can be no helper; nothing has been computed then.
         """
         if self.n_threads == 1:
             return kernel(0, 1, self._sync, *arguments)
@@ -174,21 +182,22 @@ class Team:
         try:
             signal_helpers(sync, self.n_threads, WORKING, self._reached)
             absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
-            if absent and CAN_MOVE:
-                allow(sync, os.sched_getaffinity(0))
             for thread in absent:
                 sync[STATES + LINE * thread] = WORKING
                 sync[STATES + LINE * thread + PLACE] = 0
-                threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True).start()
+                _start(threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True))
             result = kernel(0, self.n_threads, sync, *arguments)
-        except BaseException:
+        except BaseException as error:
             sync[ABORT] = 1
             with self._lock:
                 for thread in set(absent) - decided:
                     sync[STATES + LINE * thread] = ABSENT
+                someone_has_begun = bool(decided) or self._reached.any()
                 decided.update(absent)
             while (sync[STATES::LINE] == WORKING).any():
                 time.sleep(0)
+            if isinstance(error, NoThreadError) and someone_has_begun:
+                raise RuntimeError(str(error)) from error
             raise
         if errors:
             raise errors[0]
@@ -198,3 +207,13 @@ class Team:
         """Have helpers leave the kernel, and wait until they have."""
         if self.n_threads > 1 and self._process == os.getpid() and (self._sync[STATES::LINE] != ABSENT).any():
             signal_helpers(self._sync, self.n_threads, LEAVING, self._reached)
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread; what a signal handler raises meanwhile, such as a timeout, comes out as what it is."""
+    try:
+        thread.start()
+    except KeyError as error:  # of threading, which tidies up after any other error, even if the thread has begun
+        raise error.__context__ or error from None
+    except RuntimeError as error:
+        raise NoThreadError(str(error)) from error

@@ -1,0 +1,98 @@
+"""Predictions of the rows of a table, part by part, and the files that they are written to."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+if TYPE_CHECKING:
+    from fastmlp.data.files import Csv
+    from fastmlp.data.model import TableModel
+
+
+def batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv) -> Iterator[tuple[Path, Any]]:
+    """The rows of some files, one batch after the other, each with the file that it is from."""
+    from fastmlp.data.files import read_batches
+
+    for path in paths:
+        yield from ((path, batch) for batch in read_batches(path, types, csv) if batch.num_rows)
+
+
+def predicted_names(model: TableModel, proba: bool) -> list[str]:
+    """Of the columns, each another: programs look values up by them."""
+    target, words = model.preparation.target.name, "probability of"
+    if not proba or model.classes is None:
+        return [target]
+    while target in {f"{words} {name}" for name in model.classes}:  # somebody learns from predictions
+        words = f"predicted {words}"
+    return [target, *(f"{words} {name}" for name in model.classes)]
+
+
+def predicted(model: TableModel, source: Path, batch: Any, proba: bool) -> list[list[Any]]:
+    """Columns."""
+    from fastmlp.data.files import naming
+
+    with naming(source):
+        outputs = model.outputs(batch)
+    if model.classes is None:
+        return [outputs.tolist()]
+    names = [model.classes[place] for place in outputs.argmax(axis=1)]
+    return [names, *outputs.T.tolist()] if proba else [names]
+
+
+def write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path) -> int:
+    """Write predictions by the ending of the name; returns the number of rows."""
+    from fastmlp.files import replacement
+
+    with replacement(out) as aside:
+        if out.suffix.lower() == ".parquet":
+            with aside.open("wb") as parquet:  # not by its name, which would have to be UTF-8
+                return _write_parquet(names, parts, parquet)
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            return (write_json_lines if out.suffix.lower() == ".jsonl" else write_csv)(names, parts, file)
+
+
+def write_csv(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO) -> int:
+    """A line of names, then the rows, part by part; returns their number."""
+    writer = csv_format.writer(file, lineterminator="\n")
+    rows = 0
+    for number, columns in enumerate(parts):
+        if number == 0:  # not before the first rows could be read
+            writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
+        rows += len(columns[0])
+    if rows == 0:
+        writer.writerow(names)
+    return rows
+
+
+def write_json_lines(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO) -> int:
+    """An object for each row; returns their number."""
+    rows = 0
+    for columns in parts:
+        for values in zip(*columns, strict=True):
+            file.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
+        rows += len(columns[0])
+    return rows
+
+
+def _write_parquet(names: list[str], parts: Iterable[list[list[Any]]], file: BinaryIO) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows, writer = 0, None
+    try:
+        for columns in parts:
+            table = pyarrow.table(columns, names)
+            writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
+            writer.write_table(table)
+            rows += table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.nulls(0) for name in names}), file)
+    return rows

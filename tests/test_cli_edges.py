@@ -1,0 +1,344 @@
+"""The command line at its edges: places that cannot be written, pipes, odd names of columns and files, Ctrl-C at the beginning."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.test_invariants import ROOT, run_python
+
+Y = ["--target", "y"]
+pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of other systems")
+
+
+def write_table(path, header="x,z,y", rows=100):
+    random = np.random.default_rng(0)
+    lines = [f"{n % 5},{random.random():.3f},{'ab'[n % 5 > 2]}" for n in range(rows)]
+    path.write_text("\n".join([header, *lines]), "utf-8")
+
+
+@pytest.fixture
+def table(tmp_path):
+    write_table(tmp_path / "t.csv")
+    return tmp_path
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder in which no file can be made; for the administrator, too, whom the system would let."""
+    (tmp_path / "locked").mkdir()
+    system = os.open
+
+    def refusing(path, flags, *more, **options):
+        if flags & os.O_CREAT and "locked" in os.fspath(path).split(os.sep):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return system(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+
+
+def refuse_to_work(*_, **__):
+    pytest.fail("work has begun")
+
+
+class TestPlacesThatCannotBeWritten:
+    """Each is found before a table is read."""
+
+    @pytest.fixture(autouse=True)
+    def _before_the_work(self, table, locked, monkeypatch):
+        monkeypatch.setattr("fastmlp.data.tables.read_tables", refuse_to_work)
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["--out", "no/m"], 2, "--out must be a file in a folder that exists, got 'no/m'.\n"),
+            (["--plot", "no/m.png"], 2, "--plot must be a file in a folder that exists, got 'no/m.png'.\n"),
+            (
+                ["--out", "locked/m"], 1,
+                "--out is locked/m, which cannot be written (Permission denied); give a name in another folder.\n",
+            ),
+            (
+                ["--plot", "locked/m.png"], 1,
+                "--plot is locked/m.png, which cannot be written (Permission denied); give a name in another folder.\n",
+            ),
+            (
+                ["--resume", "no/c"], 1,
+                "Checkpoint cannot write to 'no/c': there is no folder 'no'; give another name with --resume.\n",
+            ),
+            (
+                ["--resume", "locked/c"], 1,
+                "Checkpoint cannot write to 'locked/c': Permission denied; give another name with --resume.\n",
+            ),
+            (["--resume", "locked"], 1, "--resume must be a file, but 'locked' is a folder; give a file in it.\n"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )  # fmt: skip
+    def test_of_a_training(self, command, table, arguments, code, message):
+        found, out, errors = command("train", "t.csv", *Y, *arguments)
+        assert (found, out, errors.replace("\\", "/")) == (code, "", message)
+        assert sorted(path.name for path in table.iterdir()) == ["locked", "t.csv"]
+        assert list((table / "locked").iterdir()) == []
+
+    def test_of_the_demonstration(self, command, monkeypatch):
+        monkeypatch.setattr("fastmlp.demo.Digits.load", refuse_to_work)
+        assert command("train", "--out", "locked") == (1, "", "Could not write to locked: Permission denied.\n")
+
+    def test_trying_leaves_what_is_there(self, table):
+        from fastmlp.files import check_writable
+
+        before = (table / "t.csv").read_bytes()
+        check_writable(table / "t.csv")
+        check_writable(table / "new")
+        assert (table / "t.csv").read_bytes() == before
+        assert sorted(path.name for path in table.iterdir()) == ["locked", "t.csv"]
+
+
+class TestOddNamesOfFiles:
+    @pytest.mark.parametrize("option", ["FILE", "--out", "--plot", "--resume", "--validate"])
+    def test_longer_than_a_name_can_be(self, command, table, option):
+        name = 300 * "n" + ".png"
+        code, out, errors = command("train", *([name] if option == "FILE" else ["t.csv", option, name]), *Y)
+        assert (code, out, errors.count("\n")) == (1, "", 1)
+        assert "name too long" in errors
+
+    @pytest.mark.parametrize("option", ["FILE", "--out", "--resume"])
+    @pytest.mark.skipif(os.name == "nt", reason="links of other systems")
+    def test_a_link_that_leads_to_itself(self, command, table, option):
+        (table / "loop").symlink_to("loop")
+        code, out, errors = command("train", *(["loop"] if option == "FILE" else ["t.csv", option, "loop"]), *Y)
+        assert (code, out, errors.count("\n")) == (1, "", 1)
+        assert "loop" in errors
+
+    @pytest.mark.parametrize("arguments", [["train", "", *Y], ["predict", "m", ""], ["evaluate", "", "t.csv"], ["info", ""]])
+    def test_none_at_all_is_not_this_folder(self, command, table, arguments):
+        code, out, errors = command(*arguments)
+        assert (code, out) == (2, "")
+        assert "The name is empty" in errors
+
+    def test_one_that_is_not_there(self, command, tmp_path):
+        (tmp_path / "data").mkdir()
+        for name, folder in (("t.csv", tmp_path), ("data/t.csv", tmp_path / "data")):
+            sentence = f"There is no file {name!r}. It was looked for in the folder {str(folder)!r}; give one that is there.\n"
+            assert command("train", name, *Y) == (1, "", sentence)
+
+    @pipes
+    def test_what_is_no_file_is_not_replaced(self, command, table):
+        os.mkfifo(table / "device")
+        code, _, errors = command("train", "t.csv", *Y, "--out", "device", "--force")
+        assert (code, errors) == (2, "--out must be a file in a folder that exists, got 'device'.\n")
+        assert (table / "device").is_fifo()
+
+
+@pipes
+class TestPipes:
+    SAID = "pipe is a pipe or a device, which cannot be read twice; write its content to a file, and give that.\n"
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["train", "pipe", *Y],
+            ["train", "pipe"],
+            ["train", "t.csv", *Y, "--validate", "pipe"],
+            ["train", "t.csv", *Y, "--resume", "pipe"],
+            ["predict", "pipe", "t.csv"],
+            ["predict", "m", "pipe"],
+            ["evaluate", "pipe", "t.csv"],
+            ["export", "pipe", "m.py"],
+            ["info", "pipe"],
+        ],
+        ids=" ".join,
+    )
+    def test_cannot_be_read_twice(self, command, table, arguments):
+        os.mkfifo(table / "pipe")
+        assert command(*arguments) == (2, "", self.SAID)
+
+    def test_in_a_folder(self, command, table):
+        (table / "folder").mkdir()
+        os.mkfifo(table / "folder" / "pipe.csv")
+        code, _, errors = command("train", "folder", *Y)
+        assert (code, errors) == (2, f"folder/{self.SAID}".replace("pipe", "pipe.csv", 1))
+
+    def test_dash(self, command, table):
+        sentence = "- is no file, and a pipe cannot be read twice; write its content to a file, and give that.\n"
+        assert command("train", "-", *Y) == (2, "", sentence)
+
+
+class TestResume:
+    def test_with_fewer_epochs_than_there_are(self, command, table):
+        options = ["--resume", "c", "--quiet", "--force", "--out", "m"]
+        assert command("train", "t.csv", *Y, *options, "--epochs", "3")[0] == 0
+        before = {path.name: path.read_bytes() for path in table.iterdir()}
+        assert command("train", "t.csv", *Y, *options, "--epochs", "2") == (
+            1, "",
+            "c has 3 epochs already, but this training is to have 2 at most; give --epochs 3 or more, or another name with "
+            "--resume.\n",
+        )  # fmt: skip
+        assert {path.name: path.read_bytes() for path in table.iterdir()} == before
+        assert command("train", "t.csv", *Y, *options, "--epochs", "3")[0] == 0
+        assert (table / "m").read_bytes() == before["m"]
+
+
+class TestNamesOfColumns:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["--categories", '"x, or so",z'],
+            ["--categories", 'z, "x, or so"'],
+            ["--categories", '"x, or so"', "--categories", "z"],
+        ],
+    )
+    def test_with_a_comma(self, command, table, options):
+        write_table(table / "t.csv", '"x, or so",z,y')
+        code, _, errors = command("train", "t.csv", *Y, "--epochs", "1", *options)
+        assert (code, errors) == (0, "")
+        info = json.loads(command("info", "t.safetensors", "--json")[1])
+        assert info["features"][0]["name"] == "x, or so"
+        assert info["features"][0]["categories"] == ["0", "1", "2", "3", "4"]
+        assert "categories" in info["features"][1]
+
+    def test_a_quote_without_its_other(self, command, table):
+        code, _, errors = command("train", "t.csv", *Y, "--categories", 'z,"x')
+        assert (code, errors) == (
+            2, "--categories must be names such as zip,month, in quotes where they have a comma, as in CSV; got 'z,\"x'.\n"
+        )  # fmt: skip
+
+    def test_are_told_apart_in_errors(self, command, table):
+        write_table(table / "t.csv", '"x, or so","z\n1",y')
+        said = "--target is missing: which column is to be predicted? t.csv has 'x, or so', 'z\\n1', y.\n"
+        assert command("train", "t.csv") == (2, "", said)
+
+    @pytest.mark.parametrize("target", ["probability of a", "predicted probability of a"])
+    def test_a_target_that_is_called_as_a_column_of_the_output(self, command, table, target):
+        import pyarrow.parquet
+
+        write_table(table / "t.csv", f"x,z,{target}")
+        assert command("train", "t.csv", "--target", target, "--epochs", "1")[0] == 0
+        predict = ["predict", "t.safetensors", "t.csv", "--proba"]
+        first = json.loads(command(*predict, "--json")[1].splitlines()[0])
+        assert len(first) == 3
+        assert first[target] in ("a", "b")
+        assert sum(value for name, value in first.items() if name != target) == pytest.approx(1)
+        assert command(*predict)[1].splitlines()[0] == ",".join(first)
+        assert command(*predict, "--out", "p.parquet")[0] == 0
+        assert pyarrow.parquet.read_table("p.parquet").column_names == list(first)
+
+
+class TestDemonstration:
+    @pytest.fixture(autouse=True)
+    def _soon_done(self, monkeypatch):
+        monkeypatch.setattr("fastmlp.demo.EPOCHS", 2)
+
+    def test_quiet(self, command):
+        code, out, errors = command("train", "--quiet")
+        first, second, last = out.splitlines()
+        assert (code, errors) == (0, "")
+        assert first.startswith("squared_error: accuracy ")
+        assert second.startswith("cross_entropy: accuracy ")
+        assert last.startswith("Written: fastmlp-digits")
+
+    def test_json(self, command, tmp_path):
+        code, out, errors = command("train", "--json", "--out", "here")
+        assert (code, errors, out.count("\n")) == (0, "", 1)
+        done = json.loads(out)
+        assert [result["loss"] for result in done["results"]] == ["squared_error", "cross_entropy"]
+        assert all(result["agrees"] and 0 < result["accuracy"] <= 1 for result in done["results"])
+        for name in (done["picture"], *(result["model"] for result in done["results"])):
+            assert (tmp_path / name).is_file()
+
+    @pytest.mark.parametrize("option", ["--quiet", "--json"])
+    def test_a_difference_is_said_all_the_same(self, command, monkeypatch, option):
+        monkeypatch.setattr("fastmlp.demo.LOSS_TOLERANCE", -1.0)
+        code, _, errors = command("train", option)
+        assert (code, errors) == (1, "The losses of fastmlp and of plain NumPy differ, which they must not.\n")
+
+
+def test_one_epoch_is_not_several(command, table):
+    assert "Trained for 1 epoch, kept" in command("train", "t.csv", *Y, "--epochs", "1")[1]
+
+
+class TestBytesThatAreNoText:
+    @pytest.fixture(autouse=True)
+    def _possible(self, tmp_path):
+        try:
+            (tmp_path / "\udcff").touch()
+        except (OSError, UnicodeError):
+            pytest.skip("names of files are text here")
+
+    @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+    def test_in_the_name_of_a_file(self, command, table, ending):
+        write_table(table / "\udcff.csv")
+        assert command("train", "\udcff.csv", *Y, "--epochs", "1", "--quiet", "--out", "m")[0] == 0
+        assert command("predict", "m", "\udcff.csv", "--out", f"\udcff-p.{ending}", "--quiet") == (0, "", "")
+        assert (table / f"\udcff-p.{ending}").stat().st_size > 0
+
+    @pytest.mark.parametrize("options", [["--target", "\udcfe"], [*Y, "--categories", "\udcfe"]])
+    def test_in_the_name_of_a_column(self, command, table, options):
+        code, out, errors = command("train", "t.csv", *options)
+        assert (code, out, errors.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors of other systems")
+def test_an_output_that_is_closed(command, table):
+    assert command("train", "t.csv", *Y, "--epochs", "1")[0] == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "fastmlp", "evaluate", "t.safetensors", "t.csv"],
+        cwd=table, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        preexec_fn=lambda: os.close(1),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestBeginning:
+    """What happens before there is a command."""
+
+    @pytest.mark.parametrize(
+        "interrupted",
+        ["os.kill(os.getpid(), signal.SIGINT)", "type('', (), {'__del__': lambda _: os.kill(os.getpid(), signal.SIGINT)})()"],
+        ids=["in a module", "where Python swallows it"],
+    )
+    @pytest.mark.skipif(os.name == "nt", reason="signals of other systems")
+    def test_ctrl_c_while_modules_are_imported(self, tmp_path, interrupted):
+        (tmp_path / "typer.py").write_text(f"import os, signal, time\n{interrupted}\ntime.sleep(0.5)\n")
+        done = subprocess.run(
+            [sys.executable, "-c", "from fastmlp.__main__ import main; main()", "info"],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}, capture_output=True, text=True,
+            timeout=60, check=False, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+    def test_ctrl_c_is_python_s_again_when_the_command_begins(self):
+        printed = run_python(
+            """
+            import signal, sys
+            import fastmlp.cli
+            from fastmlp.__main__ import main
+
+            fastmlp.cli.app = lambda **_: print(signal.getsignal(signal.SIGINT) is given)
+            for given in (signal.default_int_handler, signal.SIG_IGN):
+                signal.signal(signal.SIGINT, given)
+                main()
+            """
+        )
+        assert printed == "True\nTrue\n"
+
+    def test_help_needs_no_kernels(self):
+        printed = run_python(
+            """
+            import sys
+            from fastmlp.__main__ import main
+
+            sys.argv = ["fastmlp", "--help"]
+            try:
+                main()
+            finally:
+                print("numba" in sys.modules, "sklearn" in sys.modules, "pyarrow" in sys.modules)
+            """
+        )
+        assert printed.endswith("False False False\n")

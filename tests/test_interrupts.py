@@ -1,0 +1,126 @@
+"""Signals and forks in the middle of what must not be left half done: compiling kernels, and loading them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP
+from fastmlp.interrupts import undisturbed
+from tests.test_invariants import run_python
+
+
+class TestUndisturbed:
+    def test_returns_what_the_function_does(self):
+        assert undisturbed(lambda a, b: a - b, 5, b=3) == 2
+
+    def test_raises_what_the_function_does(self):
+        with pytest.raises(KeyError, match="nothing"):
+            undisturbed(lambda: {}["nothing"])
+
+    def test_runs_where_no_signal_handler_does(self):
+        assert undisturbed(threading.current_thread) is not threading.main_thread()
+
+    def test_needs_no_thread_of_its_own_elsewhere(self):
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(undisturbed(threading.current_thread)))
+        thread.start()
+        thread.join()
+        assert seen == [thread]
+
+    def test_where_there_can_be_no_thread(self, monkeypatch):
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert undisturbed(threading.current_thread) is threading.main_thread()
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no timer on this system")
+    def test_an_interrupt_comes_at_once_and_the_function_to_its_end(self):
+        ended = threading.Event()
+
+        def work():
+            time.sleep(1.0)
+            ended.set()
+
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        began = time.monotonic()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(KeyboardInterrupt):
+                undisturbed(work)
+            assert time.monotonic() - began < 0.9
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert ended.wait(10)
+
+
+def test_kernels_are_compiled_and_loaded_where_no_signal_handler_runs():
+    printed = run_python("""
+        import threading
+        import numpy as np
+        from fastmlp import MLP
+        from fastmlp.engine import Engine  # not the first import of numba, but the kernels
+        from fastmlp.kernels.cache import KernelCache
+
+        where, load = [], KernelCache.load_overload
+
+        def load_overload(self, *arguments):
+            where.append(threading.current_thread() is threading.main_thread())
+            return load(self, *arguments)
+
+        KernelCache.load_overload = load_overload
+        MLP((2, 3, 1)).fit(np.ones((70_000, 2)), np.ones(70_000), epochs=1, batch_size=70_000)
+        print(len(where) > 3, any(where))
+    """)
+    assert printed.split() == ["True", "False"]
+
+
+def test_numba_is_imported_where_no_signal_handler_runs():
+    printed = run_python("""
+        import builtins, threading
+        from fastmlp import MLP
+
+        where, imported = [], builtins.__import__
+
+        def import_(name, *arguments, **options):
+            if name == "numba":
+                where.append(threading.current_thread() is threading.main_thread())
+            return imported(name, *arguments, **options)
+
+        builtins.__import__ = import_
+        MLP((2, 3, 1)).engine
+        print(where[0])
+    """)
+    assert printed.split() == ["False"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_for_whoever_compiles():
+    """The child has the compiler's lock, but not the thread that would release it."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    MLP((2, 3, 1)).predict(np.ones((1, 2)))
+    has_lock, may_go = threading.Event(), threading.Event()
+
+    def compile_():
+        with global_compiler_lock:
+            has_lock.set()
+            may_go.wait(0.3)
+
+    thread = threading.Thread(target=compile_)
+    thread.start()
+    has_lock.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # rather than waiting for ever
+        with global_compiler_lock:
+            os._exit(0)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
