@@ -62,9 +62,9 @@ def files(cache):
     return sorted(path for path in Path(cache).rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("closed", ["sys.stderr.close()", "os.close(2)", "sys.stderr = None"])
+@pytest.mark.parametrize("closed", ["sys.stderr.close()", "sys.stderr = None"])
 def test_a_stderr_that_takes_nothing_is_no_reason_to_stop(package, tmp_path, closed):
-    process = start(package, tmp_path, f"import os, sys\n{closed}\n{RUN}")
+    process = start(package, tmp_path, f"import sys\n{closed}\n{RUN}")
     out, _ = process.communicate(timeout=120)
     assert (process.returncode, out.split()[0]) == (0, "42.0")
 

@@ -110,7 +110,7 @@ class TestTrain:
 
 def test_a_difference_of_the_losses_is_a_failure(tmp_path, monkeypatch):
     """The check of the demonstration can fail: a reference that starts elsewhere is noticed."""
-    from fastmlp import demo as module
+    from fastmlp.cli import demo as module
     from fastmlp.reference import ReferenceMLP
 
     class Elsewhere(ReferenceMLP):
@@ -127,7 +127,7 @@ def test_a_difference_of_the_losses_is_a_failure(tmp_path, monkeypatch):
 
 def test_the_demonstration_times_no_compilation():
     printed = run_python(
-        "from fastmlp import MLP, demo\n"
+        "from fastmlp import MLP\nfrom fastmlp.cli import demo\n"
         "from fastmlp.kernels.jit import Kernel\n"
         "from fastmlp.kernels.loops import compile_loop\n"
         "kernels, compiled_for = set(), Kernel.compiled_for\n"
@@ -145,7 +145,7 @@ def test_the_demonstration_times_no_compilation():
 
 
 def test_bars_of_the_demonstration(tmp_path, monkeypatch, capsys):
-    from fastmlp import demo as module
+    from fastmlp.cli import demo as module
 
     monkeypatch.setattr(module, "EPOCHS", 3)
     assert all(outcome.agrees for outcome in module.demonstrate(tmp_path, print, progress=True))

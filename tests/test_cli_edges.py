@@ -87,7 +87,7 @@ class TestPlacesThatCannotBeWritten:
         assert list((table / "locked").iterdir()) == []
 
     def test_of_the_demonstration(self, command, monkeypatch):
-        monkeypatch.setattr("fastmlp.demo.Digits.load", refuse_to_work)
+        monkeypatch.setattr("fastmlp.cli.demo.Digits.load", refuse_to_work)
         assert command("train", "--out", "locked") == (1, "", "Could not write to locked: Permission denied.\n")
 
     def test_trying_leaves_what_is_there(self, table):
@@ -233,7 +233,7 @@ class TestNamesOfColumns:
 class TestDemonstration:
     @pytest.fixture(autouse=True)
     def _soon_done(self, monkeypatch):
-        monkeypatch.setattr("fastmlp.demo.EPOCHS", 2)
+        monkeypatch.setattr("fastmlp.cli.demo.EPOCHS", 2)
 
     def test_quiet(self, command):
         code, out, errors = command("train", "--quiet")
@@ -254,7 +254,7 @@ class TestDemonstration:
 
     @pytest.mark.parametrize("option", ["--quiet", "--json"])
     def test_a_difference_is_said_all_the_same(self, command, monkeypatch, option):
-        monkeypatch.setattr("fastmlp.demo.LOSS_TOLERANCE", -1.0)
+        monkeypatch.setattr("fastmlp.cli.demo.LOSS_TOLERANCE", -1.0)
         code, _, errors = command("train", option)
         assert (code, errors) == (1, "The losses of fastmlp and of plain NumPy differ, which they must not.\n")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastmlp.cli_checks import (
+from fastmlp.cli.checks import (
     FAILED,
     SETTINGS,
     WHICH_LABELS,
@@ -115,7 +115,7 @@ def train(
         _without_table(context)
         _demo(out, quiet, json, force)
         return
-    from fastmlp.cli_training import begin, train_and_report
+    from fastmlp.cli.training import begin, train_and_report
     from fastmlp.data.model import Plan
     from fastmlp.data.tables import name_for
     from fastmlp.io.extras import require
@@ -170,7 +170,7 @@ def _which_target(file: Path, csv: Csv) -> str:
 
 
 def _demo(given: Path | None, quiet: bool, json: bool, force: bool) -> None:
-    from fastmlp.demo import FOLDER, as_dict, demonstrate, files_in, in_a_line
+    from fastmlp.cli.demo import FOLDER, as_dict, demonstrate, files_in, in_a_line
     from fastmlp.files import check_writable
     from fastmlp.io.extras import require
 
@@ -222,9 +222,9 @@ def predict(
     force: Force = False,
 ) -> None:
     """Predict the rows of a table, in constant memory whatever their number; but IDX is read whole."""
+    from fastmlp.cli.predictions import batches, predicted, predicted_names, write_csv, write_file, write_json_lines
     from fastmlp.data.model import TableModel
     from fastmlp.data.tables import check_columns
-    from fastmlp.predictions import batches, predicted, predicted_names, write_csv, write_file, write_json_lines
 
     check_no_pipe(model)
     paths = files_of(file)
@@ -301,10 +301,10 @@ def evaluate_(
 
 def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -> Iterable[tuple[Path, Any]]:
     """Rows to evaluate a model on, each part with the file that it is from."""
-    from fastmlp.cli_training import read_whole
+    from fastmlp.cli.predictions import batches
+    from fastmlp.cli.training import read_whole
     from fastmlp.data.files import is_idx
     from fastmlp.data.tables import check_columns
-    from fastmlp.predictions import batches
 
     paths, target = files_of(file), model.preparation.target.name
     if labels is not None or is_idx(paths[0]):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fastmlp.cli_checks import FAILED, INTERRUPTED, WHICH_LABELS, WRONG_USE, check_no_pipe, end, files_of
+from fastmlp.cli.checks import FAILED, INTERRUPTED, WHICH_LABELS, WRONG_USE, check_no_pipe, end, files_of
 
 if TYPE_CHECKING:
     from fastmlp.data.files import Csv
