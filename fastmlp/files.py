@@ -125,7 +125,8 @@ def no_file(path: str | os.PathLike[str]) -> str:
     if not path.parent.is_dir():
         return f"There is no file {str(path)!r}: there is no folder {str(path.parent)!r}."
     with contextlib.suppress(OSError):
-        names = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir() if other != path], 1)
+        alike = [other for other in path.parent.iterdir() if other != path and difflib.get_close_matches(path.stem, [other.stem])]
+        names = difflib.get_close_matches(path.name, [other.name for other in alike], 1)  # not for a long ending alone
     if names:
         return f"There is no file {str(path)!r}. Did you mean {str(path.with_name(names[0]))!r}?"
     return (

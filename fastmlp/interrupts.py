@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.2
 """A wait is cut into these, for Ctrl-C on every system."""
 
 
@@ -37,7 +37,7 @@ def undisturbed(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
     except RuntimeError:  # there can be no thread
         return function(*args, **kwargs)
     while thread.is_alive():
-        thread.join(_LOOK_SECONDS)
+        thread.join(LOOK_SECONDS)
     if errors:
         raise errors[0]
     return results[0]

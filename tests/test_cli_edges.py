@@ -128,6 +128,11 @@ class TestOddNamesOfFiles:
             sentence = f"There is no file {name!r}. It was looked for in the folder {str(folder)!r}; give one that is there.\n"
             assert command("train", name, *Y) == (1, "", sentence)
 
+    def test_a_long_ending_is_not_what_was_meant(self, command, tmp_path):
+        (tmp_path / "people.safetensors").write_bytes(b"")
+        assert "Did you mean" not in command("info", "nowhere.safetensors")[2]
+        assert "Did you mean 'people.safetensors'?" in command("info", "poeple.safetensors")[2]
+
     @pipes
     def test_what_is_no_file_is_not_replaced(self, command, table):
         os.mkfifo(table / "device")

@@ -53,6 +53,12 @@ Decimal = Annotated[str | None, typer.Option(help="Of CSV: the decimal point, . 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", parser=path_in, help="A model that `fastmlp train` has written.")]
 
 
+def _rows_for_a_model(more: str) -> Any:
+    """The argument that names a table, of which the model needs ``more`` than its columns."""
+    what = f"A table with the columns that the model was trained on{more}; a folder or a glob of them."
+    return typer.Argument(metavar="FILE", parser=path_in, help=what)
+
+
 PICTURES = (".png", ".svg", ".pdf")
 _ANY_WIDTH = 100_000
 
@@ -204,14 +210,7 @@ def _demo(given: Path | None, quiet: bool, json: bool, force: bool) -> None:
 @sentences()
 def predict(
     model: ModelFile,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            parser=path_in,
-            help="A table with the columns that the model was trained on; a folder or a glob of them.",
-        ),
-    ],
+    file: Annotated[Path, _rows_for_a_model("")],
     proba: Annotated[bool, typer.Option("--proba", help="Also the probability of each class.")] = False,
     out: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file (default: the terminal, as CSV).")] = None,
     separator: Separator = None,
@@ -252,14 +251,7 @@ def predict(
 @sentences()
 def evaluate_(
     model: ModelFile,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            parser=path_in,
-            help="A table with the columns that the model was trained on, and the target; a folder or a glob of them.",
-        ),
-    ],
+    file: Annotated[Path, _rows_for_a_model(", and the target")],
     target: Annotated[Path | None, typer.Option(help="Of IDX: the file with the labels.")] = None,
     separator: Separator = None,
     header: Header = None,

@@ -23,6 +23,7 @@ from fastmlp.data.files import TableError
 from fastmlp.data.sources import Piece, Source, is_awaited
 from fastmlp.dropout import draw_key
 from fastmlp.feed import Beside, Feed, InMemory, Reading
+from fastmlp.interrupts import LOOK_SECONDS
 from fastmlp.shuffle import Order
 from fastmlp.trainer import ConstantRates, Rates, Totals, Trainer
 from fastmlp.validation import Data
@@ -30,8 +31,6 @@ from fastmlp.validation import Data
 Array = np.ndarray[Any, np.dtype[Any]]
 Convert = Callable[[Piece], Data]
 
-_LOOK_SECONDS = 0.2
-"""A wait is cut into these, for Ctrl-C on every system."""
 _LEAVE_SECONDS = 5.0
 """A thread that waits for somebody else's iterator is left to itself after this."""
 
@@ -230,7 +229,7 @@ class _Reader(threading.Thread):
         while True:
             self._is_awaited = self._parts.empty()
             try:
-                part = self._parts.get(timeout=_LOOK_SECONDS)
+                part = self._parts.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 continue
             finally:
@@ -376,7 +375,7 @@ class Stream(Feed):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._reader.leave(_LEAVE_SECONDS if error[0] is None else _LOOK_SECONDS)
+        self._reader.leave(_LEAVE_SECONDS if error[0] is None else LOOK_SECONDS)
 
     def epoch(
         self, trainer: Trainer, rates: Rates, dropout: tuple[float, ...], generator: np.random.Generator, *, last: bool
