@@ -58,9 +58,15 @@ _TRIAL_SECONDS = 0.002
 """How long a call takes at most while a number of threads is tried..."""
 _TRIAL_CALLS = 5
 """...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
+_LONG_SECONDS = 0.02
+"""...but not so often if a part takes so long that this is reached before: then a call may not be shorter, and little disturbs it..."""
+_MUCH_SLOWER = 1.5
+"""...and if a number is so much slower than a larger one, those that are smaller yet are not tried..."""
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
 """...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up, and not
 long where it is another one than before, which a trial that was disturbed from its beginning to its end may have found..."""
+_TRIAL_COST = 0.01
+"""...but long enough for what was lost on slower ones to be no more than this share of it..."""
 _CLEARLY_SLOWER = 1.1
 """...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
 _SLOWER, _SLOW_SECONDS = 1.2, 0.1
@@ -87,7 +93,8 @@ class Pace:
         # The first calls in a process are slower than others, whoever makes them: they do not count.
         self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
         self.n_threads = self._candidates[0]
-        self._seconds, self._calls = 0.0, list[float]()
+        self._parts, self._seconds, self._calls = 0, 0.0, list[float]()
+        self._spent: dict[int, tuple[int, float]] = {}  # parts and seconds, in the last trial
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         self._best, self._slow_seconds = math.inf, 0.0  # seconds of a part, since the last trial; and of calls that took longer
 
@@ -99,13 +106,15 @@ class Pace:
         """Take note of what a call with :attr:`n_threads` took for so many equal parts of the work, and choose for the next one."""
         if len(self._candidates) == 1:
             return
+        self._parts += parts
         self._seconds += seconds
         if self._to_try:
             self._calls.append(seconds / parts)
-            if len(self._calls) < _TRIAL_CALLS or self._seconds < _TRIAL_SECONDS / 2:
+            is_enough = len(self._calls) >= _TRIAL_CALLS and self._seconds >= _TRIAL_SECONDS / 2
+            if not is_enough and self._seconds < _LONG_SECONDS:
                 return
-            self._tried[self.n_threads] = statistics.median(self._calls)
-            del self._to_try[0]
+            self._note(statistics.median(self._calls))
+            is_over = not self._to_try
         else:
             self._best = min(self._best, seconds / parts)
             is_slow = seconds / parts > _SLOWER * self._best
@@ -114,14 +123,31 @@ class Pace:
                 return
             self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
-        self._seconds, self._slow_seconds, self._best, self._calls = 0.0, 0.0, math.inf, []
-        if self._to_try:
+            self._tried, self._spent, is_over = {}, {}, False
+        self._parts, self._seconds, self._slow_seconds, self._best, self._calls = 0, 0.0, 0.0, math.inf, []
+        if is_over:
+            self._choose()
+        else:
             self.n_threads = self._to_try[0]
-            return
-        before, fastest = self._fastest, min(self._candidates, key=lambda n: self._tried[n])
-        if self._tried[before] > _CLEARLY_SLOWER * self._tried[fastest]:
-            self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
+
+    def _note(self, seconds: float) -> None:
+        """A part has taken so long with the number that is tried."""
+        self._tried[self.n_threads] = seconds
+        self._spent[self.n_threads] = self._parts, self._seconds
+        del self._to_try[0]
+        if seconds > _MUCH_SLOWER * min(self._tried.values()):
+            self._to_try.clear()
+
+    def _choose(self) -> None:
+        """A trial is over."""
+        before, fastest = self._fastest, min(self._tried, key=lambda n: self._tried[n])
+        best = self._tried[fastest]
         self._fastest = self.n_threads = fastest
+        if before not in self._tried or self._tried[before] > _CLEARLY_SLOWER * best:
+            self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
+        else:
+            lost = sum(max(0.0, seconds - parts * best) for parts, seconds in self._spent.values())
+            self._hold_seconds = max(self._hold_seconds, lost / _TRIAL_COST)
 
 
 _paces = Pool[Hashable, Pace](64)

@@ -18,6 +18,7 @@ from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels, limits
 from fastmlp.engine.partition import share_units
+from fastmlp.engine.session import Session
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
@@ -372,6 +373,38 @@ class TestChoice:
             on_trial += limit * (limit < 0.1)
             pace.record(100 * limit * random.uniform(0.97, 1.03), limit)
         assert on_trial < 0.02 * spent
+
+    @pytest.mark.parametrize("part", [0.001, 0.03, 0.2, 5.0])
+    def test_long_parts_are_not_tried_for_long(self, part):
+        """A chunk of a wide network may take a second: five of them on one thread would be a large part of a training."""
+        pace = Pace([2, 1])
+        parts = spent = 0.0
+        while spent < 1000 * part:
+            count = max(1, int(pace.limit(0.1) / part))
+            seconds = count * part * (1 if pace.n_threads == 2 else 2)
+            pace.record(count, seconds)
+            parts, spent = parts + count, spent + seconds
+        assert parts * part > 0.985 * spent
+
+    def test_long_parts_that_were_disturbed_do_not_decide_for_long(self):
+        pace, used = Pace([2, 1]), []
+        for call in range(200):
+            used.append(pace.n_threads)
+            pace.record(1, 1.0 if call in (0, 1, 10) else 0.2 if pace.n_threads == 2 else 0.3)
+        assert used.count(1) < 12
+
+    def test_what_is_far_off_is_not_tried(self):
+        pace, used = Pace([16, 8, 4, 2, 1]), set()
+        for _ in range(3000):
+            used.add(pace.n_threads)
+            pace.record(1, 0.1 * 1.8 ** (16 / pace.n_threads - 1))
+        assert used == {16, 8}
+        used.clear()
+        for _ in range(3000):
+            used.add(pace.n_threads)
+            pace.record(1, 0.1 * 1.1**pace.n_threads)
+        assert used == {16, 8, 4, 2, 1}
+        assert pace.n_threads == 1
 
     def test_one_number_is_never_on_trial(self):
         for pace in (Pace([1]), Pace(thread_candidates(3, 3))):
@@ -785,6 +818,25 @@ def test_ctrl_c_waits_neither_for_the_epoch_nor_for_the_minibatch(ctrl_c, batch_
     assert net.loss_curve_ == []
     assert waited < 5  # the promise is 0.5; a busy machine may take longer, and an epoch takes longer still
     assert np.isfinite(net.theta).all()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("rows_of_the_last_batch", [1, 100, 1500])
+def test_a_last_batch_of_few_rows_makes_no_call_long(monkeypatch, rows_of_the_last_batch, n_threads):
+    """A chunk without rows, or with one, takes no time, which says nothing of the others."""
+    x = np.random.default_rng(0).random((2048 * 3 + rows_of_the_last_batch, 512), dtype=np.float32)
+    net = MLP((512, 512, 2), random_state=0, n_threads=n_threads)
+    run, n_calls = Session.run, []
+
+    def counted(session, *arguments):
+        rows = list(run(session, *arguments))
+        n_calls.append(len(rows))
+        yield from rows
+
+    monkeypatch.setattr(limits, "CALL_SECONDS", 1e-4)
+    monkeypatch.setattr(Session, "run", counted)
+    net.fit(x, x[:, :2], batch_size=2048, epochs=4)
+    assert n_calls == [8] * 4  # each chunk in a call of its own: it takes milliseconds
 
 
 @pytest.mark.skipif(not CAN_MOVE or available_threads() < 2, reason="no second processor to move to")

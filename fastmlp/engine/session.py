@@ -179,7 +179,7 @@ class Session:
         self._job = job
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._dropout, self._dropout_key = dropout, 0
-        self._chunk_seconds = shape.flop_per_row * chunk_rows / (limits.FIRST_FLOP_PER_SECOND * n_threads)
+        self._row_seconds = shape.flop_per_row / (limits.FIRST_FLOP_PER_SECOND * n_threads)
         self._order = NO_ORDER
         self._teams: list[Team] = []
         self._runners: dict[int, Callable[..., None]] = {}  # by number of threads
@@ -276,7 +276,7 @@ class Session:
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
             seconds = limits.CROWDED_SECONDS if crowded else self._pace.limit(limits.CALL_SECONDS)
-            count = max(1, int(seconds / self._chunk_seconds))
+            count = max(1, int(seconds / (self._row_seconds * self._chunk_rows)))
             if count > self._chunks_per_batch:  # whole batches
                 count -= (start + count) % self._chunks_per_batch
             stop = min(n_chunks, start + count)
@@ -289,9 +289,11 @@ class Session:
                 self._is_alone = True
                 continue
             seconds = time.perf_counter() - began
-            self._chunk_seconds = max(seconds / (stop - start), 1e-9)
-            if not crowded:
-                self._pace.record(stop - start, seconds)
+            rows = self._rows_before(stop) - self._rows_before(start)
+            if rows > 0:  # the last batch may be too small for all of its chunks
+                self._row_seconds = max(seconds / rows, 1e-12)
+                if not crowded:
+                    self._pace.record(rows, seconds)
             start = stop
             yield self._rows_before(start)
 
