@@ -58,6 +58,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
     """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
     mode = flush_denormals()
     job = jobs[0]
+    nobody = calls  # what threads share, of which one thread makes no use
     batch_rows = min(job.batch_size, job.rows)
     several = batch_rows > job.chunk_rows
     scale = job.loss_scale / batch_rows
@@ -96,7 +97,9 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
             if packed is not None:
                 for number in range(job.n_layers):
                     if parts & FORWARD:
-                        forward_columns(job, layers, number, ZERO, rows, ZERO, ONE, parameters, activations, deltas, scratch, ZERO)
+                        forward_columns(
+                            ZERO, ONE, nobody, job, layers, number, ZERO, rows, parameters, activations, deltas, scratch, ZERO
+                        )  # fmt: skip
                 for first in range(0, rows, PANEL_ROWS):
                     n = min(PANEL_ROWS, rows - first)
                     if parts & OUTPUT:
@@ -106,7 +109,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                         )  # fmt: skip
                 for number in range(job.n_layers - 1, 0, -1):
                     if parts & DELTA:
-                        delta_columns(layers, number, rows, ZERO, ONE, parameters, constants, deltas, scratch, ZERO)
+                        delta_columns(ZERO, ONE, nobody, layers, number, rows, parameters, constants, deltas, scratch, ZERO)
             for u in range(len(units)):
                 unit = units[u]
                 layer = layers[unit.layer]

@@ -59,7 +59,7 @@ _TRIAL_SECONDS = 0.002
 _TRIAL_CALLS = 5
 """...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
 _LONG_SECONDS = 0.02
-"""...but not so often if a part takes so long that this is reached before: then a call may not be shorter, and little disturbs it..."""
+"""...but not so often if a part takes so long that this is reached before: little disturbs a call that long..."""
 _MUCH_SLOWER = 1.5
 """...and if a number is so much slower than a larger one, those that are smaller yet are not tried..."""
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0

@@ -63,6 +63,9 @@ CROWDED_SECONDS = 0.005
 FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
 
+PIECE_FLOP, MOST_PIECES = 1e6, 32
+"""Predictions are made in pieces of at least so many operations, some ten microseconds, and in at most so many for each thread."""
+
 MOST_SESSIONS = 8
 """So many kinds of calls, by the shape of the data, are kept ready for each network..."""
 KEPT_BYTES = 1 << 20

@@ -32,7 +32,7 @@ class SpaceToPredict:
         self._job, self._sparse = job, False
         self._before = as_records(job), as_records(engine.records.layers(PANEL_ROWS, slopes=False)[0])
         scratch = self._scratch = aligned_zeros(n_threads * stride, dtype)
-        self._calls = np.zeros(6, np.int64)
+        self._calls = np.zeros(7, np.int64)
         self._buffer: Array | None = None
         self._team = Team(n_threads)
         before = self._calls, *self._before
@@ -41,6 +41,8 @@ class SpaceToPredict:
         self._predict = self._team.runner(compiled)
         flop = 3 * limits.CALL_SECONDS * n_threads * limits.FIRST_FLOP_PER_SECOND
         self._step_rows = max(PANEL_ROWS, int(flop / shape.flop_per_row))
+        self._piece_panels = max(1, int(3 * limits.PIECE_FLOP / shape.flop_per_row) // PANEL_ROWS)
+        self._calls[plan.PIECE_PANELS] = self._step_rows  # for one thread, all
 
     def run(self, buffer: Array, x: Any, out: Array) -> bool:
         """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""
@@ -62,6 +64,8 @@ class SpaceToPredict:
         calls, team = self._calls, self._team
         calls[plan.FIRST_ROW], calls[plan.LAST_ROW] = start, stop
         if team.n_threads > 1:
+            panels = (stop - start) // PANEL_ROWS
+            calls[plan.PIECE_PANELS] = max(self._piece_panels, panels // (limits.MOST_PIECES * team.n_threads))
             calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
         seen: float = self._predict(calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
         return seen == 0

@@ -32,6 +32,7 @@ from fastmlp.kernels.plan import (
     REFRESH,
     TRAINS,
     UNIT_SCRATCH,
+    UNITS_AT_ONCE,
     WEIGHT_SUM,
     WORKING,
     YES,
@@ -40,7 +41,7 @@ from fastmlp.kernels.plan import (
 from fastmlp.kernels.processors import take_place
 from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
-from fastmlp.kernels.team import barrier, next_call, wait_while
+from fastmlp.kernels.team import barrier, next_call, return_tickets, take_ticket, wait_while
 
 
 @device
@@ -95,7 +96,9 @@ def _layered_chunk(thread, n_threads, sync, meeting, job, layers, x, y, labels, 
         meeting = barrier(sync, thread, n_threads, meeting)
         if meeting < 0:
             return meeting
-        forward_columns(job, layers, number, position, rows, thread, n_threads, parameters, activations, deltas, scratch, p0)
+        forward_columns(
+            thread, n_threads, sync, job, layers, number, position, rows, parameters, activations, deltas, scratch, p0
+        )  # fmt: skip
     meeting = barrier(sync, thread, n_threads, meeting)
     if meeting < 0:
         return meeting
@@ -110,7 +113,7 @@ def _layered_chunk(thread, n_threads, sync, meeting, job, layers, x, y, labels, 
             meeting = barrier(sync, thread, n_threads, meeting)
             if meeting < 0:
                 return meeting
-            delta_columns(layers, number, rows, thread, n_threads, parameters, constants, deltas, scratch, p0)
+            delta_columns(thread, n_threads, sync, layers, number, rows, parameters, constants, deltas, scratch, p0)
     return meeting
 
 
@@ -299,7 +302,7 @@ def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, las
         for u in range(first_unit, last_unit):
             unit = units[u]
             layer = layers[unit.layer]
-            if turn == 0 and job.prefetches:
+            if turn == 0 and job.prefetches and shares_before + u - first_unit < n_shares:
                 _prefetch_share(
                     job, x, y, labels, order, position + rows, thread, n_threads,
                     shares_before + u - first_unit, n_shares,
@@ -449,14 +452,25 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
         if job.mode != LOSS_ONLY:
             is_first = number == 0
             steps_now = is_last and job.mode != GRADIENT_ONLY
-            meeting = _units(
-                thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels, order,
-                position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed,
-                packed, state1, state2, gradient, constants, activations, deltas, scratch, p0, norms, coefficients,
-                shares_before, n_shares,
-            )  # fmt: skip
+            # Weights that outgrow the caches are in nobody's, so whoever is free takes the next ones; unless all meet in between.
+            takes_any = packed is not None and n_threads > 1 and not clips
+            n_turns = (len(units) + UNITS_AT_ONCE - 1) // UNITS_AT_ONCE if takes_any else 1
+            turn = take_ticket(sync, thread, n_threads, NOBODY) if takes_any else 0
+            while turn < n_turns:
+                if takes_any:
+                    first_unit, last_unit = turn * UNITS_AT_ONCE, min(len(units), (turn + 1) * UNITS_AT_ONCE)
+                meeting = _units(
+                    thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels,
+                    order, position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed,
+                    packed, state1, state2, gradient, constants, activations, deltas, scratch, p0, norms, coefficients,
+                    shares_before, n_shares,
+                )  # fmt: skip
+                shares_before += last_unit - first_unit
+                turn = take_ticket(sync, thread, n_threads, turn) if takes_any else n_turns
             if meeting < 0:
                 break
+            if takes_any:
+                return_tickets(sync, thread, n_threads, n_turns)
         if not has_own_bands:
             meeting = barrier(sync, thread, n_threads, meeting)
     restore_denormals(mode)

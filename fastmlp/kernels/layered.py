@@ -1,4 +1,4 @@
-"""Layers that outgrow the caches: one layer at a time for all rows of a chunk, each thread some of its columns.
+"""Layers that outgrow the caches: one layer at a time for all rows of a chunk, some columns after others by each thread.
 
 A panel of rows that goes through all layers reads all weights, and has too few rows to make up for it when they come
 from far away. Here a block of columns of the right-hand matrix, as wide as the register tile, is packed once into memory
@@ -11,9 +11,10 @@ from __future__ import annotations
 from fastmlp.kernels.forward import leave_out, rounded
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate_and_slope
-from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, TRANSPOSE, YES, ZERO
+from fastmlp.kernels.plan import NO, NOBODY, ONE, PANEL_ROWS, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import TILE_VECTORS, copy, index, lanes, transpose_block
+from fastmlp.kernels.team import return_tickets, take_ticket
 
 
 @device
@@ -52,8 +53,10 @@ def pack_transposed(source, s0, ld, rows, depth, columns, out, o0):
 
 
 @part
-def forward_columns(job, layers, number, position, rows, thread, n_threads, parameters, activations, deltas, scratch, p0):
-    """One thread's columns of a layer, for all rows: a_l and, of a hidden layer, f'_l(z_l) in ``deltas``.
+def forward_columns(
+    thread, n_threads, sync, job, layers, number, position, rows, parameters, activations, deltas, scratch, p0
+):  # fmt: skip
+    """Columns of a layer that no other thread has taken, for all rows: a_l and, of a hidden layer, f'_l(z_l) in ``deltas``.
 
     ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then
     for a packed block of columns.
@@ -61,7 +64,8 @@ def forward_columns(job, layers, number, position, rows, thread, n_threads, para
     layer = layers[number]
     hidden = number < job.n_layers - 1
     n_blocks = n_column_blocks(layer.width, parameters)
-    for block in range(n_blocks * thread // n_threads, n_blocks * (thread + 1) // n_threads):
+    block = take_ticket(sync, thread, n_threads, NOBODY)
+    while block < n_blocks:
         first = column_block(layer.width, parameters, block)
         columns = column_block(layer.width, parameters, block + 1) - first
         slope0 = p0 + rounded(PANEL_ROWS * columns)
@@ -85,14 +89,17 @@ def forward_columns(job, layers, number, position, rows, thread, n_threads, para
                 copy(scratch, p0 + q * columns, activations, layer.outputs + row, columns)
                 if hidden:
                     copy(scratch, slope0 + q * columns, deltas, layer.deltas + row, columns)
+        block = take_ticket(sync, thread, n_threads, block)
+    return_tickets(sync, thread, n_threads, n_blocks)
 
 
 @part
-def delta_columns(layers, number, rows, thread, n_threads, parameters, constants, deltas, scratch, p0):
-    """One thread's columns of the deltas below layer ``number``, for all rows; f'(z) stands there before."""
+def delta_columns(thread, n_threads, sync, layers, number, rows, parameters, constants, deltas, scratch, p0):
+    """Columns of the deltas below layer ``number`` that no other thread has taken, for all rows; f'(z) stands there before."""
     layer, below = layers[number], layers[number - 1]
     n_blocks = n_column_blocks(below.width, parameters)
-    for block in range(n_blocks * thread // n_threads, n_blocks * (thread + 1) // n_threads):
+    block = take_ticket(sync, thread, n_threads, NOBODY)
+    while block < n_blocks:
         first = column_block(below.width, parameters, block)
         columns = column_block(below.width, parameters, block + 1) - first
         here = max(0, min(columns, layer.fan_in - first))
@@ -101,3 +108,5 @@ def delta_columns(layers, number, rows, thread, n_threads, parameters, constants
             rows, columns, layer.fan_out, deltas, layer.deltas, layer.width, ONE, scratch, p0, columns,
             constants, ZERO, ZERO, deltas, below.deltas + first, below.width, NO, YES,
         )  # fmt: skip
+        block = take_ticket(sync, thread, n_threads, block)
+    return_tickets(sync, thread, n_threads, n_blocks)

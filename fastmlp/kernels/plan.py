@@ -100,6 +100,9 @@ STRIP_ROWS = 8
 UNIT_COLUMNS, UNIT_ELEMENTS = 256, 4096
 """Largest block of a :data:`UNIT`: its gradient should fit the first-level cache."""
 
+UNITS_AT_ONCE = 32
+"""So many follow one another where whoever is free takes the next ones: each time, the deltas of their columns are packed anew."""
+
 SHRINK = 8
 """Column with the factor that weight decay multiplies weights by; the coefficients of the step formula stand before it."""
 
@@ -130,16 +133,19 @@ ABORT, PLACES_LOCK, ALLOWED = 0, 8, 16
 MASK_WORDS = 16
 ONE_PLACE = ALLOWED + MASK_WORDS
 """Processors of the one that moves, as bits."""
-STATES, LINE, PLACE, FLAGS = ONE_PLACE + MASK_WORDS, 24, 1, 8
-"""The state of each thread, some lines apart; one element further, its processor's number + 1, or 0; and on the lines that follow,
-the last meeting of which another has told it, for each of two to the power of sixteen threads at most."""
+TICKETS = ONE_PLACE + MASK_WORDS
+"""How many pieces of work have been asked for, on a line of its own."""
+STATES, LINE, PLACE, FIRST_TICKET, FLAGS = TICKETS + 8, 24, 1, 2, 8
+"""The state of each thread, some lines apart; one element further, its processor's number + 1, or 0; then the number of the ticket
+that is the first of the work at hand, which only the thread itself reads; and on the lines that follow, the last meeting of which
+another has told it, for each of two to the power of sixteen threads at most."""
 
 ABSENT, WAITING, WORKING, LEAVING = range(4)
 """States of a thread that helps: not in the kernel; in it, without work; at work; told to leave."""
 
 # What changes from one call to the next, in an array that helpers keep seeing.
 REFRESH, FIRST_BATCH, FIRST_CHUNK, LAST_CHUNK = range(4)
-FIRST_ROW, LAST_ROW, X_ADDRESS, INDICES_ADDRESS, STARTS_ADDRESS, OUT_ADDRESS = range(6)
+FIRST_ROW, LAST_ROW, PIECE_PANELS, X_ADDRESS, INDICES_ADDRESS, STARTS_ADDRESS, OUT_ADDRESS = range(7)
 """Of training, and of prediction."""
 
 # Places in the array of sums that a kernel adds to.

@@ -11,8 +11,10 @@ from fastmlp.kernels.plan import (
     FIRST_ROW,
     INDICES_ADDRESS,
     LAST_ROW,
+    NOBODY,
     OUT_ADDRESS,
     PANEL_ROWS,
+    PIECE_PANELS,
     RUN,
     STARTS_ADDRESS,
     WORKING,
@@ -22,7 +24,7 @@ from fastmlp.kernels.plan import (
 from fastmlp.kernels.processors import take_place
 from fastmlp.kernels.simd import LINE_BYTES, array_at, as_type_of, copy, flush_denormals, index, lanes, prefetch, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
-from fastmlp.kernels.team import next_call, wait_while
+from fastmlp.kernels.team import next_call, take_ticket, wait_while
 
 
 @device
@@ -64,8 +66,11 @@ def transpose_few(layer, parameters, out, o0):
 
 
 @part
-def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, finite):
-    """One thread's share of :func:`predict_rows`: its own panels of rows through all layers, between two buffers in its scratch.
+def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, piece_panels,
+             finite):  # fmt: skip
+    """One thread's share of :func:`predict_rows`: some panels of rows through all layers, between two buffers in its scratch.
+
+    Threads take ``piece_panels`` panels that follow one another whenever they are done with others.
 
     Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, else nan.
     """
@@ -84,7 +89,13 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
     seen = type(x[0])(0)
     samples = as_type_of(x, scratch)
     n_panels = (last_row - first_row + PANEL_ROWS - 1) // PANEL_ROWS
-    for panel in range(n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads):
+    panel, last_panel, piece = 0, 0, NOBODY
+    while True:
+        if panel == last_panel:
+            piece = take_ticket(sync, thread, n_threads, piece)
+            panel, last_panel = piece * piece_panels, min(n_panels, (piece + 1) * piece_panels)
+            if panel >= n_panels:
+                break
         start = first_row + panel * PANEL_ROWS
         rows = min(PANEL_ROWS, last_row - start)
         inputs, outputs = p0, p0 + half
@@ -97,7 +108,7 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
                 inputs, outputs = outputs, inputs
         else:
             seen += zero_if_finite(x, start * job.features, rows * job.features)
-            if panel + 1 < n_panels:
+            if panel + 1 < last_panel:
                 prefetch_run(x, (start + rows) * job.features, rows * job.features)
             if job.n_layers > 1 and rows == PANEL_ROWS:  # whole tiles only: they can be read where they are
                 first_layer = 1
@@ -120,6 +131,7 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
         else:
             activate(last.activate, (scratch, outputs, rounded(rows * last.width), last.parameter))
         compact_rows(scratch, outputs, last.width, rows, job.outputs, out, start * job.outputs)
+        panel += 1
     finite[index(8 * thread)] = seen
     restore_denormals(mode)
 
@@ -128,20 +140,22 @@ def _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, sc
 def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, starts, parameters, scratch, out, finite):
     """out (rows, outputs) = outputs of the network for some rows of x (rows, features).
 
-    calls: the first row and the one after the last; and the addresses of x, indices, starts and out, at which threads find them
-    that have stayed in the kernel from a call with other ones. finite: room of (n_threads * 8,). Returns 0 in thread 0 if all
-    numbers that were read are finite, else nan.
+    calls: the first row and the one after the last; how many panels a thread takes at once; and the addresses of x, indices, starts
+    and out, at which threads find them that have stayed in the kernel from a call with other ones. finite: room of
+    (n_threads * 8,). Returns 0 in thread 0 if all numbers that were read are finite, else nan.
     """
     if n_threads == 1:
-        first, last = calls[FIRST_ROW], calls[LAST_ROW]
-        _predict(thread, n_threads, jobs, layers, x, indices, starts, parameters, scratch, out, first, last, finite)
+        _predict(
+            thread, n_threads, sync, jobs, layers, x, indices, starts, parameters, scratch, out, calls[FIRST_ROW], calls[LAST_ROW],
+            calls[PIECE_PANELS], finite,
+        )  # fmt: skip
         return finite[ZERO]
     while True:
         take_place(sync, thread, n_threads)
         _predict(
-            thread, n_threads, jobs, layers, array_at(calls[X_ADDRESS], x), array_at(calls[INDICES_ADDRESS], indices),
+            thread, n_threads, sync, jobs, layers, array_at(calls[X_ADDRESS], x), array_at(calls[INDICES_ADDRESS], indices),
             array_at(calls[STARTS_ADDRESS], starts), parameters, scratch, array_at(calls[OUT_ADDRESS], out),
-            calls[FIRST_ROW], calls[LAST_ROW], finite,
+            calls[FIRST_ROW], calls[LAST_ROW], calls[PIECE_PANELS], finite,
         )  # fmt: skip
         if thread == 0:
             wait_while(sync, n_threads, WORKING)

@@ -18,8 +18,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastmlp.kernels.jit import Kernel, device, kernel
-from fastmlp.kernels.plan import ABORT, ABSENT, FLAGS, LEAVING, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
-from fastmlp.kernels.simd import atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
+from fastmlp.kernels.plan import (
+    ABORT,
+    ABSENT,
+    FIRST_TICKET,
+    FLAGS,
+    LEAVING,
+    LINE,
+    PLACE,
+    PLACES_LOCK,
+    STATES,
+    TICKETS,
+    WAITING,
+    WORKING,
+)
+from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, compare_exchange, index, pause, yield_processor
 from fastmlp.memory import aligned_zeros
 
 R = TypeVar("R")
@@ -54,6 +67,25 @@ def barrier(sync, thread, n_threads, meeting):
         distance *= 2
         told += 1
     return meeting + 1
+
+
+@device
+def take_ticket(sync, thread, n_threads, last):
+    """Number of a piece of work that no other thread has taken: 0, 1, ...; ``last``: the thread's last one, -1 at first.
+
+    Threads that take a piece when they are done with another are done at the same time, even if one of them is slower or has been
+    interrupted. A thread stops when it is given a number that is too large.
+    """
+    if n_threads == 1:
+        return last + 1
+    return atomic_add(sync, TICKETS, 1) - sync[index(STATES + LINE * thread + FIRST_TICKET)]
+
+
+@device
+def return_tickets(sync, thread, n_threads, pieces):
+    """Be ready for other work, behind the next barrier, when this thread was given a number too large for so many pieces."""
+    if n_threads > 1:
+        sync[index(STATES + LINE * thread + FIRST_TICKET)] += pieces + n_threads  # each thread was
 
 
 _LINGER = 1000
@@ -98,7 +130,9 @@ def wait_while(sync, n_threads, state):
 @kernel
 def signal_helpers(sync, n_threads, state, reached):
     """Give helpers that wait another state, and wait for those that are told to leave; reached (n_threads,): who was there."""
+    sync[index(TICKETS)] = 0
     for thread in range(n_threads):
+        sync[index(STATES + LINE * thread + FIRST_TICKET)] = 0
         for flag in range(STATES + LINE * thread + FLAGS, STATES + LINE * (thread + 1)):
             sync[index(flag)] = 0
     for thread in range(1, n_threads):

@@ -39,6 +39,17 @@ def atomic_store(typingctx, array, index, value):
 
 
 @intrinsic
+def atomic_add(typingctx, array, index, value):
+    """Add to an int64 element in one indivisible step; returns what stood there before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.gep(data_pointer(context, builder, signature.args[0], args[0]), [args[1]])
+        return builder.atomic_rmw("add", pointer, args[2], "monotonic")
+
+    return types.int64(array, types.intp, types.int64), codegen
+
+
+@intrinsic
 def compare_exchange(typingctx, array, index, expected, new):
     """Write ``new`` where ``expected`` stands, in one indivisible step; returns whether it stood there."""
 
