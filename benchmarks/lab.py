@@ -215,7 +215,7 @@ class Step:
         recipe = Recipe(OPTIMIZERS[problem.optimizer])
         self._trainer = CompiledTrainer(self.network.engine, self.network._buffer, data, batch_size, recipe, mean=True).__enter__()
         coefficients = self._trainer.coefficients(ConstantRates(problem.learning_rate, task.steps))
-        self._before = self._trainer.session.arguments(task.shuffles()[0], coefficients, 0, 1, 1, True)
+        self._before = self._trainer.session.arguments(task.shuffles()[0], coefficients, 0, 1, 1)
         self.repeat(TRANSPOSE)(1)  # the copy of the weights that delta reads
 
     def close(self) -> None:

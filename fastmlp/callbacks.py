@@ -34,7 +34,8 @@ class Run:
     rows_done : int
         Samples of the current epoch that have been trained on.
     loss : float
-        Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended.
+        Mean loss (or sum, by the network's ``reduction``) of the current epoch so far, or of the one that has just ended, as
+        ``loss_curve_`` has it.
     stop : bool
         Set it to end the training after this epoch; at the beginning of ``MLP.fit``, before the first.
     reading : Reading or None

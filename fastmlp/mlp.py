@@ -46,8 +46,8 @@ class MLP(Network):
     random_state : int, numpy.random.Generator or None, default None
         For the initial weights and the order of rows.
     n_threads : int or None, default None
-        Threads for training and prediction; None lets the amount of work decide, within what the process may use. The
-        results are the same to the bit for any number.
+        Threads for training and prediction; None for as many as are fastest, found out while they work, within what the process
+        may use. The results are the same to the bit for any number.
     initializer : str, Initializer or None, default None
         Distribution of the initial weights; None takes what suits each layer's activation. See :data:`fastmlp.INITIALIZERS`.
 

@@ -43,7 +43,7 @@ from fastmlp.validation import (
 )
 
 if TYPE_CHECKING:
-    from fastmlp.data.sources import Piece
+    from fastmlp.data.sources import Piece, Source
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -441,9 +441,8 @@ class Network(ABC):
             "weighted": feed.data.weight is not None,
             "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
             "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
+            "buffer_bytes": None if feed.reading is None else buffer_bytes,  # it decides on the order of rows that are read
         }  # fmt: skip
-        if feed.reading is not None:
-            options["buffer_bytes"] = buffer_bytes
         before = None if resume is None else self._resume(resume, options, epochs, chosen_schedule, steps)
         options["epochs"] = epochs  # may be another where the schedule is none of the length
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
@@ -527,9 +526,23 @@ class Network(ABC):
         source = given_source(x, y, sample_weight)
         if source is None:
             return InMemory(self._check_data(x, y, sample_weight), shuffle)
+        if not self._loss.classification:
+            self._check_numbers(source)
         from fastmlp.data.stream import open_feed
 
         return open_feed(source, self._check_piece, batch_size=batch_size, shuffle=shuffle, buffer_bytes=buffer_bytes)
+
+    def _check_numbers(self, source: Source) -> None:
+        """Refuse classes, of which a source gives the places in their order: a loss of numbers would take these for values."""
+        classes = source.classes
+        if classes is None or (classes.dtype.kind in "biuf" and np.array_equal(classes, np.arange(len(classes)))):
+            return
+        own = self._loss.source is not None
+        raise ValueError(
+            f"The source has the classes {classes[:5].tolist()} as targets, but the loss {self._loss.name} is of numbers; "
+            f"{'say make_loss(..., classification=True)' if own else 'use a loss of classes, such as cross_entropy'}, or where the "
+            "targets of a table are numbers, prepared(task='regression')."
+        )
 
     def _check_piece(self, piece: Piece) -> Data:
         data = self._check_data(piece.x, piece.y, None)

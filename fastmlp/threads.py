@@ -69,8 +69,8 @@ _TRIAL_COST = 0.01
 """...but long enough for what was lost on slower ones to be no more than this share of it..."""
 _CLEARLY_SLOWER = 1.1
 """...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
-_SLOWER, _SLOW_SECONDS = 1.2, 0.1
-"""...and sooner if it has become so much slower than it was since then, for so long without a break."""
+_SLOWER, _SLOW_SECONDS, _SLOW_CALLS = 1.2, 0.1, 2
+"""...and sooner if it has become so much slower than it was since then, for so long and so many calls without a break."""
 
 
 class Pace:
@@ -96,7 +96,8 @@ class Pace:
         self._parts, self._seconds, self._calls = 0, 0.0, list[float]()
         self._spent: dict[int, tuple[int, float]] = {}  # parts and seconds, in the last trial
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
-        self._best, self._slow_seconds = math.inf, 0.0  # seconds of a part, since the last trial; and of calls that took longer
+        self._best = math.inf  # seconds of a part, since the last trial
+        self._slow_seconds, self._slow_calls = 0.0, 0  # of the last calls, which took longer
 
     def limit(self, seconds: float) -> float:
         """How long the next call may take, if ``seconds`` is what all calls may."""
@@ -118,13 +119,15 @@ class Pace:
         else:
             self._best = min(self._best, seconds / parts)
             is_slow = seconds / parts > _SLOWER * self._best
-            self._slow_seconds = self._slow_seconds + seconds if is_slow else 0.0
-            if self._seconds < self._hold_seconds and self._slow_seconds < _SLOW_SECONDS:
+            self._slow_seconds, self._slow_calls = (self._slow_seconds + seconds, self._slow_calls + 1) if is_slow else (0.0, 0)
+            is_slower = self._slow_seconds >= _SLOW_SECONDS and self._slow_calls >= _SLOW_CALLS
+            if self._seconds < self._hold_seconds and not is_slower:
                 return
             self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
             self._tried, self._spent, is_over = {}, {}, False
-        self._parts, self._seconds, self._slow_seconds, self._best, self._calls = 0, 0.0, 0.0, math.inf, []
+        self._parts, self._seconds, self._calls = 0, 0.0, []
+        self._slow_seconds, self._slow_calls, self._best = 0.0, 0, math.inf
         if is_over:
             self._choose()
         else:

@@ -81,7 +81,7 @@ class TestTrain:
         (tmp_path / "taken").write_text("mine")
         done = fastmlp("train", "--output", "taken", cwd=tmp_path)
         assert done.returncode == 2
-        assert "--output must be a folder, but taken is a file" in done.stderr
+        assert "--out must be a folder, but taken is a file" in done.stderr
         assert (tmp_path / "taken").read_text() == "mine"
 
     def test_files_that_are_there_need_force(self, tmp_path):
@@ -98,7 +98,7 @@ class TestTrain:
     def test_options_of_a_table_need_one(self, tmp_path):
         done = fastmlp("train", "--target", "income", "--epochs", "5", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "FILE is missing, which --target and --epochs must be of" in done.stderr
+        assert done.stderr == ("--target and --epochs are about a table, but FILE is missing; give its name, such as table.csv.\n")
         assert list(tmp_path.iterdir()) == []
 
     def test_an_output_that_cannot_be_made(self, tmp_path):
@@ -511,6 +511,9 @@ class TestUseAModel:
             assert done.returncode == 0, done.stderr
             assert (folder / name).stat().st_size > 1000
         assert fastmlp("export", "shop.safetensors", "model.pkl", cwd=folder).returncode == 2
+        again = fastmlp("export", "shop.safetensors", "model.py", cwd=folder)
+        said = "model.py is there already; give another name as the second argument, or --force to replace it.\n"
+        assert (again.returncode, again.stderr) == (2, said)
 
 
 @pytest.fixture
@@ -633,6 +636,8 @@ class TestErrors:
                 2,
                 "--hidden must be widths of layers such as 64,64, or none, got 'x'.",
             ),
+            ("a,y\n1,2\n", ["--target", "y", "--hidden", ""], 2, "or none, got ''."),
+            ("a,y\n1,2\n", ["--target", "y", "--hidden", "64,none"], 2, "or none, got '64,none'."),
             (
                 "a,y\n1,2\n",
                 ["--target", "y", "--max-time", "soon"],
@@ -751,12 +756,32 @@ class TestSettingsThatCount:
         assert not (tmp_path / "o.csv").exists()
 
 
-def test_letters_that_the_terminal_has_not(tmp_path):
-    lines = [f"{number},{'是' if number % 2 else 'nein'}" for number in range(100)]
-    (tmp_path / "t.csv").write_text("\n".join(["größe,antwort", *lines]), "utf-8")
-    assert fastmlp("train", "t.csv", "--target", "antwort", "--epochs", "1", "--quiet", cwd=tmp_path).returncode == 0
-    command = [sys.executable, "-m", "fastmlp", "predict", "t.safetensors", "t.csv", "--proba", "--json"]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 100
+@pytest.fixture(scope="module")
+def predicted_in_ascii(tmp_path_factory):
+    """A function that predicts, into a pipe, for a person whose terminal has ASCII only."""
+    folder = tmp_path_factory.mktemp("letters")
+    lines = [f"{number},{'grün 😀' if number % 2 else 'nein'}" for number in range(100)]
+    (folder / "t.csv").write_text("\n".join(["größe,antwort", *lines]), "utf-8")
+    assert fastmlp("train", "t.csv", "--target", "antwort", "--epochs", "1", "--quiet", cwd=folder).returncode == 0
+
+    def run(*options):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastmlp", "predict", "t.safetensors", "t.csv", "--proba", *options],
+            cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+class TestLettersThatTheTerminalHasNot:
+    def test_are_escaped_in_json(self, predicted_in_ascii):
+        rows = [json.loads(line) for line in predicted_in_ascii("--json").decode("ascii").splitlines()]
+        assert len(rows) == 100
+        assert all(list(row) == ["antwort", "probability of grün 😀", "probability of nein"] for row in rows)
+
+    def test_are_there_in_csv(self, predicted_in_ascii):
+        header, *rows = predicted_in_ascii().decode("utf-8").splitlines()
+        assert header == "antwort,probability of grün 😀,probability of nein"
+        assert len(rows) == 100

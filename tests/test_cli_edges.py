@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,12 @@ import sys
 import numpy as np
 import pytest
 
+from fastmlp import MLP
+from fastmlp.data import cached, from_files
+from fastmlp.data.files import Csv, TableError, names_of
+from fastmlp.data.model import MOST_EPOCHS, TableModel
+from fastmlp.io import load
+from tests.test_cli import write_idx
 from tests.test_invariants import ROOT, run_python
 
 Y = ["--target", "y"]
@@ -69,14 +76,19 @@ class TestPlacesThatCannotBeWritten:
                 "--plot is locked/m.png, which cannot be written (Permission denied); give a name in another folder.\n",
             ),
             (
-                ["--resume", "no/c"], 1,
+                ["--resume", "no/c"], 2,
                 "Checkpoint cannot write to 'no/c': there is no folder 'no'; give another name with --resume.\n",
             ),
             (
                 ["--resume", "locked/c"], 1,
                 "Checkpoint cannot write to 'locked/c': Permission denied; give another name with --resume.\n",
             ),
-            (["--resume", "locked"], 1, "--resume must be a file, but 'locked' is a folder; give a file in it.\n"),
+            (["--resume", "locked"], 2, "--resume must be a file, but 'locked' is a folder; give a file in it.\n"),
+            (["--cache", "no"], 2, "--cache must be a folder that is there, got no.\n"),
+            (
+                ["--cache", "locked"], 1,
+                "--cache is locked, which cannot be written to (Permission denied); give another folder.\n",
+            ),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )  # fmt: skip
@@ -116,7 +128,20 @@ class TestOddNamesOfFiles:
         assert (code, out, errors.count("\n")) == (1, "", 1)
         assert "loop" in errors
 
-    @pytest.mark.parametrize("arguments", [["train", "", *Y], ["predict", "m", ""], ["evaluate", "", "t.csv"], ["info", ""]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["train", "", *Y],
+            *(["train", "t.csv", *Y, option, ""] for option in ("--validate", "--validate-target", "--out", "--plot", "--resume")),
+            ["train", "t.csv", *Y, "--cache", ""],
+            ["predict", "m", ""],
+            ["predict", "m", "t.csv", "--out", ""],
+            ["evaluate", "", "t.csv"],
+            ["evaluate", "m", "t.csv", "--target", ""],
+            ["info", ""],
+        ],
+        ids=" ".join,
+    )
     def test_none_at_all_is_not_this_folder(self, command, table, arguments):
         code, out, errors = command(*arguments)
         assert (code, out) == (2, "")
@@ -189,6 +214,15 @@ class TestResume:
         assert command("train", "t.csv", *Y, *options, "--epochs", "3")[0] == 0
         assert (table / "m").read_bytes() == before["m"]
 
+    def test_what_is_exported_is_the_best_so_far(self, command, table):
+        """As what is predicted: a checkpoint has the parameters of the last epoch, too, which are others here."""
+        options = ["--target", "z", "--set", "learning_rate=0.01", "--resume", "c", "--out", "m", "--quiet"]
+        assert command("train", "t.csv", *options)[0] == 0
+        assert not np.array_equal(load("c").theta, load("m").theta)
+        for name in "cm":
+            assert command("export", name, f"{name}.py")[0] == 0
+        assert (table / "c.py").read_text() == (table / "m.py").read_text()
+
 
 class TestNamesOfColumns:
     @pytest.mark.parametrize(
@@ -257,6 +291,13 @@ class TestDemonstration:
         for name in (done["picture"], *(result["model"] for result in done["results"])):
             assert (tmp_path / name).is_file()
 
+    def test_what_cannot_be_written_is_named(self, command, monkeypatch):
+        def fail(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device", "elsewhere")
+
+        monkeypatch.setattr("fastmlp.cli.demo.demonstrate", fail)
+        assert command("train", "--quiet") == (1, "", "elsewhere: No space left on device.\n")
+
     @pytest.mark.parametrize("option", ["--quiet", "--json"])
     def test_a_difference_is_said_all_the_same(self, command, monkeypatch, option):
         monkeypatch.setattr("fastmlp.cli.demo.LOSS_TOLERANCE", -1.0)
@@ -298,6 +339,203 @@ def test_an_output_that_is_closed(command, table):
         preexec_fn=lambda: os.close(1),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices of other systems")
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "m", "t.csv"], ["predict", "m", "t.csv", "--json"], ["evaluate", "m", "t.csv"], ["info"]],
+    ids=" ".join,
+)
+class TestOutputsThatTakeNothing:
+    """What is said of them is a sentence or nothing, not what Python says of an output that it cannot flush."""
+
+    @staticmethod
+    def run(command, folder, arguments, output):
+        assert command("train", "t.csv", *Y, "--epochs", "1", "--out", "m", "--quiet")[0] == 0
+        done = subprocess.run(
+            [sys.executable, "-m", "fastmlp", *arguments],
+            cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}, stdout=output, stderr=subprocess.PIPE,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    def test_a_pipe_that_nobody_reads(self, command, table, arguments):
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            assert self.run(command, table, arguments, writing) == (1, "")
+        finally:
+            os.close(writing)
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+    def test_a_full_disk(self, command, table, arguments):
+        with open("/dev/full", "w") as full:
+            assert self.run(command, table, arguments, full) == (1, "No space left on device.\n")
+
+
+def test_kernels_that_cannot_be_kept_for_another_reason(command, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error", "kernels")
+
+    monkeypatch.setattr("fastmlp.engine.compile_kernels", fail)
+    assert command("warmup") == (1, "", "kernels: Input/output error.\n")
+
+
+class TestSeparators:
+    @pytest.mark.parametrize("separator", ["§", '"', "\n", "\r"])
+    def test_that_cannot_be(self, command, table, separator):
+        said = f"separator must be an ASCII character, and neither a quote nor a line end, got {separator!r}."
+        assert command("train", "t.csv", *Y, "--separator", separator) == (2, "", f"--{said}\n")
+        with pytest.raises(ValueError, match="separator must be an ASCII character"):
+            Csv(separator)
+
+    @pytest.mark.parametrize("separator", ["\t", " ", "!", "\x1f"])
+    def test_that_can_be(self, table, separator):
+        (table / "t.csv").write_text(f"x{separator}y\n1{separator}a\n")
+        assert names_of(table / "t.csv", Csv(separator)) == ["x", "y"]
+
+    @pytest.mark.parametrize("separator", ["§", '"'])
+    def test_that_a_file_names(self, table, separator):
+        (table / "t.csv").write_text(f"sep={separator}\nx,y\n1,a\n", "utf-8")
+        with pytest.raises(TableError, match=r"t\.csv: The first line says 'sep=.'; only ASCII, and no quote, separates columns"):
+            names_of(table / "t.csv")
+        assert names_of(table / "t.csv", Csv(",")) == ["x", "y"]
+
+
+def test_a_model_that_is_called_as_the_target(command, table):
+    """Only of IDX is the target a file, which nobody wants replaced."""
+    assert command("train", "t.csv", *Y, "--epochs", "1", "--out", "y", "--quiet")[0] == 0
+    assert load(table / "y").sizes[-1] == 2
+    write_idx(table / "pictures", np.arange(400).reshape(100, 2, 2) % 256)
+    write_idx(table / "labels", np.arange(100) % 2)
+    code, _, errors = command("train", "pictures", "--target", "labels", "--out", "labels", "--force")
+    assert (code, errors) == (2, "--out is labels, which this command needs itself; give another name.\n")
+
+
+class TestPredictionsWithoutLimits:
+    @pytest.fixture(autouse=True)
+    def _model(self, table):
+        """The exponential of a number that is not scaled."""
+        (table / "n.csv").write_text("x,y\n" + "".join(f"{n},{n}\n" for n in range(50)))
+        source = from_files(table / "n.csv", "y").prepared(task="regression", scale=False)
+        net = MLP((1, 1), "exponential", "poisson")
+        net.w[0][:] = 1
+        TableModel(net, source.preparation).save(table / "m")
+        (table / "far.csv").write_text("x,y\n1,1\n1e5,1\n")
+        (table / "farther.csv").write_text("x,y\n1,1\n1e300,1\n")
+
+    def test_are_null_in_json(self, command, table):
+        code, out, errors = command("predict", "m", "far.csv", "--json")
+        first, second = map(json.loads, out.splitlines())
+        assert (code, errors) == (0, "")
+        assert first == {"y": pytest.approx(np.e)}
+        assert second == {"y": None}
+        assert command("predict", "m", "far.csv", "--out", "p.jsonl", "--quiet")[0] == 0
+        assert (table / "p.jsonl").read_text() == out
+
+    def test_cannot_be_evaluated(self, command):
+        code, out, errors = command("evaluate", "m", "far.csv")
+        assert (code, out, errors.count("\n")) == (1, "", 1)
+        assert errors.startswith("far.csv: The predictions cannot be measured: ")
+
+    @pytest.mark.parametrize("action", ["predict", "evaluate"])
+    def test_nor_made_of_what_is_no_float32(self, command, action):
+        said = "farther.csv: Column 'x' has a number that is too large for float32; correct it, or remove its row.\n"
+        assert command(action, "m", "farther.csv") == (1, "", said)
+
+
+def test_how_many_epochs_there_are_at_most_is_said(command, table):
+    """Where they are not given; the help says it without what would have to be imported for it."""
+    code, out, _ = command("train", "t.csv", *Y, "--max-time", "0.001")
+    assert code == 0
+    assert f"until the validation rows improve no more, {MOST_EPOCHS} at most " in out
+    said = " ".join(re.sub(r"[^\w.,;]", " ", command("train", "--help")[1]).split())
+    assert f"unless given, by early stopping, {MOST_EPOCHS} at most." in said
+
+
+def test_a_category_that_is_one_number(command, table):
+    source = from_files(table / "t.csv", "z", categories=["x"]).prepared(task="regression", categories="ordinal")
+    TableModel(MLP((source.n_features, 1), "identity"), source.preparation).save(table / "m")
+    described = dict(line.strip().split(maxsplit=1) for line in command("info", "m")[1].splitlines())
+    assert described["x"] == "its place among 0, 1, 2, 3, 4 as a number from 0 to 1, 0.5 if never seen"
+    assert described["y"] == "its place among a, b as a number from 0 to 1, 0.5 if never seen"
+
+
+class TestOptionsThatSayNothing:
+    """They are refused, rather than ignored."""
+
+    @pytest.fixture(autouse=True)
+    def _files(self, command, table):
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        (table / "both").mkdir()
+        for name in ("t.parquet", "both/t.parquet"):
+            pyarrow.parquet.write_table(pyarrow.csv.read_csv(table / "t.csv"), table / name)
+        (table / "both" / "t.csv").write_text((table / "t.csv").read_text().replace(",", "!"))
+        write_idx(table / "pictures", np.arange(400).reshape(100, 2, 2) % 256)
+        write_idx(table / "labels", np.arange(100) % 2)
+        assert command("train", "t.csv", *Y, "--epochs", "1", "--out", "m", "--quiet")[0] == 0
+
+    @pytest.mark.parametrize("option", [["--separator", ";"], ["--no-header"], ["--header"], ["--decimal", "."]], ids=" ".join)
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["train", "t.parquet", *Y, "--out", "x"],
+            ["train", "pictures", "--target", "labels", "--out", "x"],
+            ["predict", "m", "t.parquet"],
+            ["evaluate", "m", "t.parquet"],
+        ],
+        ids=" ".join,
+    )
+    def test_about_csv_where_there_is_none(self, command, arguments, option):
+        file = next(argument for argument in arguments if argument in ("t.parquet", "pictures"))
+        said = f"{option[0]} is for CSV, which {file} is not; leave it out.\n"
+        assert command(*arguments, *option) == (2, "", said)
+
+    def test_about_csv_where_there_is_some(self, command, table):
+        form = ["--separator", "!"]
+        assert command("predict", "m", "both", *form, "--out", "p.csv", "--quiet")[0] == 0
+        assert command("evaluate", "m", "both", *form, "--quiet")[0] == 0
+        options = ["--epochs", "1", "--out", "x", "--quiet", "--force"]
+        assert command("train", "both", *Y, *form, *options)[0] == 0
+        assert command("train", "t.parquet", *Y, "--validate", "both/t.csv", *form, *options)[0] == 0
+
+    @pytest.mark.parametrize("option", [["--cache", "both"], ["--set", "buffer_bytes=100000"]], ids=" ".join)
+    def test_about_reading_in_parts(self, command, option):
+        name = "--cache" if option[0] == "--cache" else "--set buffer_bytes"
+        said = "{} is for rows that are read in parts, and {} is read whole; leave it out{}.\n"
+        whole = command("train", "t.csv", *Y, "--out", "x", *option)
+        assert whole == (2, "", said.format(name, "t.csv", ", or add --stream"))
+        pictures = command("train", "pictures", "--target", "labels", "--out", "x", *option)
+        assert pictures == (2, "", said.format(name, "pictures", ""))
+        assert command("train", "t.csv", *Y, "--out", "x", "--epochs", "1", "--quiet", "--stream", *option)[0] == 0
+
+    def test_about_a_file_that_is_not_written(self, command):
+        assert command("predict", "m", "t.csv", "--force") == (2, "", "--force replaces the file of --out, which is missing.\n")
+
+    def test_no_dropout_without_hidden_layers(self, command):
+        options = ["--epochs", "1", "--out", "x", "--force"]
+        assert "rate 0.001, dropout 0.1, batches" in command("train", "t.csv", *Y, *options)[1]
+        assert "rate 0.001, batches" in command("train", "t.csv", *Y, *options, "--hidden", "none")[1]
+
+
+def test_a_cache_that_is_full_has_a_name_on_the_command_line_too(table, monkeypatch):
+    kept = cached(from_files(table / "t.csv", "y", categories=["y"]), table)
+    monkeypatch.setattr(type(kept), "_path", lambda self, _: self._folder)  # which is no file
+    with pytest.warns(UserWarning, match=r"Name a folder with more room, by --cache or cached\(source, folder\)"):
+        assert sum(len(piece.x) for piece in kept.pieces(0)) == 100
+
+
+def test_colons_in_names_are_no_emoji(command, table):
+    (table / "t.csv").write_text((table / "t.csv").read_text().replace(",a", ",:a:").replace(",b", ",:b:"))
+    code, out, errors = command("train", "t.csv", *Y, "--epochs", "1", "--out", "m")
+    assert (code, errors) == (0, "")
+    assert "2 classes (:a:, :b:)" in out
+    code, out, _ = command("evaluate", "m", "t.csv")
+    assert code == 0
+    assert out.count(":a:") == out.count(":b:") == 2
 
 
 class TestBeginning:

@@ -290,6 +290,11 @@ class TestSklearn:
         with pytest.raises(ValueError, match="scikit-learn has one of identity, logistic, tanh, relu for all of them"):
             io.to_sklearn(model)
 
+    def test_a_function_of_one_s_own_with_a_name_that_scikit_learn_has(self):
+        model, _ = fitted(MLPClassifier, activation=make_activation(lambda z: 0.5 * z, lambda z: 0.5, name="relu"))
+        with pytest.raises(ValueError, match=r"have the activations relu \(your own\); scikit-learn has one of identity"):
+            io.to_sklearn(model)
+
     def test_other_things(self):
         for convert in (io.from_sklearn, io.to_sklearn):
             with pytest.raises(TypeError, match=r"got int\."):

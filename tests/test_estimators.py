@@ -161,6 +161,14 @@ class TestParity:
             with pytest.warns(UserWarning, match="clipped"):
                 estimator.set_params(batch_size=1000).partial_fit(x, y, classes=["no", "yes"])
 
+    def test_warnings_of_l_bfgs(self):
+        x, y = data("binary")
+        for estimator in pair("binary", solver="lbfgs", max_iter=2):
+            with pytest.warns(ConvergenceWarning, match=r"\n\nIncrease the number of iterations .*\(max_iter"):
+                estimator.fit(x, y)
+        with pytest.warns(ConvergenceWarning, match=r"LIMIT\n\nYou might also want to scale"):
+            MLPClassifier(solver="lbfgs", max_fun=2).fit(x, y)
+
     def test_verbose(self, capsys):
         x, y = data("binary")
         printed = []
@@ -295,6 +303,17 @@ class TestPartialFit:
             for mine, expected in zip(other.coefs_, at_once.coefs_, strict=True):
                 np.testing.assert_array_equal(mine, expected)
 
+    def test_is_theirs_where_the_rate_falls(self):
+        """After each epoch, also those after which a fit would have ended."""
+        x, y = data("multiclass")
+        options = {"batch_size": 64, "shuffle": False, "random_state": 3, "tol": 10.0, "n_iter_no_change": 1}
+        ours, sklearns = pair("multiclass", **options, **SOLVERS["invscaling"])
+        for _ in range(8):
+            for estimator in (ours, sklearns):
+                estimator.partial_fit(x, y, classes=np.unique(y))
+        for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-6)
+
     def test_early_stopping(self):
         x, y = data("binary")
         ours = MLPClassifier(early_stopping=True, random_state=0)
@@ -382,15 +401,20 @@ class TestValidation:
 
 
 class TestWeights:
-    @pytest.mark.parametrize("task", TASKS)
-    def test_a_weight_of_two_is_a_row_that_is_there_twice(self, task):
+    @pytest.mark.parametrize(
+        ("task", "class_weight"), [*((task, None) for task in TASKS), *((task, "balanced") for task in TASKS[:3])]
+    )
+    def test_a_weight_of_two_is_a_row_that_is_there_twice(self, task, class_weight):
         x, y = data(task)
         weight = np.random.default_rng(0).integers(0, 3, len(x))
         options = {"batch_size": 600, "max_iter": 20, "random_state": 0, "alpha": 0.1, "n_iter_no_change": np.inf}
+        model = pair(task, **options)[0]
+        if class_weight is not None:
+            model.set_params(class_weight=class_weight)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            weighted = pair(task, **options)[0].fit(x, y, sample_weight=weight)
-            repeated = pair(task, **options)[0].fit(np.repeat(x, weight, axis=0), np.repeat(y, weight, axis=0))
+            weighted = clone(model).fit(x, y, sample_weight=weight)
+            repeated = clone(model).fit(np.repeat(x, weight, axis=0), np.repeat(y, weight, axis=0))
         for mine, expected in zip(weighted.coefs_, repeated.coefs_, strict=True):
             np.testing.assert_allclose(mine, expected, rtol=1e-7, atol=1e-9)
         assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-9)
@@ -407,6 +431,15 @@ class TestWeights:
             np.testing.assert_array_equal(ours.coefs_[0], expected.coefs_[0])
         with pytest.raises(ValueError, match="all rows at once"):
             MLPClassifier(class_weight="balanced").partial_fit(x, y, classes=np.unique(y))
+
+    def test_balanced_labels(self):
+        from sklearn.utils import compute_sample_weight
+
+        x, y = data("multilabel")
+        y[:, 1] = 1  # always there, which is no reason to weigh it
+        ours = quiet(MLPClassifier(class_weight="balanced", max_iter=5, random_state=0), x, y)
+        expected = quiet(MLPClassifier(max_iter=5, random_state=0), x, y, sample_weight=compute_sample_weight("balanced", y))
+        np.testing.assert_array_equal(ours.coefs_[0], expected.coefs_[0])
 
     @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
     def test_label_smoothing(self, task):
@@ -539,8 +572,10 @@ def test_messages_about_small_mistakes():
         MLPClassifier(class_weight={1: -1}).fit(x, y)
     with pytest.raises(ValueError, match=r"epochs must be a whole number, at least 1, got 1\.5"):
         MLPClassifier().partial_fit(x, y, classes=range(4), epochs=1.5)
-    with pytest.raises(ValueError, match="a hidden layer makes of X, but this network has none"):
-        quiet(MLPClassifier((), max_iter=1), x, y).transform(x)
+    without_hidden = quiet(MLPClassifier((), max_iter=1), x, y)
+    for use in (lambda: without_hidden.transform(x), without_hidden.get_feature_names_out):
+        with pytest.raises(ValueError, match="a hidden layer makes of X, but this network has none"):
+            use()
     with pytest.raises(ValueError, match=r"must be > 0, and whole numbers, got \[3\.5\]"):
         MLPClassifier((3.5,)).fit(x, y)
 
@@ -582,8 +617,11 @@ class TestCallbacks:
     def test_an_inner_estimator_cannot_have_a_progress_bar_of_its_own(self):
         bar = pytest.importorskip("sklearn.callback").ProgressBar()
         x, y = data("multiclass")
+        inner = quiet(MLPClassifier(random_state=0, max_iter=3), x, y)
+        expected = inner.predict_proba(x)
         with pytest.raises(TypeError, match="set it on the outermost one with set_callbacks"):
-            make_pipeline(StandardScaler(), MLPClassifier(callbacks=[bar])).fit(x, y)
+            make_pipeline(StandardScaler(), inner.set_params(callbacks=[bar])).fit(x, y)
+        np.testing.assert_array_equal(inner.predict_proba(x), expected)
 
     @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
     def test_a_callback_can_stop(self, solver):
@@ -646,6 +684,18 @@ class TestCallbacks:
     def test_max_time(self, solver):
         x, y = data("multiclass")
         assert quiet(MLPClassifier(solver=solver, random_state=0, max_time=1e-9), x, y).n_iter_ == 1
+
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+    def test_the_loss_of_an_epoch_is_the_reported_one(self, loss, solver):
+        """With the penalty, as a mean over the outputs, and as a deviance."""
+        from fastmlp.callbacks import History
+
+        x, y = data("regression")
+        y = np.abs(np.column_stack([y, y**2]))
+        history = History()
+        ours = quiet(MLPRegressor(loss, solver=solver, alpha=0.1, max_iter=4, random_state=0, callbacks=[history]), x, y)
+        assert [record["loss"] for record in history.records] == ours.loss_curve_
 
     def test_iterations_of_l_bfgs_are_epochs_to_them(self, tmp_path):
         from fastmlp.callbacks import Checkpoint, History

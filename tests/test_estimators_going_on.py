@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
 
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import Callback
@@ -53,6 +54,11 @@ class TestWarmStart:
         slow = abs(copy.deepcopy(model).fit(X, Y).coefs_[0] - before).max()
         fast = abs(model.set_params(learning_rate_init=0.1).fit(X, Y).coefs_[0] - before).max()
         assert fast > 1000 * slow
+
+    def test_keeps_the_velocity_where_the_rate_begins_anew(self):
+        model = classifier(warm_start=True, solver="sgd", learning_rate="invscaling", max_iter=1)
+        losses = [model.fit(X, Y).loss_ for _ in range(10)]
+        assert losses[-1] < 0.9 * losses[0]
 
     def test_begins_an_adaptive_rate_anew(self):
         model = classifier(warm_start=True, solver="sgd", learning_rate="adaptive", tol=1.0, n_iter_no_change=1, max_iter=100)
@@ -99,12 +105,18 @@ class TestEarlyStoppingAcrossCalls:
         assert parts.validation_scores_ == whole.validation_scores_
         assert all(map(np.array_equal, parts.coefs_, whole.coefs_))
 
-    def test_rows_to_look_at_are_not_trained_on_in_the_next_call(self):
+    @pytest.mark.parametrize("given", ["seed", "instance", "nothing"])
+    def test_rows_to_look_at_are_not_trained_on_in_the_next_call(self, given, monkeypatch):
         random = np.random.default_rng(0)
         noise, labels = random.normal(size=(200, 50)), random.integers(0, 2, 200)
-        model = MLPClassifier((50,), random_state=0, early_stopping=True, learning_rate_init=0.01)
+        instance = np.random.RandomState(0)
+        monkeypatch.setattr(np.random.mtrand, "_rand", instance)  # which is what scikit-learn takes where nothing is given
+        random_state = {"seed": 0, "instance": instance, "nothing": None}[given]
+        assert check_random_state(None) is instance
+        model = MLPClassifier((50,), random_state=random_state, early_stopping=True, learning_rate_init=0.01)
         for _ in range(100):
             model.partial_fit(noise, labels, classes=[0, 1])
+            instance.rand()  # for something else
         assert model.best_validation_score_ < 0.85
 
     def test_after_a_fit_it_goes_on_from_the_best_weights(self):
@@ -120,6 +132,23 @@ class TestEarlyStoppingAcrossCalls:
         model.coefs_ = [np.zeros_like(coef) for coef in model.coefs_]
         model.set_params(learning_rate_init=1e-9).partial_fit(X, Y)
         assert abs(model.coefs_[0]).max() < 1e-3
+
+    def test_after_epochs_without_it_goes_on_from_their_weights(self):
+        model = classifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+        model.set_params(early_stopping=False).partial_fit(X, Y, epochs=50)
+        before = model.coefs_[0].copy()
+        model.set_params(early_stopping=True, learning_rate_init=1e-12).partial_fit(X, Y)
+        assert abs(model.coefs_[0] - before).max() < 1e-6
+
+    @pytest.mark.parametrize("calls", ["fit", "partial_fit"])
+    def test_scores_of_another_kind_are_not_compared(self, calls):
+        model = classifier(early_stopping=True, warm_start=True)
+        for scoring in (None, "neg_log_loss"):  # from 0 up, and from 0 down
+            model.set_params(scoring=scoring)
+            for _ in range(2):
+                model.fit(X, Y) if calls == "fit" else model.partial_fit(X, Y, classes=[0, 1, 2], epochs=4)
+        assert len(model.validation_scores_) == 8
+        assert model.best_validation_score_ == max(model.validation_scores_) < 0
 
     @pytest.mark.parametrize("first", [True, False])
     @pytest.mark.parametrize("calls", ["fit", "partial_fit"])
@@ -160,6 +189,32 @@ class TestScoring:
 
 
 class TestRefusals:
+    PARAMETERS = (
+        ({"dropout": [0.1, 0.2]}, "dropout must be one number or one for each"),
+        ({"callbacks": [object()]}, "callbacks must be instances"),
+        ({"callbacks": [object()], "solver": "lbfgs"}, "callbacks must be instances"),
+        ({"weight_decay": 0.1, "solver": "lbfgs"}, r"weight_decay=0\.1 needs"),
+        ({"early_stopping": True, "scoring": "acuracy"}, "acuracy"),
+        ({"early_stopping": True, "scoring": accuracy_score}, "scor"),
+    )
+
+    @pytest.mark.parametrize(("options", "message"), PARAMETERS)
+    @pytest.mark.parametrize("data", [(X, Y), ([(X, Y)],)], ids=["arrays", "source"])
+    def test_of_parameters_leave_it_as_it_was_too(self, options, message, data):
+        model = classifier().fit(X, Y).set_params(**options)
+        expected = model.predict_proba(X)
+        with pytest.raises((ValueError, TypeError), match=message):
+            model.fit(*data, X_val=X, y_val=Y)
+        assert np.array_equal(model.predict_proba(X), expected)
+
+    @pytest.mark.parametrize(("sizes", "dtype"), [((6, 3), "float16"), ((4, 1), "float64")])
+    def test_of_a_build_leave_it_as_it_was_too(self, sizes, dtype):
+        model = classifier().fit(X, np.array(["a", "b", "c"])[Y])
+        expected = model.predict(X)
+        with pytest.raises(ValueError, match=r"dtype must be 'float32' or 'float64'|at least 2 classes"):
+            model.build(*sizes, dtype=dtype)
+        assert np.array_equal(model.predict(X), expected)
+
     @pytest.mark.parametrize("wrong", [
         {"sample_weight": np.r_[-1.0, np.ones(119)]}, {"sample_weight": np.ones(5)}, {"X_val": X[:, :3], "y_val": Y},
     ])  # fmt: skip
@@ -172,11 +227,14 @@ class TestRefusals:
         assert np.array_equal(model.predict_proba(X), expected)
         assert model.predict(X).dtype == Y.dtype
 
-    def test_of_a_first_fit_leave_it_unfitted(self):
-        model = classifier()
-        with pytest.raises(ValueError, match="weight"):
-            model.fit(X, Y, sample_weight=np.ones(5))
-        assert vars(model) == vars(classifier())
+    @pytest.mark.parametrize(("options", "wrong", "message"), [
+        ({}, {"sample_weight": np.ones(5)}, "weight"), *((options, {}, message) for options, message in PARAMETERS),
+    ])  # fmt: skip
+    def test_of_a_first_fit_leave_it_unfitted(self, options, wrong, message):
+        model = classifier(**options)
+        with pytest.raises((ValueError, TypeError), match=message):
+            model.fit(X, Y, **wrong)
+        assert vars(model) == vars(classifier(**options))
 
     def test_targets_of_another_kind(self):
         model, labels = classifier().fit(X, Y), np.eye(3, dtype=int)[Y]

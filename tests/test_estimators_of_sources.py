@@ -118,7 +118,8 @@ class TestWeights:
         source = from_blocks(blocks(x, y), classes=["z", "c", "b", "a"])
         weights = MLPClassifier(class_weight="balanced", **OPTIONS)
         weights._learn_targets(source)
-        assert weights._balanced(source) == pytest.approx([*(ROWS / 3 / np.bincount(labels)), 1])
+        by_class = weights._weighting(source)(weights.classes_, None)
+        assert by_class == pytest.approx([*(ROWS / 3 / np.bincount(labels)), 1])
 
     def test_of_a_class_that_there_is_not(self, x, labels):
         with pytest.raises(ValueError, match="are not in class_weight"):
@@ -150,6 +151,25 @@ class TestValidation:
         options = OPTIONS | {"early_stopping": True, "scoring": "neg_mean_absolute_error"}
         ours = fitted(MLPRegressor("gamma", **options), source, X_val=source, buffer_bytes=BUFFER)
         assert_same(ours, fitted(MLPRegressor("gamma", **options), source, X_val=x, y_val=np.exp(x[:, 0]), buffer_bytes=BUFFER))
+
+    def test_rows_of_a_source_with_classes_of_its_own(self, x, labels):
+        """Some of those to train on are the same by their names; another one is none."""
+        y, later = LABELS[labels], labels > 0
+        source, some = from_blocks(blocks(x, y), classes=LABELS), from_blocks([(x[later], y[later])], classes=["b", "c"])
+        ours = fitted(MLPClassifier(**OPTIONS), source, X_val=some)
+        assert_same(ours, fitted(MLPClassifier(**OPTIONS), source, X_val=x[later], y_val=y[later]))
+        for other in ("bb", "d"):  # between two of them, and after the last
+            with pytest.raises(ValueError, match=f"block 0: .*{other}"):
+                MLPClassifier(**OPTIONS).fit(source, X_val=from_blocks([(x[:2], ["b", other])], classes=["b", other]))
+
+    def test_rows_of_a_source_beside_labels_that_are_objects(self, x, labels):
+        """As pandas has them."""
+        y, some = LABELS[labels].astype(object), labels != 1
+        options = OPTIONS | {"early_stopping": True}
+        ours = fitted(MLPClassifier(**options), x, y, X_val=[(x[some], y[some])])
+        assert_same(ours, fitted(MLPClassifier(**options), x, y, X_val=x[some], y_val=y[some]))
+        with pytest.raises(TableError, match="block 0: the target is d in row 1, which is none of the 3 classes"):
+            MLPClassifier(**options).fit(x, y, X_val=[(x[:2], ["a", "d"])])
 
     @pytest.mark.parametrize(("loss", "deviance"), [("poisson", mean_poisson_deviance), ("gamma", mean_gamma_deviance)])
     def test_the_loss_is_half_of_the_deviance(self, x, weight, loss, deviance):

@@ -328,6 +328,55 @@ class TestFilesThatDiffer:
         assert sum(piece.x.sum() for block in range(4) for piece in source.pieces(block)) == np.arange(4000.0).sum()
         assert source.prepared().rows == 4000
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="names have no colons there")
+    def test_parquet_whose_name_has_a_colon(self, tmp_path, monkeypatch):
+        """What comes before it looks like the protocol of a URI, where no folder does."""
+        write(tmp_path / "run-12:00.parquet", {"x": np.arange(9.0), "y": np.arange(9.0)})
+        monkeypatch.chdir(tmp_path)
+        source = from_files("run-12:00.parquet", "y")
+        assert (source.rows, source.prepared().rows) == (9, 9)
+        (piece,) = source.pieces(0)
+        assert piece.where.startswith("run-12:00.parquet, row group 0")
+        assert tables.read_tables(tables.find_files("run-12:00.parquet")).num_rows == 9
+
+    def test_columns_that_are_left_out_are_not_decoded(self, tmp_path, monkeypatch):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        numbers = np.arange(3000.0)
+        columns = {"y": numbers % 2, "key": [f"row {n}" for n in range(3000)], "b": numbers, "w": numbers + 1, "a": numbers % 7}
+        source = from_files(write(tmp_path / "t.parquet", columns, row_group_size=2000), "y", weight="w")
+        learned, asked, read_row_group = source.prepared().preparation, [], parquet.ParquetFile.read_row_group
+
+        def read(file, group, columns, **options):
+            asked.append(columns)
+            return read_row_group(file, group, columns, **options)
+
+        monkeypatch.setattr(parquet.ParquetFile, "read_row_group", read)
+        pieces = [piece for block in range(2) for piece in source.prepared(learned, rows=3000).pieces(block)]
+        assert list(learned.dropped) == ["key"]
+        assert asked == 2 * [["y", "b", "w", "a"]]
+        table = tables.read_tables([tmp_path / "t.parquet"])
+        assert np.array_equal(np.concatenate([piece.x for piece in pieces]), learned.rows(table))
+        assert np.concatenate([piece.weight for piece in pieces]).tolist() == columns["w"].tolist()
+
+    def test_long_texts_are_decoded_a_few_at_a_time(self, tmp_path, monkeypatch):
+        """As many of them as of numbers would be more than the buffer."""
+        parquet = pytest.importorskip("pyarrow.parquet")
+        rows, decoded, iter_batches = 20_000, [], parquet.ParquetFile.iter_batches
+
+        def read(file, *args, **options):
+            for batch in iter_batches(file, *args, **options):
+                decoded.append(batch.num_rows)
+                yield batch
+
+        columns = {"text": [f"{n:0200}" for n in range(rows)], "x": np.arange(rows) % 7.0, "y": np.arange(rows) % 2}
+        source = from_files(write(tmp_path / "t.parquet", columns), "y")
+        whole = np.concatenate([piece.x for piece in source.prepared().pieces(0)])
+        monkeypatch.setattr(parquet.ParquetFile, "iter_batches", read)
+        monkeypatch.setattr(tables, "_TEXT_BYTES", 1 << 20)
+        few = source.prepared()
+        assert decoded == [8192, 8192, rows - 2 * 8192]
+        assert np.array_equal(np.concatenate([piece.x for piece in few.pieces(0)]), whole)
+
     def test_parquet_is_opened_once_before_rows_are_read(self, tmp_path, monkeypatch):
         parquet = pytest.importorskip("pyarrow.parquet")
         paths = [write(tmp_path / f"{number}.parquet", {"x": np.arange(9.0), "y": np.arange(9.0)}) for number in range(3)]
@@ -389,6 +438,25 @@ class TestFilesThatDiffer:
         learned = from_files(old, "y").prepared().preparation
         (piece,) = from_files(new, "y").prepared(learned).pieces(0)
         assert piece.x.tolist() == [[1, 0]] * 5
+
+    def test_what_was_learned_of_a_column_that_is_not_there(self, tmp_path):
+        old = write(tmp_path / "old.parquet", {"a": [1.0, 2.0], "b": [1.0, 2.0], "y": [0, 1]})
+        new = write(tmp_path / "new.parquet", {"a": [1.0, 2.0], "B": [1.0, 2.0], "y": [0, 1]})
+        with pytest.raises(TableError, match=r"new\.parquet: There is no column 'b'\. Did you mean 'B'\?"):
+            from_files(new, "y").prepared(from_files(old, "y").prepared().preparation)
+
+    def test_text_of_the_first_file_is_text_in_the_others(self, tmp_path):
+        """Also where Parquet has it in a dictionary, and where it is the target: 01 is another class than 1."""
+        arrow = pytest.importorskip("pyarrow")
+        texts = arrow.array(["01", "X1"] * 5).dictionary_encode()
+        for target in (texts, texts.cast("string")):
+            first = write(tmp_path / "a.parquet", {"zip": texts, "y": target})
+            (tmp_path / "b.csv").write_text("zip,y\n" + "01,01\n" * 5)
+            source = from_files([first, tmp_path / "b.csv"], "y")
+            assert source.classes.tolist() == ["01", "X1"]
+            learned = source.prepared().preparation
+            assert learned.features == (Category("zip", ("01", "X1"), False),)
+            assert learned.target.classes == ("01", "X1")
 
     @pytest.mark.parametrize("lost", ["x1", "y"])
     @pytest.mark.parametrize("ending", ["parquet", "csv"])

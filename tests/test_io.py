@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import sys
+import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from fastmlp import ACTIVATIONS, LOSSES, MLP
 from fastmlp.files import replace_file, replacement
-from fastmlp.io import load, save
+from fastmlp.io import load, save, to_numpy_source, to_torch
+from tests.test_invariants import run_python
 
 
 @pytest.fixture
@@ -179,3 +184,43 @@ def test_parameters_that_are_not_finite(tmp_path, net, monkeypatch):
     save(net, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="layer 0 has parameters that are not finite"):
         load(tmp_path / "model.safetensors")
+
+
+class TestNumpySource:
+    def test_lines_of_a_hundred_characters(self, tmp_path, net):
+        to_numpy_source(net, tmp_path / "model.py")
+        written = (tmp_path / "model.py").read_text().splitlines()
+        lines = [line.strip(' ",') for line in written if line.startswith(" " * 12 + '"')]
+        assert lines == [line for layer in zip(net.w, net.b, strict=True) for array in layer for line in wrapped(array)]
+
+    def test_the_time_grows_with_the_number_of_weights(self, tmp_path):
+        """Not with its square: a million weights took a minute."""
+
+        def seconds(width):
+            began = time.perf_counter()
+            to_numpy_source(MLP((width, width, 2), initializer="zeros"), tmp_path / "model.py")
+            return time.perf_counter() - began
+
+        assert seconds(1024) < 60 * min(seconds(256) for _ in range(3))  # of 16 times as many weights
+
+
+def wrapped(array):
+    """Its bytes as text, as lines."""
+    return textwrap.wrap(base64.b64encode(array.tobytes()).decode(), 100)
+
+
+def test_a_module_of_pytorch_can_be_kept(tmp_path):
+    """Also in another process, that has not made one."""
+    torch = pytest.importorskip("torch")
+    net = MLP((5, 4, 3), ["tanh", "exponential"], random_state=0)
+    module = to_torch(net)
+    assert type(pickle.loads(pickle.dumps(module))[3]) is type(module[3])
+    torch.save(module, tmp_path / "module.pt")
+    printed = run_python(f"""
+        import torch
+        module = torch.load({str(tmp_path / "module.pt")!r}, weights_only=False)
+        print(module(torch.ones(1, 5)).tolist()[0])
+    """)
+    np.testing.assert_allclose(json.loads(printed), net.predict(np.ones(5))[0], rtol=1e-5)
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        from fastmlp.io.torch import Nothing  # noqa: F401

@@ -101,6 +101,35 @@ def test_a_function_with_a_name_of_the_table_is_another_one(kind, name, loss):
     np.testing.assert_allclose(gradient, numerical_gradient(net, theta, x, y, weight), rtol=2e-6, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["poisson", "gamma", "squared_error"])
+def test_a_loss_with_a_name_of_the_table_is_another_one_to_the_regressor(name):
+    """Not one of positive numbers, nor a mean over the outputs."""
+
+    def half_square(a, y):
+        return 0.5 * (a - y) ** 2
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 2))
+    ours, expected = (
+        MLPRegressor(make_loss(half_square, name=one), (5,), max_iter=3, random_state=0).fit(x, y) for one in (name, "another")
+    )
+    assert ours.out_activation_ == expected.out_activation_ == "identity"
+    assert ours.loss_ == expected.loss_
+    np.testing.assert_array_equal(ours.coefs_[0], expected.coefs_[0])
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_an_activation_with_a_name_of_the_table_is_another_one_to_the_estimators(name):
+    """Which may be one of hidden layers, and whose first weights are drawn as those of any other."""
+    ours, expected = (
+        MLPRegressor(hidden_layer_sizes=(5,), activation=make_activation(swish, name=one), random_state=0).build(3, 2)
+        for one in (name, "another")
+    )
+    np.testing.assert_array_equal(ours.coefs_[0], expected.coefs_[0])
+    np.testing.assert_array_equal(ours.predict([[1, 2, 3]]), expected.predict([[1, 2, 3]]))
+
+
 def test_a_twin_of_the_table_gives_the_same():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 2))
@@ -258,6 +287,25 @@ def test_without_a_compiler():
         NUMBA_DISABLE_JIT="1",
     )
     assert printed.strip() == "True"
+
+
+@pytest.mark.parametrize("batch_size", [1, 20])
+@pytest.mark.parametrize("hidden", [5, 16, 601])
+def test_an_activation_with_an_infinite_slope_at_zero(rng, hidden, batch_size):
+    """Which is where padding is: nothing of it may come into the weights."""
+
+    def root(z):
+        return math.copysign(math.sqrt(abs(z)), z)
+
+    own = make_activation(root, lambda z: 0.5 / math.sqrt(abs(z)))
+    x = rng.normal(size=(80, 230))
+    ours, theirs = (
+        kind((230, hidden, 3), [own, "identity"], dtype="float64", random_state=0).fit(
+            x, x[:, :3], epochs=1, batch_size=80 if hidden > 600 else batch_size, learning_rate=1e-4, shuffle=False
+        )
+        for kind in (MLP, ReferenceMLP)
+    )
+    np.testing.assert_allclose(ours.theta, theirs.theta, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("hidden", [5, 16, 100])

@@ -21,6 +21,7 @@ from fastmlp.data import from_npy
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
 from fastmlp.schedules import Schedule, Step, WarmUp
+from fastmlp.training_state import TrainingState
 from tests.test_invariants import ROOT
 
 SIZES = (6, 10, 8, 3)
@@ -211,6 +212,24 @@ class TestRefusals:
         with pytest.raises(ValueError, match="written with buffer_bytes=1100, but this training has buffer_bytes=2000"):
             network().fit(source, **options | {"epochs": 2, "buffer_bytes": 2000}, resume=path)
         assert len(network().fit(source, **options | {"epochs": 2}, resume=path).loss_curve_) == 2
+
+    @pytest.mark.parametrize(("before", "after"), [(1100, 1 << 20), (1 << 20, 1100)])
+    def test_rows_that_are_read_in_the_place_of_rows_in_memory(self, path, tmp_path, before, after):
+        """They come in another order."""
+        x, y = data()
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", y)
+        source = from_npy(tmp_path / "x.npy", tmp_path / "y.npy")
+        network().fit(source, epochs=1, batch_size=16, buffer_bytes=before, callbacks=[Checkpoint(path)])
+        options = {"epochs": 2, "batch_size": 16, "resume": path}
+        shown = {1100: 1100, 1 << 20: None}
+        with pytest.raises(ValueError, match=f"buffer_bytes={shown[before]}, but this training has buffer_bytes={shown[after]}"):
+            network().fit(source, buffer_bytes=after, **options)
+        assert len(network().fit(source, buffer_bytes=before, **options).loss_curve_) == 2
+
+    def test_a_checkpoint_that_does_not_know_an_option(self):
+        """As earlier versions wrote them."""
+        TrainingState(0, 0, [], {}, [], {"rows": 5}).check_options({"rows": 5, "buffer_bytes": None})
 
     def test_another_network(self, path):
         other = MLP((6, 10, 9, 3), ("relu", "tanh", "softmax"), "cross_entropy", random_state=0)

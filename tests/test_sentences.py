@@ -44,6 +44,7 @@ MISTAKES = {
     "a name of a file": (lambda: network().fit("t.csv", epochs=1, batch_size=3), "the name of a file: give fastmlp.data.from"),
     "a task": (lambda: from_files("t.csv", "c").prepared(task="foo"), "task must be 'classification' or 'regression', or None"),
     "text as numbers": (lambda: from_files("t.csv", "c").prepared(task="regression"), "predicted as numbers; leave the task out"),
+    "two scales": (lambda: from_files("t.csv", "c").prepared(scale=False, shared_scale=True), "shared_scale=True scales numbers"),
     "how a file is written": (lambda: from_files("t.csv", "c", csv=";"), r"csv must be a fastmlp.data.files.Csv, .* got ';'"),
     "a separator": (lambda: Csv(";;"), "separator must be one character, got ';;'"),
     "a decimal point": (lambda: Csv(decimal="x"), "decimal must be '.' or ',', got 'x'"),

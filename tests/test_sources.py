@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 import numpy as np
 import pytest
 
-from fastmlp import MLP, MLPClassifier, MLPRegressor, ReferenceMLP
+from fastmlp import MLP, MLPClassifier, MLPRegressor, ReferenceMLP, make_loss
 from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.data import TableError, cached, from_blocks, from_files, from_npy
 from fastmlp.data import sources as sources_module
@@ -589,6 +590,97 @@ class TestSources:
                 network().fit(rows, **OPTIONS)
 
 
+class TestTargets:
+    @staticmethod
+    def fitted(y, loss="squared_error", outputs="sigmoid", kind=MLP, classes=None):
+        x = np.random.default_rng(0).normal(size=(len(y), 3))
+        net = kind((3, 4, 1), ["tanh", outputs], loss, random_state=0)
+        return net.fit(from_blocks([(x, y)], classes=classes), epochs=2, batch_size=5).theta
+
+    @pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+    def test_classes_for_a_loss_of_numbers(self, data, tmp_path, kind):
+        """Their places in the alphabet are no numbers to predict."""
+        x, y = data
+        quality = from_files(write_csv(tmp_path / "t.csv", x, 3 + y), target="y")
+        prices = from_blocks([(x, np.array(["1,200", "900"])[y])])
+        message = r"^The source has the classes \[.*\] as targets, but the loss squared_error is of numbers; use a loss of classes,"
+        for source in (quality.prepared(), prices, cached(prices), from_blocks([(x, 3 + y)], classes=[3, 4])):
+            with pytest.raises(ValueError, match=message):
+                kind((4, 3, 1)).fit(source, **OPTIONS)
+        net = kind((4, 3, 1), ["tanh", "identity"], random_state=0)
+        assert net.fit(quality.prepared(task="regression", scale=False), **OPTIONS).predict(x).mean() > 1
+
+    def test_classes_for_a_loss_of_ones_own(self):
+        def brier(a, y):
+            return (a - y) * (a - y)
+
+        y = np.arange(20) % 2
+        names = np.array(["no", "yes"])[y]
+        with pytest.raises(ValueError, match=r"the loss brier is of numbers; say make_loss\(\.\.\., classification=True\), or "):
+            self.fitted(names, make_loss(brier))
+        expected = self.fitted(y, make_loss(brier))
+        np.testing.assert_allclose(self.fitted(names, make_loss(brier, classification=True)), expected, rtol=1e-6)
+
+    def test_classes_whose_places_are_what_they_are(self):
+        y = np.arange(20) % 2
+        expected = self.fitted(y.astype(float))
+        for same, classes in ((y, None), (y == 1, None), (y, [0, 1]), ((y == 1).astype(object), None)):
+            np.testing.assert_array_equal(self.fitted(same, classes=classes), expected)
+        names = np.array(["no", "yes"])[y]
+        bce = "binary_cross_entropy"
+        np.testing.assert_array_equal(self.fitted(names, bce), self.fitted(y, bce))
+
+    @pytest.mark.parametrize(
+        ("values", "expected", "classes"),
+        [
+            ([Decimal("1.5"), Decimal("2"), 3], [1.5, 2.0, 3.0], None),
+            ([3, 1, np.int8(2)], [3, 1, 2], None),
+            ([True, False, np.True_], [1, 0, 1], [False, True]),
+            (["b", "a", np.str_("b")], [1, 0, 1], ["a", "b"]),
+            ([[1, 2.5], [3, 4], [5, 6]], [[1, 2.5], [3, 4], [5, 6]], None),
+        ],
+    )
+    def test_objects_are_the_numbers_or_the_text_that_they_are(self, values, expected, classes):
+        source = from_blocks([(np.ones((3, 2)), np.array(values, object))])
+        (piece,) = source.pieces(0)
+        assert piece.y.tolist() == expected
+        assert piece.y.dtype.kind in "if"
+        assert (None if source.classes is None else source.classes.tolist()) == classes
+        with_classes = from_blocks([(np.ones((3, 2)), np.array([2, 1, 2], object))], classes=np.array([2, 1], object))
+        assert next(with_classes.pieces(0)).y.tolist() == [0, 1, 0]
+
+    @pytest.mark.parametrize("kind", [list, "objects", "series"])
+    @pytest.mark.parametrize("missing", [None, np.nan, "NA"])
+    @pytest.mark.parametrize("values", [["b", "a", "b"], [Decimal(1), 2, 3]])
+    def test_a_row_without_a_target(self, values, missing, kind):
+        pandas = pytest.importorskip("pandas")
+        missing = pandas.NA if missing == "NA" else missing
+        make = {list: list, "objects": lambda values: np.array(values, object), "series": pandas.Series}[kind]
+        x = np.ones((3, 2))
+        source = from_blocks([(x, make(values)), (x, make([values[0], missing, values[2]]))])
+        with pytest.raises(TableError, match=r"^block 1: row 1 has no target, but (None|nan|<NA>); remove such rows\.$"):
+            list(source.pieces(0))
+
+    def test_targets_of_several_kinds(self):
+        for values in ([1, "a"], ["a", 1], np.array([1.5, "a"], object)):
+            with pytest.raises(TableError, match=r"block 0: the target is .* in row 1; targets must be all text or all numbers\.$"):
+                MLPClassifier().fit([(np.ones((2, 2)), values)])
+        with pytest.raises(ValueError, match=r"classes must be two or more different values, all text or all numbers, got \['a', "):
+            from_blocks([(np.ones((2, 2)), ["a", "b"])], classes=["a", None])
+
+    @pytest.mark.parametrize("empty", [(np.empty((0, FEATURES)), []), ([], [])])
+    def test_blocks_without_rows(self, data, empty):
+        """Whose targets, of which nobody can say what they are, decide on nothing."""
+        x, y = data
+        names = np.array(["no", "yes"])[y]
+        source = from_blocks([empty, (x[:900], names[:900]), empty, (x[900:], names[900:])])
+        assert (source.rows, source.n_features, source.classes.tolist()) == (ROWS, FEATURES, ["no", "yes"])
+        expected = network().fit([(x, names)], **OPTIONS).theta
+        np.testing.assert_array_equal(network().fit(source, **OPTIONS).theta, expected)
+        with pytest.raises(TableError, match="There are no blocks with rows"):
+            from_blocks([empty, empty])
+
+
 class TestErrors:
     @pytest.mark.parametrize("target", [1.0, np.ones(1)])
     def test_single_samples_are_no_blocks(self, target):
@@ -620,6 +712,12 @@ class TestErrors:
         np.save(tmp_path / "f.npy", np.asfortranarray(x))
         with pytest.raises(TableError, match="Fortran order"):
             from_npy(tmp_path / "f.npy", target=0)
+
+    @pytest.mark.parametrize("odd", ["M8[s]", [("u", "f4")], "U3"])
+    def test_of_records_with_a_field_that_is_no_number(self, tmp_path, odd):
+        np.save(tmp_path / "s.npy", np.zeros(3, [("a", "f4"), ("odd", odd), ("y", "i8")]))
+        with pytest.raises(TableError, match=r"s\.npy: the fields \['a', 'odd'\] must be of numbers, got "):
+            from_npy(tmp_path / "s.npy", target="y")
 
     def test_of_tables(self, data, tmp_path):
         path = write_parquet(tmp_path / "t.parquet", *data)

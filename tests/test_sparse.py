@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -170,3 +172,21 @@ def test_an_interrupted_fit_leaves_nothing_to_the_next(monkeypatch):
         nets[0].fit(x, y, callbacks=[Interrupt()], **fit)
     np.testing.assert_array_equal(nets[0].theta, nets[1].theta)  # no step was made
     assert np.array_equal(*(net.fit(x, y, **fit).theta for net in nets))
+
+
+def test_weights_take_time_in_proportion_to_the_rows():
+    """A sum over all rows for each chunk of them would take more than the rest."""
+    rows = 1_000_000
+    row = np.arange(rows + 1, dtype=np.int32)
+    x = scipy.sparse.csr_array((np.ones(rows, np.float32), row[:-1] % 50, row))
+    y, weight = np.zeros((rows, 1), np.float32), np.ones(rows)
+    net = MLP((50, 16, 1), "tanh", random_state=0, n_threads=1)
+
+    def seconds(weight):
+        began = time.perf_counter()
+        net.eval_loss(x, y, weight)
+        return time.perf_counter() - began
+
+    seconds(weight)
+    ratios = [seconds(weight) / seconds(None) for _ in range(5)]
+    assert np.median(ratios) < 2

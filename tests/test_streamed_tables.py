@@ -194,6 +194,39 @@ class TestSource:
         other = source.share(0.0, 0.2, 8)
         assert [round(value, 4) for batch in other.batches() for value in batch["far"].to_pylist()] != rows[0]
 
+    def test_a_share_of_a_share_has_rows_of_it_only(self, tmp_path):
+        """Rows that were held out must not come back where the others are divided once more."""
+        from pyarrow import csv, parquet
+
+        every = pyarrow.table({"row": np.arange(2000.0), "y": np.arange(2000) % 2})
+        parquet.write_table(every.slice(0, 1200), tmp_path / "a.parquet", row_group_size=500)
+        csv.write_csv(every.slice(1200), tmp_path / "b.csv")
+        source = from_files(tmp_path, target="y")
+        rest = source.share(0.2, 1.0, seed=0)
+        parts = [rest.share(0.0, 0.3, seed=1), rest.share(0.3, 1.0, seed=1)]
+
+        def numbers(batches):
+            return [number for batch in batches for number in batch["row"].to_pylist()]
+
+        rows = [numbers(part.batches()) for part in parts]
+        assert sorted(rows[0] + rows[1]) == numbers(rest.batches())
+        assert [part.rows for part in parts] == [len(part) for part in rows]
+        assert len(rows[0]) / rest.rows == pytest.approx(0.3, abs=0.03)
+        assert [numbers(batches) for batches in zip(*rest.split_batches(parts), strict=True)] == rows
+        for part, expected in zip(parts, rows, strict=True):
+            found = [piece.x[:, 0].tolist() for block in range(part.n_blocks) for piece in part.pieces(block)]
+            assert [number for numbers in found for number in numbers] == expected
+
+    @pytest.mark.parametrize("together", [1, 3, 256])
+    def test_rows_that_are_held_out_are_kept_in_few_batches(self, table, folder, monkeypatch, together):
+        monkeypatch.setattr(models, "_SMALL_BATCHES", together)
+        source, shares = from_files(folder, target="income"), [(0.0, 0.2), (0.2, 0.35)]
+        _, _, held_out, tested, _ = models.begin_streamed(source, 0.2, models.Plan("income"))
+        test, validation = (list(source.share(*share, 0).batches()) for share in shares)
+        assert tested.column("far").to_pylist() == [value for batch in test for value in batch["far"].to_pylist()]
+        assert len(held_out.x) == sum(batch.num_rows for batch in validation)
+        assert tested.column("far").num_chunks == {1: 10, 3: 4, 256: 10}[together]
+
 
 @pytest.mark.parametrize(
     ("given", "name"),
@@ -238,9 +271,10 @@ class TestCommandLine:
     def test_trains_on_folders_and_globs(self, folder, tmp_path, how, files):
         given = folder if files == "folder" else folder / "*.*"
         out = tmp_path / "m.safetensors"
+        buffer = ["--set", "buffer_bytes=20000"] if how == "--stream" else []
         done = run(
-            "train", given, "--target", "income", how, "--set", "buffer_bytes=20000", "--set", "learning_rate=0.01",
-            "--batch-size", 32, "--epochs", 15, "--out", out,
+            "train", given, "--target", "income", how, *buffer, "--set", "learning_rate=0.01", "--batch-size", 32,
+            "--epochs", 15, "--out", out,
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         assert ("in parts, while training" in done.output) == ("set the pace" in done.output) == (how == "--stream")
@@ -267,7 +301,8 @@ class TestCommandLine:
     @pytest.mark.parametrize("how", ["--stream", "--no-stream"])
     def test_csv_as_a_person_says_it_is_written(self, letters, how, command):
         form = ["--separator", ";", "--decimal", ","]
-        options = ["--target", "branch", *form, "--categories", "zip", "--epochs", 2, "--set", "buffer_bytes=4000"]
+        buffer = ["--set", "buffer_bytes=4000"] if how == "--stream" else []
+        options = ["--target", "branch", *form, "--categories", "zip", "--epochs", 2, *buffer]
         code, out, errors = command("train", letters, *options, how, "--out", "m.safetensors")
         assert (code, errors) == (0, "")
         assert ("in parts, while training" in out) == (how == "--stream")
@@ -300,6 +335,14 @@ class TestCommandLine:
         assert len(found) >= 2 * len(set(found)) > 0
         gc.collect()
         assert not list(Path("kept").iterdir())
+
+    def test_what_is_said_of_numbers_that_are_not_scaled(self, folder, command):
+        preparation = from_files(folder, target="income").prepared(scale=False).preparation
+        net = MLP((preparation.width, 2), "softmax", "cross_entropy", random_state=0)
+        TableModel(net, preparation).save("m.safetensors")
+        code, out, _ = command("info", "m.safetensors")
+        assert code == 0
+        assert re.search(r"age +number, \(value - 0\) / 1, 4\d\.\d+ where it is missing, and whether", out)
 
     def test_errors(self, folder, tmp_path):
         for arguments, message in [

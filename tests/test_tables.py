@@ -75,6 +75,13 @@ class TestPreparation:
         learned = learn_preparation(table(a=["u", "v", "u"], y=[0.5, 1.5, 2.5]), "y", shared_scale=True)
         assert learned.features == (Category("a", ("u", "v"), False),)
 
+    def test_a_missing_number_is_the_mean_also_where_it_is_not_scaled(self):
+        given_ = table(x=[1.0, None, 5.0], y=["a", "b", "a"])
+        learned, _ = learn_from_batches([given_], "y", scale=False)
+        np.testing.assert_array_equal(learned.rows(given_), [[1, 0], [3, 1], [5, 0]])
+        assert Preparation.from_dict(json.loads(json.dumps(learned.as_dict()))) == learned
+        assert "filler" not in learn_preparation(given_, "y").as_dict()["features"][0]  # files of earlier versions are the same
+
     def test_truth_values_and_infinities(self):
         learned = learn_preparation(table(t=[True, False, None], x=[1.0, np.inf, 3.0], y=[1.5, 2.5, 3.5]), "y")
         assert learned.features[0] == Category("t", ("false", "true"), True)
@@ -253,10 +260,14 @@ class TestFiles:
         assert found.num_rows > 0
 
 
-def trained(tmp_path):
+def numbers_and_letters():
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)
-    given_ = table(x=x, c=rng.choice(["a", "b"], 400), y=np.where(x > 0, "up", "down"))
+    return table(x=x, c=rng.choice(["a", "b"], 400), y=np.where(x > 0, "up", "down"))
+
+
+def trained(tmp_path):
+    given_ = numbers_and_letters()
     plan = Plan("y", epochs=3)
     model, train, held_out, batch_size = begin(given_, None, plan)
     learn(model, train, held_out, batch_size, plan)
@@ -295,6 +306,36 @@ class TestModel:
         np.testing.assert_array_equal(watch.best_theta, thetas[best])
         assert len(watch.losses) == best + 1 + 2
 
+    @pytest.mark.parametrize("call", [1, 3])
+    def test_ctrl_c_while_the_held_out_rows_are_looked_at(self, tmp_path, monkeypatch, call):
+        """There is the checkpoint of the epoch before, if there is one, and the training goes on to the same bits."""
+        eval_loss, path, calls = MLP.eval_loss, tmp_path / "c.safetensors", []
+
+        def train(checkpoint=None):
+            plan = Plan("y", epochs=5)
+            model, rows, held_out, batch_size = begin(numbers_and_letters(), None, plan)
+            models.append(model)
+            learn(model, rows, held_out, batch_size, plan, checkpoint=checkpoint)
+            return model
+
+        def interrupted(*args):
+            calls.append(args)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return eval_loss(*args)
+
+        models = []
+        whole = train()
+        with monkeypatch.context() as patched:
+            patched.setattr(MLP, "eval_loss", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                train(path)
+        assert {len(history) for history in models[-1].history.values()} == {call - 1}
+        assert path.exists() == (call > 1)
+        again = train(path)
+        assert again.history == whole.history
+        np.testing.assert_array_equal(again.network.theta, whole.network.theta)
+
     def test_a_network_without_a_table(self, tmp_path):
         save(MLP((2, 2), random_state=0), tmp_path / "m.safetensors")
         with pytest.raises(TableError, match="without the preparation of a table"):
@@ -325,6 +366,7 @@ class TestModel:
             {"features": []},
             {"target": {}},
             {"features": [{"kind": "number", "name": "x", "mean": 0.0, "scale": 0.0, "flag": False}]},
+            {"features": [{"kind": "number", "name": "x", "mean": 0.0, "scale": 1.0, "flag": True, "filler": float("inf")}]},
         ],
         ids=str,
     )

@@ -17,12 +17,15 @@ from fastmlp import MLP, ReferenceMLP
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels, limits
+from fastmlp.engine import engine as engine_module
 from fastmlp.engine.partition import share_units
 from fastmlp.engine.session import Session
+from fastmlp.kernels.epoch import units_at_once
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
-from fastmlp.kernels.team import Team
+from fastmlp.kernels.simd import atomic_add, atomic_load, yield_processor
+from fastmlp.kernels.team import Team, barrier, return_tickets, take_ticket, wait_while
 from fastmlp.memory import aligned_zeros
 from fastmlp.pool import Pool
 from fastmlp.threads import (
@@ -42,6 +45,7 @@ CASES = {
     "weighted": ((28, 130, 5), 64, "nadam", {"sample_weight": np.arange(600.0) % 7}),
     "wide": ((28, 700, 6), 600, "rmsprop", {}),
     "layered": ((28, 600, 310, 6), 250, "adam", {"max_grad_norm": 0.1}),
+    "layered, in many pieces": ((28, 1200, 700, 6), 250, "adam", {}),
     "few outputs": ((9, 100, 2), 150, "adam", {}),
 }
 
@@ -92,6 +96,7 @@ SLOT_CASES = {  # sizes, batch_size, slots and rows of each, options
     "clipped": (_SMALL, 5001, (20, 256), {"optimizer": "momentum", "max_grad_norm": 0.5, "l2": 0.01, "weight_decay": 0.01}),
     "two batches": (_SMALL, 2600, (11, 256), {"optimizer": "sgd"}),
     "dropout": (_SMALL, 2600, (11, 256), {"optimizer": "adam", "dropout": 0.3}),
+    "chunks after chunks": ((64, 240, 240, 3), 5001, (13, 256), {"optimizer": "adam"}),
     "a chunk in four parts": (_LARGER, 256, (4, 64), {"optimizer": "sgd"}),
     "a chunk in two parts": (_LARGER, 200, (2, 112), {"optimizer": "adam", "max_grad_norm": 0.5}),
 }
@@ -130,9 +135,40 @@ class TestSlots:
         assert_as_the_reference(self.trained, case, dtype)
 
     @pytest.mark.parametrize("n_threads", [1, 2])
-    @pytest.mark.parametrize("case", ["two batches", "a chunk in four parts"])
+    @pytest.mark.parametrize("case", ["two batches", "chunks after chunks", "a chunk in four parts"])
     def test_where_a_call_ends_changes_nothing(self, monkeypatch, case, n_threads):
         assert_ends_change_nothing(monkeypatch, self.trained, case, n_threads)
+
+    def test_a_call_has_work_for_all_threads(self, monkeypatch):
+        """However short calls are to be, as on trial: fewer chunks than slots would be those of some of the threads."""
+        arguments, calls = Session.arguments, []
+
+        def recorded(session, order, coefficients, start, stop, n_threads):
+            calls.append(stop - start)
+            return arguments(session, order, coefficients, start, stop, n_threads)
+
+        monkeypatch.setattr(limits, "CALL_SECONDS", 1e-9)
+        monkeypatch.setattr(Session, "arguments", recorded)
+        self.trained(MLP, "chunks after chunks", "float32", 2)
+        assert set(calls) == {13, 7}  # of 20 chunks
+
+    @pytest.mark.parametrize("case", SLOT_CASES)
+    def test_a_thread_that_is_told_to_give_up_changes_nothing(self, monkeypatch, case):
+        """The others may never have begun: what they should have computed is not there."""
+        unchanged = []
+
+        def interrupted(team, kernel, *arguments):
+            buffer = arguments[-14]
+            before = buffer.copy()
+            team._sync[ABORT] = 1
+            kernel(1, 2, team._sync, *arguments)
+            unchanged.append(np.array_equal(buffer, before))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Team, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            self.trained(MLP, case, "float32", 2)
+        assert unchanged == [True]
 
 
 BAND_CASES = {  # sizes, batch_size, options
@@ -393,6 +429,26 @@ class TestChoice:
             pace.record(1, 1.0 if call in (0, 1, 10) else 0.2 if pace.n_threads == 2 else 0.3)
         assert used.count(1) < 12
 
+    def test_single_calls_that_were_disturbed_bring_no_trials(self):
+        pace, used = Pace([2, 1]), []
+        for call in range(2000):
+            used.append(pace.n_threads)
+            pace.record(1, (0.2 if pace.n_threads == 2 else 0.4) * (1.3 if call % 10 == 9 else 1))
+        assert used.count(1) < 0.02 * len(used)
+
+    def test_a_last_batch_of_few_rows_is_no_measure(self, monkeypatch):
+        recorded, record = [], Pace.record
+
+        def watched(pace, parts, seconds):
+            recorded.append(parts)
+            record(pace, parts, seconds)
+
+        monkeypatch.setattr(Pace, "record", watched)
+        monkeypatch.setattr(limits, "CALL_SECONDS", 1e-9)
+        x = np.ones((5 * 64 + 3, 10), np.float32)
+        MLP((10, 20, 2)).fit(x, x[:, :2], batch_size=64, epochs=3)
+        assert set(recorded) == {64}
+
     def test_what_is_far_off_is_not_tried(self):
         pace, used = Pace([16, 8, 4, 2, 1]), set()
         for _ in range(3000):
@@ -468,6 +524,18 @@ class TestChoice:
             clock["now"] += 1.0
             assert [succession.begin(), succession.end(), succession.begin()] == [1, None, 2]
 
+    @pytest.mark.parametrize("rows", [33, 1000, 5007])
+    def test_predictions_are_the_same_for_any_number_of_threads(self, rng, monkeypatch, rows):
+        monkeypatch.setattr(engine_module, "FLOP_OF_TWO", 0)
+        monkeypatch.setattr(limits, "PIECE_FLOP", 1)
+        x = rng.normal(size=(rows, 28)).astype(np.float32)
+        nets = [MLP((28, 64, 3), "tanh", random_state=0, n_threads=n_threads) for n_threads in (1, 2, 3, 5)]
+        expected, *others = [net.predict(x) for net in nets]
+        for net, outputs in zip(nets[1:], others, strict=True):
+            assert np.array_equal(outputs, expected)
+            (used,) = net.engine._spaces_to_predict
+            assert used == min(net.n_threads, -(-rows // 16))
+
     def test_predictions_in_succession_share_their_work(self, rng, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
         monkeypatch.setattr(threads_module, "_TOGETHER_SECONDS", 100)
@@ -509,6 +577,15 @@ class TestChoice:
         limit.write_text(text)
         monkeypatch.setattr(threads_module, "_CGROUP_LIMITS", ((limit, None),))
         assert available_threads() == min(unlimited, expected or unlimited)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+@pytest.mark.parametrize("n_units", [1, 33, 55, 64, 200, 513, 1536])
+def test_no_turn_of_units_is_a_large_part_of_a_thread_s_work(n_units, n_threads):
+    at_once = units_at_once.py_func(n_units, n_threads)
+    assert 0 <= at_once <= n_units / (4 * n_threads)
+    assert (at_once > 0) == (n_units >= 32 * n_threads)
+    assert units_at_once.py_func(n_units, 1) == 0
 
 
 class TestTeam:
@@ -591,6 +668,49 @@ class TestTeam:
             came[:] = 0
             assert team.run(meet, 200, came, wrong) == 201
             assert not wrong.any()
+
+    @pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
+    def test_each_piece_of_work_is_taken_by_one(self, n_threads):
+        @kernel
+        def take(thread, n_threads, sync, most, n_takers):
+            meeting = 1
+            for pieces in range(most):
+                piece = take_ticket(sync, thread, n_threads, -1)
+                while piece < pieces:
+                    n_takers[pieces * most + piece] += 1
+                    piece = take_ticket(sync, thread, n_threads, piece)
+                return_tickets(sync, thread, n_threads, pieces)
+                meeting = barrier(sync, thread, n_threads, meeting)
+            sync[STATES + LINE * thread] = ABSENT
+            if thread == 0:
+                wait_while(sync, n_threads, WORKING)
+
+        team, most = Team(n_threads), 40
+        for _ in range(3):  # the tickets of one call must not count in the next
+            n_takers = np.zeros(most * most, np.int64)
+            team.run(take, most, n_takers)
+            assert np.array_equal(n_takers.reshape(most, most), np.tri(most, most, -1))
+
+    def test_a_thread_that_is_kept_busy_leaves_the_rest_to_others(self):
+        @kernel
+        def take_unless_busy(thread, n_threads, sync, pieces, done):
+            piece = take_ticket(sync, thread, n_threads, -1)
+            while piece < pieces:
+                looks = 0
+                while piece == 0 and atomic_load(done, 0) < pieces - 1 and looks < 10_000_000:
+                    yield_processor()
+                    looks += 1
+                done[1 + piece] = thread
+                atomic_add(done, 0, 1)
+                piece = take_ticket(sync, thread, n_threads, piece)
+            sync[STATES + LINE * thread] = ABSENT
+            if thread == 0:
+                wait_while(sync, n_threads, WORKING)
+
+        done = np.zeros(21, np.int64)
+        Team(2).run(take_unless_busy, 20, done)
+        assert done[0] == 20
+        assert (done[2:] == 1 - done[1]).all()
 
     def test_a_thread_that_never_comes_does_not_hang_those_that_wait(self):
         """Thread 0 is interrupted before it enters the kernel; thread 1 waits at the barrier until it is told to give up."""

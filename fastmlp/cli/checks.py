@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ def end(message: str, code: int) -> typer.Exit:
 def path_in(text: str) -> Path:
     """What a person gives as a file; an empty name is a variable that is not set, rather than this folder."""
     if not text:
-        raise typer.BadParameter("The name is empty; is a variable not set? Give the name of a file.")
+        raise typer.BadParameter("The name is empty; is a variable not set? Give the name of a file or a folder.")
     return Path(text)
 
 
@@ -43,18 +43,28 @@ def sentences() -> Iterator[None]:
 
     try:
         yield
+        sys.stdout.flush()  # or Python does it at the end, and says in its own way what is wrong
     except (TableError, DivergenceError, ImportError) as error:
         raise end(str(error), FAILED) from None
     except BrokenPipeError:  # whoever read the output has seen enough, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it flushes
+        _give_output_up()
         raise typer.Exit(FAILED) from None
     except OSError as error:
+        _give_output_up()
         said = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
         raise end(f"{said}." if said else " ".join(str(error).split()), FAILED) from None
     except UnicodeEncodeError as error:
-        raise end(f"{error.object!r} has bytes that are not UTF-8, which no name of a column has.", FAILED) from None
+        raise end(f"{error.object!r} is not valid UTF-8, so no column can be called that.", FAILED) from None
     except MemoryError as error:
         raise end(f"There is not enough memory: {error}.", FAILED) from None
+
+
+def _give_output_up() -> None:
+    """Where the output takes no more, what is left of it goes nowhere: Python would complain when it flushes at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_free(path: Path | None, force: bool, option: str, others: Iterable[Path | None] = ()) -> None:
@@ -72,7 +82,8 @@ def check_free(path: Path | None, force: bool, option: str, others: Iterable[Pat
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):  # a folder, or a device, which nobody wants replaced
         raise end(f"{name} must be a file in a folder that exists, got {str(path)!r}.", WRONG_USE)
     if path.exists() and not force:
-        raise end(f"{path} is there already; give another name with {option}, or --force to replace it.", WRONG_USE)
+        by = "with" if option.startswith("-") else "as"
+        raise end(f"{path} is there already; give another name {by} {option}, or --force to replace it.", WRONG_USE)
     try:
         check_writable(path)
     except OSError as error:
@@ -93,12 +104,28 @@ def check_checkpoint(path: Path | None, tables: Iterable[Path]) -> None:
     if _is_one_of(path, tables):
         raise end(f"--resume is {path}, which is a table; give a name for the checkpoint.", WRONG_USE)
     if path.is_dir():
-        raise end(f"--resume must be a file, but {str(path)!r} is a folder; give a file in it.", FAILED)
+        raise end(f"--resume must be a file, but {str(path)!r} is a folder; give a file in it.", WRONG_USE)
     try:
         check_writable(path)
     except OSError as error:
-        why = f"there is no folder {str(path.parent)!r}" if not path.parent.is_dir() else error.strerror
-        raise end(f"Checkpoint cannot write to {str(path)!r}: {why}; give another name with --resume.", FAILED) from None
+        why, code = error.strerror, FAILED
+        if not path.parent.is_dir():
+            why, code = f"there is no folder {str(path.parent)!r}", WRONG_USE
+        raise end(f"Checkpoint cannot write to {str(path)!r}: {why}; give another name with --resume.", code) from None
+
+
+def check_cache(folder: Path | None) -> None:
+    """Refuse what is no place for copies of rows, before a table is read."""
+    from fastmlp.files import check_writable
+
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise end(f"--cache must be a folder that is there, got {folder}.", WRONG_USE)
+    try:
+        check_writable(folder / "rows")
+    except OSError as error:
+        raise end(f"--cache is {folder}, which cannot be written to ({error.strerror}); give another folder.", FAILED) from None
 
 
 def check_no_pipe(path: Path | None) -> None:
@@ -151,7 +178,9 @@ def widths_in(text: str | None) -> tuple[int, ...] | None:
     """64,64; none for a linear model."""
     if text is None:
         return None
-    words = [word.strip() for word in text.split(",") if word.strip() and word.strip() != "none"]
+    words = [word.strip() for word in text.split(",")]
+    if words == ["none"]:
+        return ()
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise end(f"--hidden must be widths of layers such as 64,64, or none, got {text!r}.", WRONG_USE)
     return tuple(map(int, words))
@@ -172,7 +201,21 @@ def csv_of(separator: str | None, header: bool | None, decimal: str | None) -> C
         raise end(f"--separator must be one character, or tab, got {separator!r}.", WRONG_USE)
     if decimal not in (None, ".", ",") or (decimal is not None and decimal == separator):
         raise end(f"--decimal must be . or a comma, and not what separates columns; got {decimal!r}.", WRONG_USE)
-    return Csv(separator, header, decimal)
+    try:
+        return Csv(separator, header, decimal)
+    except ValueError as error:  # of a character that cannot separate columns
+        raise end(f"--{error}", WRONG_USE) from None
+
+
+def check_csv(csv: Csv, paths: Sequence[Path]) -> None:
+    """Refuse what is said about CSV where no file is CSV."""
+    from fastmlp.data.files import is_csv
+
+    header = "--no-header" if csv.header is False else "--header"
+    said = {"--separator": csv.separator, header: csv.header, "--decimal": csv.decimal}
+    given = [option for option, value in said.items() if value is not None]
+    if given and not any(map(is_csv, paths)):
+        raise end(f"{given[0]} is for CSV, which {paths[0]} is not; leave it out.", WRONG_USE)
 
 
 SETTINGS = ("learning_rate", "schedule", "optimizer", "dropout", "weight_decay", "seed", "buffer_bytes")

@@ -19,7 +19,9 @@ from fastmlp.cli.checks import (
     SETTINGS,
     WHICH_LABELS,
     WRONG_USE,
+    check_cache,
     check_checkpoint,
+    check_csv,
     check_ending,
     check_free,
     check_no_pipe,
@@ -37,6 +39,7 @@ from fastmlp.cli.checks import (
 if TYPE_CHECKING:
     from fastmlp.data.files import Csv
     from fastmlp.data.model import TableModel
+    from fastmlp.mlp import MLP
 
 app = typer.Typer(
     help="Multilayer perceptrons that train fast on a CPU.",
@@ -51,6 +54,11 @@ Separator = Annotated[str | None, typer.Option(help="Of CSV: one character, or t
 Header = Annotated[bool | None, typer.Option("--header/--no-header", help="Of CSV: whether the first line names columns; guessed.")]
 Decimal = Annotated[str | None, typer.Option(help="Of CSV: the decimal point, . or a comma; guessed.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", parser=path_in, help="A model that `fastmlp train` has written.")]
+
+
+def _path(what: str, *names: str, metavar: str = "PATH") -> Any:
+    """An option that names a file or a folder."""
+    return typer.Option(*names, metavar=metavar, parser=path_in, help=what)
 
 
 def _rows_for_a_model(more: str) -> Any:
@@ -78,22 +86,26 @@ def train(
     target: Annotated[str | None, typer.Option(help="The column to predict; of IDX the file with the labels.")] = None,
     task: Annotated[str | None, typer.Option(help="classification or regression; guessed from the target.")] = None,
     test: Annotated[float | None, typer.Option(help="Share of the rows that is held out for the report (default: 0.2).")] = None,
-    validate: Annotated[Path | None, typer.Option(help="Another table for the report, instead of a share.")] = None,
-    validate_target: Annotated[Path | None, typer.Option(help="Of IDX: the file with the labels of --validate.")] = None,
+    validate: Annotated[Path | None, _path("Another table for the report, instead of a share.")] = None,
+    validate_target: Annotated[Path | None, _path("Of IDX: the file with the labels of --validate.")] = None,
     hidden: Annotated[
         str | None, typer.Option(help="Widths of the hidden layers, such as 64,64, or none; guessed from the inputs.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Exactly so many; by early stopping unless given.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Exactly so many; unless given, by early stopping, 200 at most.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for each step; guessed from their number.")] = None,
     max_time: Annotated[str | None, typer.Option(help="No epoch begins after this: 60s, 5m, 2h.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "--output", help="The model (default: FILE.safetensors; FOLDER.safetensors); of the demo a folder."),
+        _path(
+            "The model (default: named after the file or folder, in the current folder); of the demo a folder.",
+            "--out",
+            "--output",
+        ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="A picture of the training (.png, .svg, .pdf).")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="A checkpoint: written after each epoch, gone on from if it is there.")
-    ] = None,
+    plot: Annotated[Path | None, _path("A picture of the training (.png, .svg, .pdf).")] = None,
+    resume: Annotated[Path | None, _path("A checkpoint: written after each epoch, gone on from if it is there.")] = None,
     categories: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,7 +121,7 @@ def train(
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where to keep, until the end, rows that are read in parts: later epochs are faster."),
+        _path("Where to keep, until the end, rows that are read in parts: later epochs are faster.", metavar="FOLDER"),
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help=f"key=value, of {', '.join(SETTINGS)}.")] = None,
     quiet: Quiet = False,
@@ -122,6 +134,7 @@ def train(
         _demo(out, quiet, json, force)
         return
     from fastmlp.cli.training import begin, train_and_report
+    from fastmlp.data.files import is_idx
     from fastmlp.data.model import Plan
     from fastmlp.data.tables import name_for
     from fastmlp.io.extras import require
@@ -142,11 +155,14 @@ def train(
     plan = with_settings(plan, setting or [])
     out = out or Path(f"{name_for(file)}.safetensors")
     tables = [*files_of(file), *(files_of(validate) if validate else [])]
-    read = (*tables, resume, Path(target), validate_target)
+    check_csv(csv, tables)
+    labels = Path(target) if is_idx(tables[0]) else None
+    read = (*tables, resume, labels, validate_target)
     check_free(out, force, "--out", read)
     check_free(plot, force, "--plot", (*read, out))
     check_ending(plot, "--plot", PICTURES)
     check_checkpoint(resume, tables)
+    check_cache(cache)
     if plot is not None:
         require("matplotlib", "cli")  # rather than after the training
     began = time.perf_counter()
@@ -161,7 +177,8 @@ def _without_table(context: typer.Context) -> None:
     given = [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     others = [option for option in given if option not in ("--out", "--quiet", "--json", "--force")]
     if others:
-        raise end(f"FILE is missing, which {' and '.join(others)} must be of; give its name, such as table.csv.", WRONG_USE)
+        verb = "is" if len(others) == 1 else "are"
+        raise end(f"{' and '.join(others)} {verb} about a table, but FILE is missing; give its name, such as table.csv.", WRONG_USE)
 
 
 def _which_target(file: Path, csv: Csv) -> str:
@@ -183,7 +200,7 @@ def _demo(given: Path | None, quiet: bool, json: bool, force: bool) -> None:
     require("matplotlib", "cli")  # rather than after the training
     output, says_more = given or Path(FOLDER), not quiet and not json
     if output.exists() and not output.is_dir():
-        raise end(f"--output must be a folder, but {output} is a file; give another name.", WRONG_USE)
+        raise end(f"--out must be a folder, but {output} is a file; give another name.", WRONG_USE)
     for path in files_in(output) if given else ():  # the folder that it chooses itself is its own
         if path.exists():
             check_free(path, force, "--out")
@@ -191,11 +208,9 @@ def _demo(given: Path | None, quiet: bool, json: bool, force: bool) -> None:
         output.mkdir(parents=True, exist_ok=True)
         for path in files_in(output):
             check_writable(path)
-        outcomes = demonstrate(output, typer.echo if says_more else None, progress=says_more and sys.stderr.isatty())
-    except BrokenPipeError:  # of the terminal, not of the folder
-        raise
     except OSError as error:
         raise end(f"Could not write to {output}: {error.strerror}.", FAILED) from None
+    outcomes = demonstrate(output, typer.echo if says_more else None, progress=says_more and sys.stderr.isatty())
     if json:
         typer.echo(json_format.dumps(as_dict(output, outcomes)))
     elif quiet:
@@ -212,7 +227,7 @@ def predict(
     model: ModelFile,
     file: Annotated[Path, _rows_for_a_model("")],
     proba: Annotated[bool, typer.Option("--proba", help="Also the probability of each class.")] = False,
-    out: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file (default: the terminal, as CSV).")] = None,
+    out: Annotated[Path | None, _path("A .csv, .jsonl or .parquet file (default: the terminal, as CSV).")] = None,
     separator: Separator = None,
     header: Header = None,
     decimal: Decimal = None,
@@ -221,7 +236,7 @@ def predict(
     force: Force = False,
 ) -> None:
     """Predict the rows of a table, in constant memory whatever their number; but IDX is read whole."""
-    from fastmlp.cli.predictions import batches, predicted, predicted_names, write_csv, write_file, write_json_lines
+    from fastmlp.cli.predictions import batches, in_utf8, predicted, predicted_names, write_csv, write_file, write_json_lines
     from fastmlp.data.model import TableModel
     from fastmlp.data.tables import check_columns
 
@@ -231,7 +246,10 @@ def predict(
     check_ending(out, "--out", (".csv", ".jsonl", ".parquet"))
     if json and out is not None:
         raise end(f"--json is for the terminal; of --out {out}, the ending chooses: .jsonl, .csv or .parquet.", WRONG_USE)
+    if force and out is None:
+        raise end("--force replaces the file of --out, which is missing.", WRONG_USE)
     csv = csv_of(separator, header, decimal)
+    check_csv(csv, paths)
     loaded = TableModel.load(model)
     if proba and loaded.classes is None:
         raise end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
@@ -239,12 +257,14 @@ def predict(
     check_columns(paths, loaded.preparation.types, csv)
     parts = (predicted(loaded, source, batch, proba) for source, batch in batches(loaded.preparation.types, paths, csv))
     names = predicted_names(loaded, proba)
-    if out is None:
-        (write_json_lines if json else write_csv)(names, parts, sys.stdout)
-        return
-    rows = write_file(names, parts, out)
-    if not quiet:
-        typer.echo(f"Written: {out}, {rows:,} rows", err=True)
+    if out is None and json:
+        write_json_lines(names, parts, sys.stdout, ascii_only=True)
+    elif out is None:
+        write_csv(names, parts, in_utf8(sys.stdout))
+    else:
+        rows = write_file(names, parts, out)
+        if not quiet:
+            typer.echo(f"Written: {out}, {rows:,} rows", err=True)
 
 
 @app.command("evaluate")
@@ -252,7 +272,7 @@ def predict(
 def evaluate_(
     model: ModelFile,
     file: Annotated[Path, _rows_for_a_model(", and the target")],
-    target: Annotated[Path | None, typer.Option(help="Of IDX: the file with the labels.")] = None,
+    target: Annotated[Path | None, _path("Of IDX: the file with the labels.")] = None,
     separator: Separator = None,
     header: Header = None,
     decimal: Decimal = None,
@@ -261,12 +281,18 @@ def evaluate_(
 ) -> None:
     """Say how good a model is on a table."""
     from fastmlp.data.evaluation import evaluate, figures
+    from fastmlp.data.files import TableError
     from fastmlp.data.model import TableModel
 
     csv = csv_of(separator, header, decimal)
     check_no_pipe(model)
     loaded = TableModel.load(model)
-    result = evaluate(loaded, file, _with_target(loaded, file, target, csv))
+    try:
+        result = evaluate(loaded, file, _with_target(loaded, file, target, csv))
+    except TableError:
+        raise
+    except ValueError as error:  # scikit-learn's, of predictions that are not finite
+        raise TableError(f"{file}: The predictions cannot be measured: {error}") from None
     if json:
         typer.echo(json_format.dumps(result))
         return
@@ -279,13 +305,14 @@ def evaluate_(
         table = Table(r"true \ predicted", *map(escape, loaded.classes))
         for name, row in zip(loaded.classes, result["confusion"], strict=True):
             table.add_row(escape(name), *map(str, row))
-        console = Console()
+        console = Console(emoji=False)
         needed = console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum
         if not sys.stdout.isatty():
-            console = Console(width=needed)
+            console = Console(width=needed, emoji=False)
         elif needed > console.width:
             typer.echo(
-                f"The table of {len(loaded.classes)} classes is {needed} characters wide: --json has it, or a file or less -S."
+                f"The table of {len(loaded.classes)} classes is {needed} characters wide: use --json, write the output to a file, "
+                "or pipe it into less -S."
             )
             return
         console.print(table)
@@ -299,6 +326,7 @@ def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -
     from fastmlp.data.tables import check_columns
 
     paths, target = files_of(file), model.preparation.target.name
+    check_csv(csv, paths)
     if labels is not None or is_idx(paths[0]):
         return [(file, read_whole(file, target, labels, "--target", csv))]
     csv = dataclasses.replace(csv, known=tuple(model.preparation.types))
@@ -317,19 +345,15 @@ def export(
 ) -> None:
     """Write a model's network in another form."""
     from fastmlp import io
-    from fastmlp.data.model import TableModel, has_table
 
     writers: dict[str, Callable[[Any, Path], None]] = {".onnx": io.to_onnx, ".py": io.to_numpy_source}
     if file.suffix.lower() not in writers:
         raise end(f"The name must end with {' or '.join(writers)}, got {file.name!r}.", WRONG_USE)
     check_free(file, force, "the second argument", (model,))
     check_no_pipe(model)
-    try:
-        network = io.load(model)
-    except (ValueError, FileNotFoundError) as error:
-        raise end(str(error), FAILED) from None
+    network, table = _loaded(model)
     writers[file.suffix.lower()](network, file)
-    target = TableModel.load(model).preparation.target if has_table(model) else None
+    target = None if table is None else table.preparation.target
     back = (
         "" if target is None or not target.is_scaled else f" {target.name} is its output * {target.scale:.9g} + {target.mean:.9g}."
     )
@@ -337,6 +361,19 @@ def export(
         f"Written: {file}. It takes the {network.sizes[0]} numbers that a row becomes (`fastmlp info {model}` says which), in "
         f"{network.dtype}.{back}"
     )
+
+
+def _loaded(path: Path) -> tuple[MLP, TableModel | None]:
+    """The network of a file, the best so far of a checkpoint; and the model that it is part of, if it is one of a table."""
+    from fastmlp.data.files import TableError
+    from fastmlp.data.model import TableModel, has_table
+    from fastmlp.io import load
+
+    try:
+        model = TableModel.load(path) if has_table(path) else None
+        return (load(path) if model is None else model.network), model
+    except (FileNotFoundError, ValueError) as error:
+        raise TableError(str(error)) from None
 
 
 _HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -356,6 +393,7 @@ def bench(context: typer.Context) -> None:
 
 
 @app.command()
+@sentences()
 def warmup(
     dtype: Annotated[list[str] | None, typer.Option(help="float32, float64, or both by giving it twice.")] = None,
 ) -> None:
@@ -423,15 +461,7 @@ def info(
 
 
 def _model_info(path: Path, json: bool) -> None:
-    from fastmlp.data.files import TableError
-    from fastmlp.data.model import TableModel, has_table
-    from fastmlp.io import load
-
-    try:
-        model = TableModel.load(path) if has_table(path) else None
-        network = load(path) if model is None else model.network
-    except (FileNotFoundError, ValueError) as error:
-        raise TableError(str(error)) from None
+    network, model = _loaded(path)
     facts = {
         "network": "-".join(map(str, network.sizes)),
         "parameters": network.theta.size,
@@ -456,7 +486,7 @@ def _model_info(path: Path, json: bool) -> None:
 
 def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tuple[str, str]]:
     """The facts about a model, each as a name and a few words."""
-    from fastmlp.data.preparation import FARTHEST, Number
+    from fastmlp.data.preparation import FARTHEST, Number, Ordinal
 
     yield "network", facts["network"]
     yield "parameters", f"{facts['parameters']:,}"
@@ -473,9 +503,17 @@ def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tup
         flag = ", and whether it is missing" if feature.flag else ""
         if isinstance(feature, Number):
             limits = f" from -{FARTHEST:g} to {FARTHEST:g}" if feature.clipped else ""
-            value = f"number, (value - {feature.mean:.6g}) / {feature.scale:.6g}{limits}, 0 where it is missing{flag}"
+            scaled = f"(value - {feature.mean:.6g}) / {feature.scale:.6g}{limits}"
+            value = f"number, {scaled}, {feature.filler:.6g} where it is missing{flag}"
+        elif isinstance(feature, Ordinal):
+            value = f"its place among {_some(feature.categories)} as a number from 0 to 1, 0.5 if never seen{flag}"
         else:
-            value = f"one of {', '.join(feature.categories[:8])}{', ...' if len(feature.categories) > 8 else ''}{flag}"
+            value = f"one of {_some(feature.categories)}{flag}"
         yield f"  {feature.name}", value
     for name, reason in model.preparation.dropped.items():
         yield f"  {name}", f"left out: {reason}"
+
+
+def _some(categories: tuple[str, ...]) -> str:
+    """The first of them."""
+    return f"{', '.join(categories[:8])}{', ...' if len(categories) > 8 else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_format
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -43,6 +44,13 @@ def predicted(model: TableModel, source: Path, batch: Any, proba: bool) -> list[
     return [names, *outputs.T.tolist()] if proba else [names]
 
 
+def in_utf8(output: TextIO) -> TextIO:
+    """The same output, with every letter where it goes to a file or a program; a terminal keeps to those that it has."""
+    if isinstance(output, io.TextIOWrapper) and not output.isatty():
+        output.reconfigure(encoding="utf-8", errors=output.errors)
+    return output
+
+
 def write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path) -> int:
     """Write predictions by the ending of the name; returns the number of rows."""
     from fastmlp.files import replacement
@@ -69,12 +77,18 @@ def write_csv(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO) 
     return rows
 
 
-def write_json_lines(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO) -> int:
-    """An object for each row; returns their number."""
+def write_json_lines(names: list[str], parts: Iterable[list[list[Any]]], file: TextIO, *, ascii_only: bool = False) -> int:
+    """An object for each row; returns their number.
+
+    ``ascii_only`` is for a file that may not have every letter: JSON has escapes of its own, and knows no others.
+    """
+    from fastmlp.data.evaluation import finite_or_none
+
     rows = 0
     for columns in parts:
         for values in zip(*columns, strict=True):
-            file.write(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False) + "\n")
+            known = [finite_or_none(value) if isinstance(value, float) else value for value in values]
+            file.write(json.dumps(dict(zip(names, known, strict=True)), ensure_ascii=ascii_only) + "\n")
         rows += len(columns[0])
     return rows
 

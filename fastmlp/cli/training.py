@@ -55,9 +55,8 @@ def begin(
     from fastmlp.data import model as models
     from fastmlp.data.files import is_idx
     from fastmlp.data.tables import from_files
+    from fastmlp.feed import BUFFER_BYTES
 
-    if cache is not None and not cache.is_dir():
-        raise end(f"--cache must be a folder that is there, got {cache}.", WRONG_USE)
     paths = files_of(file)
     labels = Path(plan.target) if is_idx(paths[0]) else None
     if labels is not None and stream:
@@ -70,10 +69,11 @@ def begin(
         if cache is not None:
             rows = cached(rows, cache)
     else:
-        if cache is not None:
-            raise end(
-                f"--cache is for rows that are read in parts, and {file} is read whole; leave it out, or add --stream.", WRONG_USE
-            )
+        for_parts = {"--cache": cache is not None, "--set buffer_bytes": plan.buffer_bytes != BUFFER_BYTES}
+        given = [option for option, is_given in for_parts.items() if is_given]
+        if given:
+            or_else = "" if labels is not None else ", or add --stream"
+            raise end(f"{given[0]} is for rows that are read in parts, and {file} is read whole; leave it out{or_else}.", WRONG_USE)
         plan = plan if labels is None else dataclasses.replace(plan, target="label")
         whole = read_whole(file, plan.target, labels, "--target", csv, categories)
         table, tested = (whole, None) if validate else models.split_table(whole, share, plan.seed)
@@ -209,7 +209,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from fastmlp.data.model import Split, memory_bytes
+    from fastmlp.data.model import MOST_EPOCHS, Split, memory_bytes
     from fastmlp.data.preparation import Number
 
     model, rows, preparation = begun.model, begun.rows, begun.model.preparation
@@ -231,6 +231,8 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
         what = f"classification: {len(classes)} classes ({shown})"
     columns = f"{numbers} of numbers, {len(preparation.features) - numbers} of categories, {missing} with missing values"
     hidden = "-".join(map(str, model.network.sizes))
+    dropout = f", dropout {plan.dropout:g}" if len(model.network.sizes) > 2 else ""  # there is none without hidden layers
+    until = f"until the validation rows improve no more, {MOST_EPOCHS} at most"
     lines = [
         *([("read as", begun.form, "--separator, --header, --decimal")] if begun.form else []),
         ("target", f"{preparation.target.name}, {what}", "--target, --task"),
@@ -251,15 +253,15 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
         ("network", hidden, "--hidden"),
         (
             "training",
-            f"{plan.optimizer}, rate {plan.learning_rate:g}, dropout {plan.dropout:g}, batches of {begun.batch_size}",
+            f"{plan.optimizer}, rate {plan.learning_rate:g}{dropout}, batches of {begun.batch_size}",
             "--batch-size, --set",
         ),
-        ("epochs", str(plan.epochs) if plan.epochs else "until the validation rows improve no more", "--epochs, --max-time"),
+        ("epochs", str(plan.epochs) if plan.epochs else until, "--epochs, --max-time"),
     ]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value, option in lines:
         table.add_row(escape(name), escape(value), f"[dim]{option}[/dim]")
-    console = Console(stderr=False, width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
     console.print(f"[bold]{escape(str(file))}[/bold]")
     console.print(table)
 

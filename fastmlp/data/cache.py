@@ -161,7 +161,7 @@ class CachedSource(Source):
             self._has_room = False
             warnings.warn(
                 f"The cache in {self._folder} cannot take more rows ({error.strerror}): those that it does not have are read from "
-                f"{self._source!r} each time. Give cached() a folder with more room.",
+                f"{self._source!r} each time. Name a folder with more room, by --cache or cached(source, folder).",
                 stacklevel=2,
             )
             return

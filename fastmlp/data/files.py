@@ -85,7 +85,7 @@ class Csv:
     Parameters
     ----------
     separator : str, optional
-        One character.
+        One character of ASCII; neither a quote nor a line end.
     header : bool, optional
         Whether the first line has the names of the columns.
     decimal : {".", ","}, optional
@@ -101,8 +101,15 @@ class Csv:
     def __post_init__(self) -> None:
         if self.separator is not None and len(self.separator) != 1:
             raise ValueError(f"separator must be one character, got {self.separator!r}.")
+        if self.separator is not None and not _can_separate(self.separator):
+            raise ValueError(f"separator must be an ASCII character, and neither a quote nor a line end, got {self.separator!r}.")
         if self.decimal not in (None, ".", ","):
             raise ValueError(f"decimal must be '.' or ',', got {self.decimal!r}.")
+
+
+def _can_separate(character: str) -> bool:
+    """Whether Arrow can tell columns apart by it."""
+    return character.isascii() and character not in '"\r\n\0'
 
 
 GUESSED = Csv()
@@ -373,6 +380,7 @@ def _undamaged(path: Path) -> Iterator[None]:
 
 def for_arrow(path: Path) -> AbstractContextManager[Any]:
     """What Arrow can read: a path, or an open file where the path is not UTF-8, which Arrow cannot open itself."""
+    path = path.absolute()  # or a name with a colon in it may be taken for a URI
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -430,7 +438,8 @@ def is_idx(path: Path) -> bool:
 def form_of(path: Path, given: Csv = GUESSED) -> Form:
     """The separator, the decimal point, and names for the columns where the file has none; by its beginning, unless given."""
     all_lines = re.split("\r\n|\r|\n", _text(path))
-    skip, told = _before_table(all_lines, given)
+    with naming(path):
+        skip, told = _before_table(all_lines, given)
     lines = [line for line in all_lines[skip:] if line.strip()]
     if not lines:
         raise TableError(f"{path} has no rows.")
@@ -449,6 +458,8 @@ def form_of(path: Path, given: Csv = GUESSED) -> Form:
 def _before_table(lines: list[str], given: Csv) -> tuple[int, str | None]:
     """How many lines come before a table: comments, titles, and ``sep=;``, which is for Excel; and the separator that it names."""
     told = re.fullmatch(r'"?sep=(.)"?', lines[0], re.IGNORECASE)
+    if told and not given.separator and not _can_separate(told[1]):
+        raise TableError(f"The first line says {lines[0]!r}; only ASCII, and no quote, separates columns. Save it with commas.")
     skip = first = 1 if told else 0
     while skip < len(lines) and (lines[skip].startswith("#") or not lines[skip].strip()):
         skip += 1

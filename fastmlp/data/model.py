@@ -25,7 +25,7 @@ from fastmlp.data.preparation import (
     missing_column,
 )
 from fastmlp.data.sources import Source
-from fastmlp.data.tables import TableSource, joined
+from fastmlp.data.tables import TableSource, joined, together
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import arrow_of_array, arrow_of_frame
 from fastmlp.io import safetensors as model_files
@@ -39,6 +39,8 @@ MOST_EPOCHS, PATIENCE = 200, 20
 VALIDATION_SHARE, MOST_VALIDATION_ROWS = 0.15, 100_000
 MOST_TEST_ROWS = 200_000
 """Of a table that is not read whole."""
+_SMALL_BATCHES = 256
+"""Of rows that are kept aside, before one is made of them."""
 MOST_DEVIATIONS = 1e15
 """The square of a target this far from the mean is still a float32, and so is the sum of many."""
 LARGE_SHARE = 1 / 8
@@ -59,7 +61,7 @@ class Plan:
     hidden : sequence of int, optional
         Widths of the hidden layers, with rectifiers.
     epochs : int, optional
-        At most; by early stopping unless given: until the loss of held-out rows has not fallen for some epochs.
+        Exactly so many; unless given, until the loss of held-out rows has not fallen for 20 epochs, 200 at most.
     batch_size : int, optional
     learning_rate : float
     schedule : str
@@ -128,9 +130,10 @@ class Watch(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         loss = run.network.eval_loss(self._x, self._y)
-        self.losses.append(loss)
-        if best_epoch(self.losses) == len(self.losses) - 1 or self.best_theta is None:
+        losses = [*self.losses, loss]
+        if best_epoch(losses) == len(losses) - 1 or self.best_theta is None:
             self.best_theta = run.network.theta
+        self.losses = losses  # at last, wherever Ctrl-C comes: an epoch that has a loss has been looked at
         run.stop = run.stop or self.finished
 
 
@@ -174,13 +177,35 @@ class TableModel:
         return self.preparation.target.classes
 
     def outputs(self, table: Any) -> Array:
-        """Probabilities (rows, classes), or predicted numbers (rows,); ``table``: of pyarrow, pandas or polars."""
-        raw = self.network.predict(self.preparation.rows(arrow_of_frame(table)))
+        """Probabilities (rows, classes), or predicted numbers (rows,); ``table``: of pyarrow, pandas or polars.
+
+        Raises
+        ------
+        TableError
+            Where columns are missing or of another kind, or have numbers that the network cannot take.
+        """
+        with np.errstate(over="ignore"):  # of what is not scaled; if it matters, the network says so
+            x = self.preparation.rows(arrow_of_frame(table))
+        try:
+            raw = self.network.predict(x)
+        except ValueError:
+            self._check_finite(x)
+            raise
         target = self.preparation.target
         if target.classes is None:
             numbers: Array = raw[:, 0].astype(np.float64) * target.scale + target.mean
             return numbers
         return np.hstack([1 - raw, raw]) if self._is_probability else raw
+
+    def _check_finite(self, x: Array) -> None:
+        """Refuse samples (rows, width) with a number that float32 has not, and say in which column."""
+        start = 0
+        for feature in self.preparation.features:
+            if not np.isfinite(x[:, start : start + feature.width]).all():
+                raise TableError(
+                    f"Column {feature.name!r} has a number that is too large for {x.dtype}; correct it, or remove its row."
+                )
+            start += feature.width
 
     def predictions(self, table: Any) -> Array:
         """Names of classes, or numbers."""
@@ -244,6 +269,11 @@ class TableCheckpoint(Checkpoint):
     def __init__(self, path: Path, model: TableModel, watch: Watch) -> None:
         super().__init__(path)
         self._model, self._watch = model, watch
+
+    def _write(self, run: Run) -> None:
+        # Where Ctrl-C has come while the held-out rows were looked at, the file of the epoch before stays.
+        if len(self._watch.losses) == run.epochs_done:
+            super()._write(run)
 
     def save(self, run: Run, path: str) -> None:
         assert run.state is not None
@@ -348,6 +378,25 @@ def begin(
     return _new_model(preparation, plan), train, held_out, plan.batch_size or guess_batch_size(len(train.x))
 
 
+class _Aside:
+    """Rows that are kept; of many small batches one is made, for each of them takes memory beside that of its rows."""
+
+    def __init__(self) -> None:
+        self._large: list[Any] = []
+        self._small: list[Any] = []
+
+    def add(self, batch: Any) -> None:
+        """Keep some rows, perhaps none."""
+        self._small.append(batch)
+        if len(self._small) == _SMALL_BATCHES:
+            self._large += together(self._small)
+            self._small = []
+
+    def batches(self) -> list[Any]:
+        """All of them so far."""
+        return [*self._large, *self._small]
+
+
 def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableModel, TableSource, Split, Any, int]:
     """The same for a table that is not read whole, in one pass over it after its rows have been counted.
 
@@ -366,7 +415,7 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
     validation = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / rows)
     bounds = (0.0, test, test + validation, 1.0)
     shares = [source.share(low, high, plan.seed) for low, high in pairwise(bounds)]
-    aside: list[list[Any]] = [[], []]
+    aside = [_Aside(), _Aside()]
     too_few = TableError(f"{rows} rows are too few to hold some of them out.")
     whole: LearnedTarget | None = None
 
@@ -378,7 +427,7 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
             for part in (*others, batch):
                 whole.add(part.column(plan.target))
             for kept, other in zip(aside, others, strict=True):
-                kept.append(other)
+                kept.add(other)
             there += batch.num_rows
             yield batch
         if there == 0:
@@ -391,7 +440,7 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
         preparation = replace(preparation, target=target)
     _check_classes(target, counted)
     used = [*preparation.types, plan.target]
-    tested, validated = (joined(batches, used) for batches in aside)
+    tested, validated = (joined(kept.batches(), used) for kept in aside)
     held_out = arrays_of(preparation, validated)
     if len(held_out.x) == 0:
         raise too_few
@@ -493,8 +542,9 @@ def learn(
             weight_decay=plan.weight_decay, callbacks=listeners, resume=resume, buffer_bytes=plan.buffer_bytes,
         )  # fmt: skip
     finally:
-        model.history = {"loss": list(model.network.loss_curve_), "validation_loss": watch.losses}
-        model.history["learning_rate"] = _rates(plan, len(watch.losses), epochs, -(-rows // batch_size))
+        done = len(watch.losses)  # after Ctrl-C while the held-out rows were looked at, an epoch less
+        model.history = {"loss": list(model.network.loss_curve_[:done]), "validation_loss": watch.losses}
+        model.history["learning_rate"] = _rates(plan, done, epochs, -(-rows // batch_size))
         if watch.best_theta is not None:
             model.network.theta = watch.best_theta
     return watch

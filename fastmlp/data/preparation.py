@@ -44,11 +44,13 @@ class Number:
     ----------
     name : str
     mean, scale : float
-        Of the training rows; ``scale`` is their standard deviation.
+        Of the training rows; ``scale`` is their standard deviation. 0 and 1 where numbers are left as they are.
     flag : bool
         Whether some of the training rows had no value: then a second number says which.
     clipped : bool, default True
         Whether there are limits.
+    filler : float, default 0.0
+        What is there for a row without a value: the training rows' mean, as it is after scaling.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Number:
     scale: float
     flag: bool
     clipped: bool = True
+    filler: float = 0.0
 
     @property
     def width(self) -> int:
@@ -68,7 +71,7 @@ class Number:
         missing = np.isnan(values)
         with np.errstate(over="ignore"):  # of what is out of the limits anyway
             scaled = (values - self.mean) / self.scale
-        out[:, 0] = np.where(missing, 0.0, np.clip(scaled, -FARTHEST, FARTHEST) if self.clipped else scaled)
+        out[:, 0] = np.where(missing, self.filler, np.clip(scaled, -FARTHEST, FARTHEST) if self.clipped else scaled)
         if self.flag:
             out[:, 1] = missing
 
@@ -221,6 +224,9 @@ class Preparation:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         features = [{"kind": type(feature).__name__.lower(), **asdict(feature)} for feature in self.features]
+        for one in features:
+            if one.get("filler") == 0:  # which files of earlier versions have not
+                del one["filler"]
         return {"features": features, "target": asdict(self.target), "dropped": self.dropped}
 
     @classmethod
@@ -240,6 +246,8 @@ class Preparation:
         for one in (*made.features, made.target):
             if isinstance(one, Number | Target) and not (math.isfinite(one.mean) and math.isfinite(one.scale) and one.scale > 0):
                 raise ValueError(f"column {one.name!r} has a mean of {one.mean} and a scale of {one.scale}.")
+            if isinstance(one, Number) and not math.isfinite(one.filler):
+                raise ValueError(f"column {one.name!r} has {one.filler} in the place of missing values.")
         return made
 
 
@@ -434,7 +442,7 @@ class _Numbers:
     def feature(self, name: str, categories: str, scale: bool) -> Number | Category | Ordinal:
         """What has been learned."""
         if not scale:
-            return Number(name, 0.0, 1.0, self._missing > 0, clipped=False)
+            return Number(name, 0.0, 1.0, self._missing > 0, clipped=False, filler=self.mean)
         return Number(name, self.mean, self.scale, self._missing > 0)
 
 

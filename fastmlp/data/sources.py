@@ -6,12 +6,15 @@ A source has blocks, which may be read in any order, and each of them is read in
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from decimal import Decimal
 from functools import cached_property, partial
+from numbers import Real
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,10 +141,47 @@ def first_piece(source: Source) -> Piece:
 
 
 def _check_classes(classes: Sequence[Any]) -> Array:
-    array = _as_text(np.asarray(classes))
+    try:
+        array = _of_one_kind(np.asarray(classes), "classes")
+    except TableError:
+        array = np.empty(0)
     if array.ndim != 1 or len(np.unique(array)) != len(array) or len(array) < 2:
-        raise ValueError(f"classes must be two or more different values, got {classes!r}.")
+        raise ValueError(f"classes must be two or more different values, all text or all numbers, got {classes!r}.")
     return array
+
+
+def _of_one_kind(given: Any, where: str) -> Array:
+    """Targets of some rows; of objects, as the column of a table may have them, the text or the numbers that they are.
+
+    Raises
+    ------
+    TableError
+        For a row without a target, which as text would be a class like any other, and for text among numbers.
+    """
+    y = np.asarray(given)
+    if y.dtype.kind == "U" and isinstance(given, list | tuple):
+        y = np.array(given, object)  # before nan beside text has become text
+    if y.dtype.kind not in "OT":
+        return y
+    values = y.ravel().tolist()
+    of_text = isinstance(next((value for value in values if not _is_missing(value)), None), str)
+    kinds = str if of_text else (Real, Decimal, np.bool_)
+    wrong = next((place for place, value in enumerate(values) if _is_missing(value) or not isinstance(value, kinds)), None)
+    if wrong is not None:
+        row, value = wrong // (y.size // len(np.atleast_1d(y))), values[wrong]
+        if _is_missing(value):
+            raise TableError(f"{where}: row {row} has no target, but {value!r}; remove such rows.")
+        raise TableError(f"{where}: the target is {value!r} in row {row}; targets must be all text or all numbers.")
+    if of_text:
+        return y.astype(str)
+    numbers = np.array(values)
+    return (numbers if numbers.dtype.kind in "biuf" else numbers.astype(np.float64)).reshape(y.shape)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether this stands for no value: None, not a number, and what pandas has for it."""
+    is_nan = isinstance(value, float | np.floating | Decimal) and math.isnan(value)
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _as_text(values: Array) -> Array:
@@ -157,7 +197,7 @@ def labels_of(y: Array, classes: Array, where: str) -> Array:
     TableError
         For a target that is none of them, and for several targets in a row.
     """
-    y = _as_text(y)
+    y, classes = _as_text(y), _as_text(classes)
     if y.size != len(y):
         raise TableError(
             f"{where}: the targets of a source must be one class for each row, got the shape {y.shape}; for several give arrays."
@@ -319,10 +359,10 @@ def _columns_of(x: NpyFile, target: str | int | None) -> _Columns:
     elif target is not None:
         chosen = names[_place(target, len(names), x.path)]
     kept = [name for name in names if name != chosen]
-    dtype = np.result_type(*(x.dtype[name].base for name in kept)) if kept else np.dtype(np.float32)
-    if not kept or dtype.kind not in "biuf":
+    kinds = [x.dtype[name].base for name in kept]
+    if not kept or any(kind.kind not in "biuf" for kind in kinds):
         raise TableError(f"{x.path}: the fields {kept} must be of numbers, got {x.dtype}.")
-
+    dtype = np.result_type(*kinds)
     width = sum(int(np.prod(x.dtype[name].shape, dtype=np.int64)) for name in kept)
     return _Columns(width, dtype, partial(_joined_fields, kept, width, dtype), itemgetter(chosen))
 
@@ -414,7 +454,7 @@ class BlockSource(Source):
         self._rows = rows
         first = next(self._checked(), None)
         if first is None:
-            raise TableError("There are no blocks: the first pass over them ended at once.")
+            raise TableError("There are no blocks with rows: the first pass over them ended without any.")
         x = first[0]
         self.n_features = int(x.shape[1]) if len(x.shape) == 2 else 0
         self.dtype = np.dtype(getattr(x, "dtype", np.float64))
@@ -423,18 +463,20 @@ class BlockSource(Source):
         return "from_blocks(...)"
 
     def _checked(self) -> Iterator[tuple[Any, Any, Any]]:
-        """The blocks, each with three members."""
+        """The blocks that have rows, each with three members."""
         for number, block in enumerate(self._blocks() if callable(self._blocks) else self._blocks):
             if not isinstance(block, tuple | list) or len(block) not in (2, 3):
                 raise TableError(f"block {number} must be (X, y) or (X, y, weight), got {_kind(block)}.")
             given, y, weight = block if len(block) == 3 else (*block, None)
             x = _dense(given)
+            if x.shape[:1] == (0,):
+                continue  # its targets are of any type, such as those of an empty list
             if x.ndim == 1:
                 raise TableError(
                     f"block {number} must hold rows of samples, got X of the shape {x.shape}; single samples go in as two lists: "
                     "fit([x for x, y in samples], [y for x, y in samples], ...)."
                 )
-            yield x, np.asarray(y), weight
+            yield x, _of_one_kind(y, f"block {number}"), weight
 
     @cached_property
     def rows(self) -> int:

@@ -58,6 +58,8 @@ _PIECE_BYTES = 1 << 21
 """Rows whose columns are taken as they are become arrays so many bytes at a time: a cache holds them."""
 _DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
+_TEXT_BYTES = 1 << 24
+"""But no more than this, about, of rows that may have long texts among their values."""
 _DECODED_SHARE, _SHARE_BESIDE_DICTIONARIES = 3 / 4, 1 / 4
 """Of the buffer, for what Arrow decodes at a time of all open row groups whose columns are taken as they are: more costs less of a
 processor, and a row group as a whole least. Less of it where dictionaries stay in memory, which they do until a row group ends."""
@@ -77,6 +79,8 @@ class Block(NamedTuple):
     group: int | None
     rows: int = 0
     """Of a row group."""
+    row_bytes: int = 0
+    """Of each of these rows, on average and with all columns, before they are compressed."""
 
 
 class _Look(NamedTuple):
@@ -86,8 +90,8 @@ class _Look(NamedTuple):
     names: list[str]
     schema: Any = None
     """Of a Parquet file."""
-    groups: list[int] | None = None
-    """Rows of each row group of a Parquet file."""
+    groups: list[Block] | None = None
+    """The row groups of a Parquet file."""
     has_dictionaries: bool = False
     """Whether columns of its first row group are encoded so."""
 
@@ -101,13 +105,15 @@ class _Look(NamedTuple):
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
         columns = range(groups[0].num_columns if groups else 0)
         has_dictionaries = any(groups[0].column(place).has_dictionary_page for place in columns)
-        return cls(path, list(schema.names), schema, [group.num_rows for group in groups], has_dictionaries)
+        blocks = [
+            Block(path, number, group.num_rows, group.total_byte_size // max(1, group.num_rows))
+            for number, group in enumerate(groups)
+        ]
+        return cls(path, list(schema.names), schema, blocks, has_dictionaries)
 
     def blocks(self) -> list[Block]:
         """The file, or its row groups."""
-        if self.groups is None:
-            return [Block(self.path, None)]
-        return [Block(self.path, group, rows) for group, rows in enumerate(self.groups)]
+        return [Block(self.path, None)] if self.groups is None else self.groups
 
 
 class Share(NamedTuple):
@@ -145,7 +151,8 @@ class TableSource(Source):
     ) -> None:
         super().__init__(classes)
         self._categories, self._csv = list(categories), csv
-        self._paths, self._share = list(paths), Share(0.0, 1.0, 0)
+        self._paths = list(paths)
+        self._shares: tuple[Share, ...] = ()  # these are the rows that are in all of them
         self.preparation: Preparation | None = None
         looks = [_Look.at(path, csv) for path in paths]
         self._names = looks[0].names
@@ -159,9 +166,11 @@ class TableSource(Source):
         self._has_dictionaries = next((look.has_dictionaries for look in looks if look.groups), False)
         self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema(looks)
-        kinds = {name: self._schema.field(name).type for name in self._names if name != self.target or name in categories}
+        kinds = {name: self._schema.field(name).type for name in self._names}
         self._types = {
-            name: "decimal" if is_number(kind) else "category" for name, kind in kinds.items() if is_number(kind) or is_string(kind)
+            name: "category" if is_string(kind) else "decimal"
+            for name, kind in kinds.items()
+            if is_string(kind) or (is_number(kind) and name != self.target)  # whose numbers may be classes
         }  # of the columns of CSV files; shared with all shares
         # The numbers of other files may need more digits, and the target of the first one may have no values.
         schemas = [self._schema, *(look.schema for look in looks[1:] if look.schema is not None)]
@@ -188,7 +197,7 @@ class TableSource(Source):
 
     def _first_schema(self, looks: Sequence[_Look]) -> Any:
         """The types of the first rows, as batches have them."""
-        for block, (path, group, rows) in enumerate(self.blocks):
+        for block, (path, group, rows, _) in enumerate(self.blocks):
             if group is None:
                 for batch in self._batches_of(block):
                     return batch.schema
@@ -247,7 +256,11 @@ class TableSource(Source):
             raise ValueError(f"task must be 'classification' or 'regression', or None to guess it, got {task!r}.")
         if categories not in ("one_hot", "ordinal"):
             raise ValueError(f"categories must be 'one_hot' or 'ordinal', got {categories!r}.")
-        if preparation is None:
+        if shared_scale and not scale:
+            raise ValueError("shared_scale=True scales numbers, and scale=False leaves them as they are; give one of the two.")
+        if preparation is not None:
+            _check_columns(self._paths[0], preparation.types, self._names)
+        else:
             columns = [name for name in self._names if name != self._weight]
             preparation, rows = self._settled(
                 lambda: learn_from_batches(
@@ -272,9 +285,11 @@ class TableSource(Source):
     def share(self, low: float, high: float, seed: int) -> TableSource:
         """A random share of the rows: those whose hash, from 0 to 1, is at least ``low`` and below ``high``.
 
-        Shares of ranges that do not overlap have no row in common, in whatever order they are read.
+        Shares of ranges that do not overlap have no row in common, in whatever order they are read. A share of a share has rows of
+        it only; give it another seed, for by the same one it is where the two ranges overlap.
         """
-        return self._otherwise(_share=Share(low, high, seed), _n_rows=None, _whole=self._whole or self)
+        more = () if low <= 0 and high >= 1 else (Share(low, high, seed),)
+        return self._otherwise(_shares=(*self._shares, *more), _n_rows=None, _whole=self._whole or self)
 
     def use_buffer(self, buffer_bytes: int) -> None:
         """See :class:`~fastmlp.data.sources.Source`."""
@@ -290,12 +305,12 @@ class TableSource(Source):
         return made
 
     def split_batches(self, shares: Sequence[TableSource]) -> Iterator[list[Any]]:
-        """Each batch of these rows as the part of it that is in each of several shares: all of them in one pass."""
-        arrow = require("pyarrow", "cli")
+        """Each batch of these rows as the part of it that is in each of several shares of them: all in one pass."""
         for block in range(self.n_blocks):
-            for first, batch in self._shared_batches(block):
-                masks = (share._share.mask(block, first, batch.num_rows) for share in shares)
-                yield [batch.filter(arrow_of_array(arrow, mask)) for mask in masks]
+            first = 0
+            for batch in self._batches_of(block):
+                yield [share._rows_of(batch, block, first) for share in shares]
+                first += batch.num_rows
 
     # --- reading --------------------------------------------------------------------------------------------------------------
 
@@ -309,7 +324,7 @@ class TableSource(Source):
     def _count(self) -> int:
         if self.preparation is not None:
             return self._settled(lambda: sum(len(y) for y in self._targets_there()))
-        if self._share[:2] == (0.0, 1.0) and all(block.group is not None for block in self.blocks):
+        if not self._shares and all(block.group is not None for block in self.blocks):
             return sum(block.rows for block in self.blocks)
         return self._settled(lambda: sum(int(batch.num_rows) for batch in self.batches()))
 
@@ -325,25 +340,31 @@ class TableSource(Source):
 
     def _shared_batches(self, block: int, columns: list[str] | None = None) -> Iterator[tuple[int, Any]]:
         """Batches of a block, with the number of their first row in it."""
-        arrow = require("pyarrow", "cli")
         first = 0
         for batch in self._batches_of(block, columns):
             rows = batch.num_rows
-            if self._share[:2] != (0.0, 1.0):
-                batch = batch.filter(arrow_of_array(arrow, self._share.mask(block, first, rows)))
+            batch = self._rows_of(batch, block, first)
             yield first, batch
             first += rows
             del batch
 
+    def _rows_of(self, batch: Any, block: int, first: int) -> Any:
+        """Those rows of a batch of all rows that are in each of the shares."""
+        if not self._shares:
+            return batch
+        masks = [share.mask(block, first, batch.num_rows) for share in self._shares]
+        return batch.filter(arrow_of_array(require("pyarrow", "cli"), np.logical_and.reduce(masks)))
+
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
-        path, group, _ = self.blocks[block]
+        path, group, _, row_bytes = self.blocks[block]
         if group is None:
             for batch in batches_as(path, self._types, self._csv):
                 _check_there(path, columns or self._names, batch.schema.names)
                 yield batch
             return
         columns = columns or self._names
-        for decoded in self._decoded(block, columns, _DECODED_VALUES // len(columns), PIECE_ROWS):
+        rows = min(_DECODED_VALUES // len(columns), _TEXT_BYTES // max(1, row_bytes))
+        for decoded in self._decoded(block, columns, rows, PIECE_ROWS):
             for start in range(0, decoded.num_rows, PIECE_ROWS):
                 yield with_texts(without_views(decoded.slice(start, PIECE_ROWS)), self._categories)
             del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
@@ -351,7 +372,7 @@ class TableSource(Source):
     def _decoded(self, block: int, columns: list[str], rows: int, piece_rows: int) -> Iterator[Any]:
         """Record batches of a row group, about so many rows at a time, in whole pieces; or all of it, if that is no more."""
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
-        path, group, rows_there = self.blocks[block]
+        path, group, rows_there, _ = self.blocks[block]
         some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         try:
             with (
@@ -375,11 +396,11 @@ class TableSource(Source):
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """Parts of record batches as arrays."""
-        takes_all = self._share[:2] == (0.0, 1.0) and not self._categories
+        takes_all = not self._shares and not self._categories
         if self.preparation is None and takes_all and self.blocks[block].group is not None:
             yield from self._pieces_of_numbers(block)
             return
-        for first, batch in self._shared_batches(block):
+        for first, batch in self._shared_batches(block, self._used()):
             if self.preparation is None:
                 columns = self._columns(batch, self._where(block, first, batch.num_rows))
                 yield self._plain_piece(batch, columns, 0, block, first)
@@ -390,6 +411,13 @@ class TableSource(Source):
             if not there.all():
                 x, weight = x[there], None if weight is None else weight[there]
             yield Piece(x, y, weight, self._where(block, first, batch.num_rows), block, first)
+
+    def _used(self) -> list[str]:
+        """Columns that rows are made of, in the order of the files."""
+        if self.preparation is None:
+            return self._names
+        used = {*self.preparation.types, self.target, self._weight}
+        return [name for name in self._names if name in used]
 
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
         """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
@@ -413,7 +441,7 @@ class TableSource(Source):
         return Piece(x, self._plain_target(batch, where), weight, where, block, first)
 
     def _where(self, block: int, first: int, rows: int) -> str:
-        path, group, _ = self.blocks[block]
+        path, group, *_ = self.blocks[block]
         part = "" if group is None else f", row group {group}"
         return f"{path}{part}, rows {first} to {first + rows - 1}"
 
@@ -474,8 +502,10 @@ def _value_bytes(kind: Any) -> int:
 
 
 def is_string(kind: Any) -> bool:
-    """Whether a type of Arrow's is text."""
+    """Whether a type of Arrow's is text, as it is or by its place in a dictionary."""
     types = require("pyarrow", "cli").types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
@@ -614,6 +644,21 @@ def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
         return arrow.concat_tables(tables, promote_options="permissive")
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise TableError(f"The columns of the files do not fit together: {_misfit(str(error))}.") from None
+
+
+def together(batches: Sequence[Any]) -> list[Any]:
+    """The rows of record batches in fewer of them: one for those that follow each other and are of the same types."""
+    arrow = require("pyarrow", "cli")
+    made: list[Any] = []
+    for schema, alike in itertools.groupby(batches, key=operator.attrgetter("schema")):
+        some = list(alike)
+        try:
+            columns = [arrow.concat_arrays([batch.column(place) for batch in some]) for place in range(len(schema))]
+        except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):  # of dictionaries that do not fit into one
+            made += some
+        else:
+            made.append(arrow.RecordBatch.from_arrays(columns, schema=schema))
+    return made
 
 
 def _misfit(message: str) -> str:

@@ -64,8 +64,8 @@ class SpaceToPredict:
         calls, team = self._calls, self._team
         calls[plan.FIRST_ROW], calls[plan.LAST_ROW] = start, stop
         if team.n_threads > 1:
-            panels = (stop - start) // PANEL_ROWS
-            calls[plan.PIECE_PANELS] = max(self._piece_panels, panels // (limits.MOST_PIECES * team.n_threads))
+            panels = -(-(stop - start) // PANEL_ROWS)
+            calls[plan.PIECE_PANELS] = max(self._piece_panels, -(-panels // (limits.MOST_PIECES * team.n_threads)))
             calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
         seen: float = self._predict(calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
         return seen == 0

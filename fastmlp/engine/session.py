@@ -33,7 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Workspace:
-    """Buffers that a kernel works in; what they hold means nothing between two calls."""
+    """Buffers that a kernel works in; what they hold means nothing between two passes over the rows."""
 
     def __init__(self, engine: Engine, rows: int, n_threads: int, sparse: bool, layered: bool, bands: int) -> None:
         shape, dtype = engine.shape, engine.shape.dtype
@@ -183,7 +183,7 @@ class Session:
         self._order = NO_ORDER
         self._teams: list[Team] = []
         self._runners: dict[int, Callable[..., None]] = {}  # by number of threads
-        self._calls = np.zeros(4, np.int64)
+        self._calls = np.zeros(3, np.int64)
         self._steps = np.empty(0)
         self.somebody_works: Callable[[], bool] = _nobody_works
         self._space: Workspace | None = None
@@ -269,18 +269,18 @@ class Session:
     def run(self, order: Order | None, coefficients: Coefficients | None, dropout_key: int = 0) -> Iterator[int]:
         """Go through all rows once; yields the rows done, several times a second. No coefficients where there are no steps."""
         n_chunks = self._n_chunks
-        refresh = True  # the caller, or a callback, may have changed the weights
         self.sums[:] = 0
         self._dropout_key = dropout_key
         start = 0
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
             seconds = limits.CROWDED_SECONDS if crowded else self._pace.limit(limits.CALL_SECONDS)
-            count = max(1, int(seconds / (self._row_seconds * self._chunk_rows)))
+            least = max(1, self._slots)  # fewer chunks would be those of some of the threads
+            count = max(least, int(seconds / (self._row_seconds * self._chunk_rows)) // least * least)
             if count > self._chunks_per_batch:  # whole batches
                 count -= (start + count) % self._chunks_per_batch
             stop = min(n_chunks, start + count)
-            arguments = self.arguments(order, coefficients, start, stop, n_threads, refresh)
+            arguments = self.arguments(order, coefficients, start, stop, n_threads)
             runner = self._runners.get(n_threads) or self._make_runner(n_threads)
             began = time.perf_counter()
             try:
@@ -292,8 +292,8 @@ class Session:
             rows = self._rows_before(stop) - self._rows_before(start)
             if rows > 0:  # the last batch may be too small for all of its chunks
                 self._row_seconds = max(seconds / rows, 1e-12)
-                if not crowded:
-                    self._pace.record(rows, seconds)
+            if not crowded and 2 * rows >= (stop - start) * self._chunk_rows:  # a few rows take as long as many
+                self._pace.record(rows, seconds)
             start = stop
             yield self._rows_before(start)
 
@@ -310,7 +310,7 @@ class Session:
         return n_threads, False
 
     def arguments(
-        self, order: Order | None, coefficients: Coefficients | None, start: int, stop: int, n_threads: int, refresh: bool
+        self, order: Order | None, coefficients: Coefficients | None, start: int, stop: int, n_threads: int
     ) -> tuple[Any, ...]:
         """What the kernel is called with for chunks start .. stop, after what the team adds."""
         space, job = self._space, self._job
@@ -335,8 +335,7 @@ class Session:
             for name, value in zip(_CHANGING, changes, strict=True):
                 job[name] = value
         calls = self._calls
-        calls[plan.REFRESH], calls[plan.FIRST_BATCH] = refresh, first_batch  # sooner than all of them at once
-        calls[plan.FIRST_CHUNK], calls[plan.LAST_CHUNK] = start, stop
+        calls[plan.FIRST_BATCH], calls[plan.FIRST_CHUNK], calls[plan.LAST_CHUNK] = first_batch, start, stop
         return (*self._records(space, n_threads), *self._data, self._order, self._buffer, *self._places(space))
 
     def _records(self, space: Workspace, n_threads: int) -> tuple[Any, ...]:
@@ -369,7 +368,7 @@ class Session:
     def prepared(self, coefficients: Coefficients | None = None) -> PreparedCall:
         """The pass over all rows as one call of one thread, to be made again and again; the session is in use from now on."""
         self.key = None
-        self.__enter__().arguments(None, coefficients, 0, self._n_chunks, 1, refresh=True)  # fills in records
+        self.__enter__().arguments(None, coefficients, 0, self._n_chunks, 1)  # fills in records
         space = self._space
         assert space is not None
         runner = self._make_runner(1)

@@ -11,17 +11,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.metrics import check_scoring
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp.activations import Activation
 from fastmlp.data.sources import Piece, Source
 from fastmlp.estimators import early_stopping, validation_set
-from fastmlp.estimators.callbacks import CallbackSupportMixin
+from fastmlp.estimators.callbacks import CallbackSupportMixin, FitCallbacks
 from fastmlp.estimators.hyperparameters import PARAMETER_CONSTRAINTS, check_hidden_activations, check_hidden_layer_sizes
 from fastmlp.estimators.initialization import initial_weights
-from fastmlp.estimators.lbfgs import fit_lbfgs
+from fastmlp.estimators.lbfgs import check_parameters, fit_lbfgs
 from fastmlp.estimators.samples import Samples, Weighting, as_given, given_source, open_source
+from fastmlp.estimators.solvers import recipe_of
 from fastmlp.estimators.stochastic import fit_stochastic
 from fastmlp.estimators.warm_start import follow_parameters, unchanged_on_error
 from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading
@@ -41,6 +43,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     validation_scores_: list[float] | None
     best_validation_score_: float | None
     best_loss_: float | None
+    _scored_by: Any = None  # the ``scoring`` that best_validation_score_ is of
     _no_improvement_count: int
     _checked_rows: Any = None  # what the scorer is given
 
@@ -227,6 +230,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 self._begin([X.shape[1], *hidden_sizes, self._n_outputs(y)], X.dtype)
             else:
                 follow_parameters(self, hidden_sizes)
+            self._check_training()
             weight = self._sample_weights(y, sample_weight, incremental=incremental)
             train, held_out = validation_set.split(self, X, y, weight, validation, holds_out=self._stops_early)
         feed = InMemory(train.data, self.shuffle, self._beside)
@@ -248,6 +252,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 self._begin([source.n_features, *hidden_sizes, self._n_outputs(y)], dtype)
             else:
                 follow_parameters(self, hidden_sizes)
+            self._check_training()
             feed = open_source(self, source, "X", self._weighting(source), buffer_bytes)
             held_out = validation_set.given_samples(self, *validation)
         return self._train(feed, (None, None), held_out, None)
@@ -266,6 +271,16 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _begins_anew(self, *, incremental: bool) -> bool:
         return not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+
+    def _check_training(self) -> None:
+        """Refuse what the training has no use for, while the estimator can still be left as it was."""
+        if self._uses_lbfgs:
+            check_parameters(self)
+        else:
+            recipe_of(self)
+        FitCallbacks(self)
+        if self._stops_early and self.scoring:
+            check_scoring(self, self.scoring)
 
     @property
     def _uses_lbfgs(self) -> bool:
@@ -299,10 +314,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         -------
         self : object
         """
-        n_features, n_outputs = check_count(n_features, "n_features"), check_count(n_outputs, "n_outputs")
-        self._set_n_features(n_features)
-        units = self._n_outputs(self._placeholder_targets(n_outputs))
-        self._begin([n_features, *check_hidden_layer_sizes(self.hidden_layer_sizes), units], check_dtype(dtype))
+        with unchanged_on_error(self):
+            n_features, n_outputs = check_count(n_features, "n_features"), check_count(n_outputs, "n_outputs")
+            self._set_n_features(n_features)
+            units = self._n_outputs(self._placeholder_targets(n_outputs))
+            self._begin([n_features, *check_hidden_layer_sizes(self.hidden_layer_sizes), units], check_dtype(dtype))
         return self
 
     def _set_n_features(self, n_features: int) -> None:
@@ -321,8 +337,9 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         # The last layer's are drawn as the hidden layer's before it, whatever its own activation is.
         drawn_as = [*hidden, *(hidden or [self.activation])[-1:]]
         self._adopt(*initial_weights(sizes, drawn_as, random_state, dtype))
-        self._split_random_state = random_state  # of each call: rows to look at are never rows to train on, in the same data
-        # A copy: the split of validation rows, which comes next from the original, is then that of scikit-learn.
+        # Of each call: rows to look at are never rows to train on, in the same data. A copy, for others may draw from the original.
+        self._split_random_state = deepcopy(random_state)
+        # From another copy: the first split of validation rows, which comes next from this one, is then that of scikit-learn.
         self._generator = np.random.default_rng(deepcopy(random_state).randint(np.iinfo(np.int32).max))
         self._optimizer_state: dict[str, Any] = {}
         self.loss_curve_: list[float] = []
@@ -414,9 +431,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         ndarray of shape (n_samples, hidden_layer_sizes[layer])
         """
         check_is_fitted(self)
-        n_hidden = self.n_layers_ - 2
-        if n_hidden == 0:
-            raise ValueError("transform returns what a hidden layer makes of X, but this network has none.")
+        n_hidden = self._count_hidden()
         if not isinstance(layer, Integral) or isinstance(layer, bool) or not -n_hidden <= layer < n_hidden:
             raise ValueError(f"layer must be from {-n_hidden} to {n_hidden - 1}, one of the hidden layers, got {layer!r}.")
         output = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
@@ -434,11 +449,18 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         part.w, part.b = whole.w[:depth], whole.b[:depth]
         return part.predict(X)
 
+    def _count_hidden(self) -> int:
+        """How many hidden layers there are for ``transform``."""
+        n_hidden = self.n_layers_ - 2
+        if n_hidden == 0:
+            raise ValueError("transform returns what a hidden layer makes of X, but this network has none.")
+        return n_hidden
+
     # --- scikit-learn's protocols -------------------------------------------------------------------------------------------
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.coefs_[-2].shape[1])
+        return int(self.coefs_[self._count_hidden() - 1].shape[1])
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())

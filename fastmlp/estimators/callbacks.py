@@ -33,6 +33,11 @@ class FitCallbacks:
     def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
         self._theirs = [one for one in estimator.callbacks if not isinstance(one, type | Callback) and isinstance(one, FitCallback)]
+        if hasattr(estimator, "_parent_callback_ctx") and any(isinstance(one, AutoPropagatedCallback) for one in self._theirs):
+            raise TypeError(
+                f"callbacks of a {type(estimator).__name__} within another estimator cannot include one that is passed on to inner "
+                "estimators, such as a ProgressBar; set it on the outermost one with set_callbacks."
+            )
         ours = [one for one in estimator.callbacks if one not in self._theirs]
         time_limit = [] if estimator.max_time is None else [TimeLimit(estimator.max_time)]
         self._ours = Callbacks.of([*ours, *time_limit], verbose=False)
@@ -90,11 +95,6 @@ class _Tasks:
         self._epoch: Any = None
         if not hasattr(estimator, "_init_callback_context"):
             return
-        if hasattr(estimator, "_parent_callback_ctx") and any(isinstance(one, AutoPropagatedCallback) for one in callbacks):
-            raise TypeError(
-                f"callbacks of a {type(estimator).__name__} within another estimator cannot include one that is passed on to inner "
-                "estimators, such as a ProgressBar; set it on the outermost one with set_callbacks."
-            )
         there = estimator.__dict__.get("_skl_callbacks")
         try:
             estimator._skl_callbacks = [*(there or ()), *callbacks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -37,7 +38,8 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     ----------
     {parameters}
     class_weight : dict, list of dict or 'balanced', default=None
-        Weights of the classes; a list where there are several labels, a dict for each.
+        Weights of the classes; a list where there are several labels, a dict for each. With 'balanced', all classes count
+        alike, by the sample weights of their rows.
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over all classes.
     {added_parameters}
@@ -155,9 +157,12 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         return classes
 
     def _targets_of(self, source: Source, piece: Piece) -> Array:
+        y: Array = np.asarray(piece.y)
         if source.classes is not None:
-            return np.asarray(source.classes[piece.y])
-        return np.asarray(self.classes_[labels_of(np.asarray(piece.y), self.classes_, piece.where)])
+            y = source.classes[y]
+            if np.array_equal(np.sort(source.classes), self.classes_):  # those of another source, of validation rows, may differ
+                return y
+        return np.asarray(self.classes_[labels_of(y, self.classes_, piece.where)])
 
     def _placeholder_targets(self, n_outputs: int) -> Array:
         if n_outputs < 2:
@@ -198,9 +203,18 @@ class MLPClassifier(ClassifierMixin, MLPBase):
                 "sklearn.utils.compute_class_weight('balanced', classes=classes, y=y) and give them as a dict."
             )
         if y.ndim == 2:
-            by_row: Array = compute_sample_weight(self.class_weight, y)
+            by_row = self._weights_by_labels(y, sample_weight)
             return by_row if sample_weight is None else by_row * sample_weight
+        if self.class_weight == "balanced":
+            return self._weighted(_balanced(self.classes_, [(y, sample_weight)]), y, sample_weight)
         return self._weighted(compute_class_weight(self.class_weight, classes=self.classes_, y=y), y, sample_weight)
+
+    def _weights_by_labels(self, y: Any, sample_weight: Array | None) -> Array:
+        """Weights of rows that have several labels: the product of those by each of them."""
+        if self.class_weight != "balanced":
+            return np.asarray(compute_sample_weight(self.class_weight, y))
+        has_label = self._label_binarizer.transform(y)
+        return np.asarray(np.prod([_balanced(np.arange(2), [(one, sample_weight)])[one] for one in has_label.T], axis=0))
 
     def _check_class_weight(self) -> None:
         given = self.class_weight
@@ -218,19 +232,10 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             return super()._weighting(source)
         self._check_class_weight()
         if self.class_weight == "balanced":
-            return partial(self._weighted, self._balanced(source))
+            pieces = (piece for block in range(source.n_blocks) for piece in source.pieces(block))
+            targets = ((self._targets_of(source, piece), piece.weight) for piece in pieces)
+            return partial(self._weighted, _balanced(self.classes_, targets))
         return partial(self._weighted, compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_))
-
-    def _balanced(self, source: Source) -> Array:
-        """Weight of each class, by how often it occurs in a source; counted in one pass."""
-        counts = np.zeros(len(self.classes_))
-        for block in range(source.n_blocks):
-            for piece in source.pieces(block):
-                labels = np.searchsorted(self.classes_, self._targets_of(source, piece))
-                counts += np.bincount(labels, minlength=len(counts))
-        weights, there = np.ones(len(counts)), counts > 0  # classes that were given need not occur
-        weights[there] = counts.sum() / (np.count_nonzero(there) * counts[there])
-        return weights
 
     # --- results ------------------------------------------------------------------------------------------------------------
 
@@ -317,3 +322,22 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _balanced(classes: Array, parts: Iterable[tuple[Any, Any]]) -> Array:
+    """Weight of each class, by the weights of its rows, so that all classes count alike.
+
+    Parameters
+    ----------
+    classes : ndarray (n_classes,)
+        Sorted; they need not all occur.
+    parts : iterable of tuple
+        Targets (rows,) and weights (rows,), or None for equal ones, of all rows.
+    """
+    sums = np.zeros(len(classes))
+    for y, weight in parts:
+        # One row after another: the sums are then the same, to the bit, however the rows are divided.
+        np.add.at(sums, np.searchsorted(classes, y), 1.0 if weight is None else weight)
+    weights, there = np.ones(len(classes)), sums > 0
+    weights[there] = sums.sum() / (np.count_nonzero(there) * sums[there])
+    return weights

@@ -23,6 +23,7 @@ def begin_to_count(estimator: MLPBase) -> None:
     by_score = estimator.early_stopping
     estimator.validation_scores_ = [] if by_score else None
     estimator.best_validation_score_ = -np.inf if by_score else None
+    estimator._scored_by = estimator.scoring if by_score else None
     estimator.best_loss_ = None if by_score else np.inf
     estimator._no_improvement_count = 0
 
@@ -33,10 +34,11 @@ def follow_parameters(estimator: MLPBase, *, has_other_loss: bool) -> None:
         estimator._no_improvement_count = 0
         estimator.best_loss_ = None if estimator.best_loss_ is None else np.inf
     was_by_score = estimator.best_loss_ is None
-    if estimator.early_stopping != was_by_score:
+    is_switched = estimator.early_stopping != was_by_score
+    if is_switched or (estimator.early_stopping and estimator.scoring != estimator._scored_by):
         begin_to_count(estimator)
-        if estimator.early_stopping:
-            estimator._best_theta = estimator._synchronized().theta
+    if is_switched:  # the last weights of an early stopping before this one are older than those that there are now
+        estimator._best_theta, estimator._last_theta = estimator._synchronized().theta, None
 
 
 def restore_last_weights(estimator: MLPBase, *, goes_on: bool) -> None:

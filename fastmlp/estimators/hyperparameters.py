@@ -64,6 +64,11 @@ def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> list[int]:
     return [int(size) for size in sizes]
 
 
+def is_entry(given: Any, *names: str) -> bool:
+    """Whether a name, or an entry of a table, is one of these; a person's own function of such a name is another."""
+    return getattr(given, "name", given) in names and getattr(given, "source", None) is None
+
+
 def check_hidden_activations(activation: Any, n_hidden: int) -> list[str | Activation]:
     """An activation for each hidden layer."""
     hidden = list(activation) if isinstance(activation, Sequence) and not isinstance(activation, str) else [activation] * n_hidden
@@ -72,7 +77,7 @@ def check_hidden_activations(activation: Any, n_hidden: int) -> list[str | Activ
             f"activation must be one name, or one for each of the {n_hidden} hidden layers, got {len(hidden)}: {activation!r}."
         )
     for one in hidden:
-        if getattr(one, "name", one) == "softmax":
+        if is_entry(one, "softmax"):
             raise ValueError("activation is of the hidden layers, for which there is no softmax; a classifier's outputs have it.")
     return hidden
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import Activation
+from fastmlp.estimators.hyperparameters import is_entry
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -22,8 +23,7 @@ def initial_weights(
     """
     coefs, intercepts = [], []
     for fan_in, fan_out, activation in zip(sizes, sizes[1:], activations, strict=False):
-        is_logistic = getattr(activation, "name", activation) in ("logistic", "sigmoid")
-        bound = math.sqrt((2.0 if is_logistic else 6.0) / (fan_in + fan_out))
+        bound = math.sqrt((2.0 if is_entry(activation, "logistic", "sigmoid") else 6.0) / (fan_in + fan_out))
         coefs.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
         intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
     return coefs, intercepts

@@ -30,7 +30,6 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
     from scipy.optimize import minimize
 
     network = estimator._synchronized_to_train()
-    _check_parameters(estimator)
     callbacks = FitCallbacks(estimator)
     run = Run(network, feed.rows, estimator.max_iter)
     callbacks.fit_begins(run, *in_memory, feed.data.weight)
@@ -75,8 +74,10 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
             "first."
         )
     if found.status != 0 and not run.stop:
+        advice = f"Increase the number of iterations to improve the convergence (max_iter={estimator.max_iter}).\n"
         warnings.warn(
-            f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}):\n{found.message}\n\n"
+            f"lbfgs failed to converge after {estimator.n_iter_} iteration(s) (status={found.status}):\n{found.message}\n\n"
+            f"{advice if estimator.n_iter_ == estimator.max_iter else ''}"
             "You might also want to scale the data as shown in:\n"
             "    https://scikit-learn.org/stable/modules/preprocessing.html",
             ConvergenceWarning, stacklevel=6,
@@ -84,7 +85,7 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
     callbacks.fit_ends()
 
 
-def _check_parameters(estimator: MLPBase) -> None:
+def check_parameters(estimator: MLPBase) -> None:
     """Refuse what L-BFGS has no use for."""
     for name, is_given in (
         ("dropout", np.any(estimator.dropout)),

@@ -15,7 +15,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from fastmlp.data.sources import Piece, Source, first_piece
 from fastmlp.estimators.base import MLPBase
-from fastmlp.estimators.hyperparameters import with_shared_documentation
+from fastmlp.estimators.hyperparameters import is_entry, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data, check_count
 
@@ -134,16 +134,16 @@ class MLPRegressor(RegressorMixin, MLPBase):
 
     def _check_range(self, y: Array) -> None:
         """Refuse targets that the loss is not for."""
-        if self._loss.name == "poisson" and np.min(y) < 0:
+        if is_entry(self._loss, "poisson") and np.min(y) < 0:
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'HalfPoissonLoss'.")
-        if self._loss.name == "gamma" and np.min(y) < self._loss.targets[0]:
+        if is_entry(self._loss, "gamma") and np.min(y) < self._loss.targets[0]:
             raise ValueError(f"y must be above 0 for loss='gamma', got {np.min(y):g}.")
 
     def _learn_targets(self, source: Source) -> Any:
         if source.classes is not None:
             raise ValueError(f"The source has the classes {source.classes[:5].tolist()} as targets, but a regressor needs numbers.")
         prepared = source.preparation
-        if self._loss.name in POSITIVE and prepared is not None and prepared.target.is_scaled:
+        if is_entry(self._loss, *POSITIVE) and prepared is not None and prepared.target.is_scaled:
             raise ValueError(
                 f"loss={self._loss.name!r} is for targets as they are, but {source!r} scales them; "
                 "make it with prepared(scale=False)."
@@ -173,12 +173,12 @@ class MLPRegressor(RegressorMixin, MLPBase):
         return 1 if y.ndim == 1 else int(y.shape[1])
 
     def _loss_and_output(self) -> tuple[str | Loss, str, str]:
-        if self._loss.name in POSITIVE:
+        if is_entry(self._loss, *POSITIVE):
             return self._loss, "exponential", "exp"
         return self._loss, "identity", "identity"
 
     def _loss_scale(self) -> float:
-        return 1.0 / self.n_outputs_ if self._loss.name == "squared_error" else 1.0
+        return 1.0 / self.n_outputs_ if is_entry(self._loss, "squared_error") else 1.0
 
     def _targets(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
         with np.errstate(over="ignore"):  # what overflows is found and reported as infinity
@@ -188,7 +188,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         return sample_weight
 
     def _beside(self, data: Data) -> float:
-        if self._loss.name not in POSITIVE or data.y is None:
+        if not is_entry(self._loss, *POSITIVE) or data.y is None:
             return 0.0
         # What makes it half of the deviance, which is 0 for a perfect prediction.
         y = data.y.astype(np.float64)

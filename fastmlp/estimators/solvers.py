@@ -27,6 +27,9 @@ LEAST_RATE = 1e-6
 
 ADAPTIVE_DIVISOR = 5.0
 
+WITH_VELOCITY = ("momentum", "nesterov")
+"""Optimizers whose state is a velocity: scikit-learn's, divided by the learning rate."""
+
 
 def _adam_coefficients(t: Array, rate: Array, o: Options) -> list[Any]:
     beta1, beta2 = o["beta1"], o["beta2"]

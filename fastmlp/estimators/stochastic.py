@@ -13,13 +13,14 @@ from fastmlp.callbacks import Run
 from fastmlp.estimators import early_stopping
 from fastmlp.estimators.callbacks import FitCallbacks
 from fastmlp.estimators.samples import BATCH_SIZE, Samples
-from fastmlp.estimators.solvers import LearningRate, recipe_of
+from fastmlp.estimators.solvers import WITH_VELOCITY, LearningRate, recipe_of
 from fastmlp.estimators.validation_set import validation_loss
 from fastmlp.feed import Feed, InMemory
 from fastmlp.schedules import SCHEDULES
 from fastmlp.trainer import Rates, Recipe, Trainer, scheduled
 
 if TYPE_CHECKING:
+    from fastmlp.engine import CompiledTrainer
     from fastmlp.estimators.base import MLPBase
 
 
@@ -95,6 +96,7 @@ class _Training:
         with feed, estimator._network._trainer(feed.data, batch_size, recipe) as trainer:
             if state.get("optimizer") == optimizer.name:
                 trainer.load_state(state["steps"], state["arrays"])
+                _keep_velocity(trainer, optimizer.name, state["rate"], rate.now)
             # The schedule is that of all calls of partial_fit together, or of this fit.
             first_step = 0 if self._goes_on else trainer.steps
             try:
@@ -105,10 +107,10 @@ class _Training:
                     self._run_epoch(trainer, recipe, rates, rate.now)
                     before = rate.now
                     rate.after_epoch(estimator.t_)
-                    if early_stopping.should_stop(estimator, rate) or run.stop:
+                    stops = early_stopping.should_stop(estimator, rate) or run.stop
+                    _keep_velocity(trainer, optimizer.name, before, rate.now)
+                    if stops:
                         break
-                    if rate.now != before and optimizer.n_states:
-                        trainer.scale_state(before / rate.now)  # their velocity has the rate in it
                     if not self._goes_on and estimator.n_iter_ == estimator.max_iter:
                         warnings.warn(
                             f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
@@ -123,7 +125,7 @@ class _Training:
     def _learning_rate(self, optimizer: str) -> LearningRate:
         """Where ``partial_fit`` has left it, unless the parameters are others now; else that of the parameters."""
         estimator, state = self._estimator, self._estimator._optimizer_state
-        kind = estimator.learning_rate if optimizer in ("sgd", "momentum", "nesterov") else "constant"
+        kind = estimator.learning_rate if optimizer in ("sgd", *WITH_VELOCITY) else "constant"
         is_as_before = state.get("rate_of") == [estimator.learning_rate_init, kind, optimizer]
         now = state["rate"] if self._goes_on and is_as_before else math.nan
         return LearningRate(estimator.learning_rate_init, kind, estimator.power_t, now)
@@ -136,7 +138,7 @@ class _Training:
         for done in feed.epoch(trainer, rates, recipe.dropout, estimator._generator, last=run.epoch == run.epochs):
             network._check_totals(done, self._last_finite, run.epoch, run.epochs, rate)
             run.rows_done = done.rows
-            run.loss = done.loss_sum / done.weight_sum if done.weight_sum else math.nan
+            run.loss = recipe.loss_scale * done.loss_sum / done.weight_sum if done.weight_sum else math.nan
             self._callbacks.rows_done()
         estimator.n_iter_ += 1
         estimator.t_ += feed.rows
@@ -150,8 +152,14 @@ class _Training:
         if self._held_out is not None:
             estimator.validation_loss_curve_.append(validation_loss(estimator, self._held_out.data))
         early_stopping.update_no_improvement_count(estimator, self._held_out)
-        run.epochs_done = run.epoch
+        run.epochs_done, run.loss = run.epoch, estimator.loss_
         self._callbacks.epoch_ends()
+
+
+def _keep_velocity(trainer: CompiledTrainer, optimizer: str, before: float, now: float) -> None:
+    """Let a change of the learning rate act on later gradients only."""
+    if optimizer in WITH_VELOCITY and now != before:
+        trainer.scale_state(before / now)
 
 
 def _penalty(estimator: MLPBase) -> float:

@@ -84,5 +84,6 @@ def to_numpy_source(model: Any, path: str | os.PathLike[str]) -> None:
 def _literal(array: Array) -> str:
     """An expression that makes the array."""
     text = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
-    lines = "\n".join(f'            "{line}"' for line in textwrap.wrap(text, 100))
+    parts = (text[at : at + 100] for at in range(0, len(text), 100))  # textwrap's time grows with the square of the length
+    lines = "\n".join(f'            "{part}"' for part in parts)
     return f"        _array(\n{lines},\n            {array.shape},\n        )"

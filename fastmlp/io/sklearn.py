@@ -68,7 +68,7 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
         if isinstance(estimator, ours):
             check_is_fitted(estimator)
             network = estimator._synchronized()
-            hidden = {entry.name for entry in network._activations[:-1]}
+            hidden = {entry.name if entry.source is None else f"{entry.name} (your own)" for entry in network._activations[:-1]}
             known = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
             if len(hidden) > 1 or not hidden <= known.keys():
                 raise ValueError(

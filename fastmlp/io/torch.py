@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,29 @@ from fastmlp.losses import LOSSES
 from fastmlp.mlp import MLP
 
 
-def _modules(torch: Any) -> dict[str, Any]:
-    """A function that makes the module of each activation, given its parameter."""
-    nn = torch.nn
+@cache
+def _exponential() -> Any:
+    """The class of a module that torch.nn has not; made when it is asked for, so that PyTorch is not imported before."""
+    torch = require("torch", "torch")
 
-    class Exponential(nn.Module):  # type: ignore[misc,name-defined,unused-ignore]
+    class Exponential(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]
         def forward(self, z: Any) -> Any:
             return torch.exp(z)
 
+    Exponential.__qualname__ = "Exponential"  # by which pickle asks this module for it
+    return Exponential
+
+
+def __getattr__(name: str) -> Any:
+    """The class by its name, for pickle."""
+    if name == "Exponential":
+        return _exponential()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _modules(torch: Any) -> dict[str, Any]:
+    """A function that makes the module of each activation, given its parameter."""
+    nn = torch.nn
     return {
         "identity": lambda parameter: nn.Identity(),
         "sigmoid": lambda parameter: nn.Sigmoid(),
@@ -33,7 +49,7 @@ def _modules(torch: Any) -> dict[str, Any]:
         "gelu": lambda parameter: nn.GELU(),
         "silu": lambda parameter: nn.SiLU(),
         "mish": lambda parameter: nn.Mish(),
-        "exponential": lambda parameter: Exponential(),
+        "exponential": lambda parameter: _exponential()(),
         "softmax": lambda parameter: nn.Softmax(dim=1),
     }
 

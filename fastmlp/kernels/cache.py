@@ -90,6 +90,13 @@ def _announce_compilation(directory: str) -> None:
         print(f"fastmlp: compiling kernels for this processor ({how})", file=sys.stderr, flush=True)
 
 
+def _content_of(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What tells a kernel from another of its name: one that is not of this package may change without any of its files."""
+    code = function.__code__
+    constants = [one for one in code.co_consts if isinstance(one, (int, float, str))]
+    return code.co_code, code.co_names, code.co_varnames, constants
+
+
 class KernelCache(caching._Cache):
     """The cache of one kernel, in the place of numba's own.
 
@@ -110,6 +117,7 @@ class KernelCache(caching._Cache):
 
     def __init__(self, function: Callable[..., Any], *, announces: bool = True) -> None:
         self._name, self._announces = function.__name__, announces
+        self._code = _content_of(function)
         self._enabled = True
 
     @property
@@ -121,7 +129,7 @@ class KernelCache(caching._Cache):
             return ""
 
     def _path(self, signature: Any, codegen: Any) -> Path:
-        key = repr((self._name, signature, codegen.magic_tuple(), source_stamp()))
+        key = repr((self._name, self._code, signature, codegen.magic_tuple(), source_stamp()))
         return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -20,19 +20,19 @@ from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import (
+    FEWEST_UNITS,
     FIRST_BATCH,
     FIRST_CHUNK,
     GRADIENT_ONLY,
     LAST_CHUNK,
     LOSS_ONLY,
     LOSS_SUM,
+    MOST_UNITS,
     NOBODY,
     ONE,
     PANEL_ROWS,
-    REFRESH,
     TRAINS,
     UNIT_SCRATCH,
-    UNITS_AT_ONCE,
     WEIGHT_SUM,
     WORKING,
     YES,
@@ -179,6 +179,8 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
     in order; slots have a gradient each, and a loss in ``losses``, and are summed when the batch is complete, which may be in a
     later call. How many there are follows from the sizes, so who takes which changes nothing in the result.
     """
+    if meeting < 0:
+        return
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     first_slot, last_slot = job.slots * thread // n_threads, job.slots * (thread + 1) // n_threads
     length = len(parameters)
@@ -191,7 +193,7 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
         last = min(last_chunk - batch * chunks_per_batch, n_chunks)
         if first >= last:
             continue
-        weight = total_weight(job, weights, order, batch_start, batch_rows)
+        weight = _weight_of_batch(job, weights, order, batch_start, batch_rows, last == n_chunks)
         scale, l2 = _scales(job, weight)
         for number in range(first, last):
             slot = number % job.slots
@@ -250,6 +252,21 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
         meeting = barrier(sync, thread, n_threads, meeting)
         if meeting < 0:
             return
+
+
+@device
+def _weight_of_batch(job, weights, order, position, rows, is_last):
+    """Sum of the weights of a batch where it matters: to its deltas and penalty, and, once, to the sums. A batch may be long."""
+    if job.mean or job.l2_by_weight or is_last:
+        return total_weight(job, weights, order, position, rows)
+    return 0.0
+
+
+@device
+def units_at_once(n_units, n_threads):
+    """How many units, of so many, a thread takes at once; 0 where shares are better fixed beforehand."""
+    at_once = min(MOST_UNITS, n_units // (4 * n_threads))
+    return at_once if n_threads > 1 and at_once >= FEWEST_UNITS else 0
 
 
 @device
@@ -340,7 +357,7 @@ def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, las
 
 
 @part
-def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
          transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
          first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch.
@@ -348,8 +365,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. Thread ``thread``
     computes its share of the panels of rows (where samples are wide, behind a barrier that follows the products of its bands of
     features, see :mod:`fastmlp.kernels.bands`), then (behind a barrier) the gradient of units bounds[thread] ..
-    bounds[thread + 1]. Who computes what changes nothing in the result: panels, bands and units are the same for any number of
-    threads, and sums over them are made in order.
+    bounds[thread + 1], or, of weights that outgrow the caches, of any units that are left. Who computes what changes nothing in
+    the result: panels, bands and units are the same for any number of threads, and sums over them are made in order.
 
     What is None is not compiled, so the first training of all need not wait for it: ``indices`` and ``starts`` are None unless
     samples are compressed rows (then x has their values, see :mod:`fastmlp.kernels.sparse`, and the gradient of the first layer is
@@ -374,10 +391,9 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
     # last meeting. It reads the weights of its own bands, with the bias in the last one.
     has_own_bands = transposed is not None and job.bands > 0 and job.bands % n_threads == 0
     if transposed is not None:
-        if refresh:
-            for u in range(bounds[thread], bounds[thread + 1]):
-                transpose_weights(layers, units[u], parameters, transposed)
-            meeting = barrier(sync, thread, n_threads, meeting)
+        for u in range(bounds[thread], bounds[thread + 1]):  # somebody may have changed the weights since the last call
+            transpose_weights(layers, units[u], parameters, transposed)
+        meeting = barrier(sync, thread, n_threads, meeting)
         if indices is None and job.slots > 0:
             _run_slots(
                 thread, n_threads, sync, meeting, job, layers, units, bounds, x, y, labels, weights, order, parameters,
@@ -385,6 +401,7 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
                 coefficients, first_batch, first_chunk, last_chunk, sums,
             )  # fmt: skip
             last_chunk = first_chunk
+    weight = 0.0
     for chunk in range(first_chunk, last_chunk):
         if meeting < 0:
             break
@@ -397,7 +414,8 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
         if rows <= 0:
             continue
         is_last = chunk_start + rows == batch_rows
-        weight = total_weight(job, weights, order, batch_start, batch_rows)
+        if number == 0 or chunk == first_chunk or is_last:
+            weight = _weight_of_batch(job, weights, order, batch_start, batch_rows, is_last)
         scale, l2 = _scales(job, weight)
         c0 = (batch - first_batch) * job.step_columns
         # Plain gradient descent, w - rate * gradient: with -rate in the deltas, the product that gives the gradient gives the
@@ -453,12 +471,13 @@ def _run(thread, n_threads, sync, refresh, jobs, layers, units, bounds, x, indic
             is_first = number == 0
             steps_now = is_last and job.mode != GRADIENT_ONLY
             # Weights that outgrow the caches are in nobody's, so whoever is free takes the next ones; unless all meet in between.
-            takes_any = packed is not None and n_threads > 1 and not clips
-            n_turns = (len(units) + UNITS_AT_ONCE - 1) // UNITS_AT_ONCE if takes_any else 1
+            at_once = units_at_once(len(units), n_threads) if packed is not None and not clips else 0
+            takes_any = at_once > 0
+            n_turns = (len(units) + at_once - 1) // at_once if takes_any else 1
             turn = take_ticket(sync, thread, n_threads, NOBODY) if takes_any else 0
             while turn < n_turns:
                 if takes_any:
-                    first_unit, last_unit = turn * UNITS_AT_ONCE, min(len(units), (turn + 1) * UNITS_AT_ONCE)
+                    first_unit, last_unit = turn * at_once, min(len(units), (turn + 1) * at_once)
                 meeting = _units(
                     thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels,
                     order, position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed,
@@ -482,14 +501,14 @@ def run_chunks(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, i
                norms, coefficients, sums):  # fmt: skip
     """Some chunks of an epoch, run by ``n_threads`` threads at once, of which all but the first stay for the next call.
 
-    calls: whether the transposed weights are out of date, number of the first batch, first chunk and the one after the last.
+    calls: number of the first batch, first chunk and the one after the last.
     The other arguments: see :func:`_run`.
     """
     while True:
         if n_threads > 1:
             take_place(sync, thread, n_threads)
         _run(
-            thread, n_threads, sync, calls[REFRESH] != 0, jobs, layers, units, bounds, x, indices, starts, y, labels, weights,
+            thread, n_threads, sync, jobs, layers, units, bounds, x, indices, starts, y, labels, weights,
             order, parameters, transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch,
             panel_losses, norms, coefficients, calls[FIRST_BATCH], calls[FIRST_CHUNK], calls[LAST_CHUNK], sums,
         )  # fmt: skip

@@ -55,6 +55,22 @@ def forward_panel(job, layers, first_layer, position, first, rows, parameters, t
             activate_panel(job, layers, number, position, first, rows, activations, deltas)
 
 
+@device
+def clear_padding(slopes, s0, ld, rows, first, last):
+    """Slopes (rows, ld) at s0: columns first .. last, which are padding, become zero if f'(0) is infinite.
+
+    What comes back to them is zero, and zero times infinity would be nan in the weights.
+    """
+    if first >= last:
+        return
+    slope = slopes[index(s0 + first)]
+    if slope - slope == 0:
+        return
+    for i in range(rows):
+        for j in range(first, last):
+            slopes[index(s0 + i * ld + j)] = type(slope)(0)
+
+
 @part
 def activate_panel(job, layers, number, position, first, rows, activations, deltas):
     """a_l = f(z_l) in ``activations``, f'(z_l) in ``deltas``, of rows first .. first + rows of the workspace."""
@@ -62,6 +78,7 @@ def activate_panel(job, layers, number, position, first, rows, activations, delt
     o0, d0 = layer.outputs + first * layer.width, layer.deltas + first * layer.width
     count = layer.width if rows == 1 else rounded(rows * layer.width)
     activate_and_slope(layer.activate_and_slope, (activations, o0, deltas, d0, count, layer.parameter))
+    clear_padding(deltas, d0, layer.width, rows, layer.fan_out, layer.width)
     if layer.dropout > 0:
         for i in range(rows):
             leave_out(

@@ -8,7 +8,7 @@ is kept: delta's block is transposed while it is packed.
 
 from __future__ import annotations
 
-from fastmlp.kernels.forward import leave_out, rounded
+from fastmlp.kernels.forward import clear_padding, leave_out, rounded
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate_and_slope
 from fastmlp.kernels.plan import NO, NOBODY, ONE, PANEL_ROWS, TRANSPOSE, YES, ZERO
@@ -79,6 +79,7 @@ def forward_columns(
             )  # fmt: skip
             if hidden:
                 activate_and_slope(layer.activate_and_slope, (scratch, p0, scratch, slope0, rounded(n * columns), layer.parameter))
+                clear_padding(scratch, slope0, columns, n, max(0, layer.fan_out - first), columns)
             for q in range(n):
                 row = (i + q) * layer.width + first
                 if hidden and layer.dropout > 0:

@@ -17,7 +17,7 @@ from fastmlp.kernels.gather import prefetch_samples, sample
 from fastmlp.kernels.gradient import transpose_weights
 from fastmlp.kernels.jit import Kernel, formula, rolled_kernel, rolled_part
 from fastmlp.kernels.online import AHEAD
-from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, NARROW_WIDTH, ONE, REFRESH, WEIGHT_SUM, ZERO
+from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, NARROW_WIDTH, ONE, WEIGHT_SUM, ZERO
 from fastmlp.kernels.simd import (
     flush_denormals,
     index,
@@ -199,9 +199,8 @@ def narrow_rows(
         outputs, slopes, delta_of = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         z, target, terms = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         zero = type(z[0])(0)
-        if calls[REFRESH] != 0:
-            for u in range(len(units)):
-                transpose_weights(layers, units[u], parameters, transposed)
+        for u in range(len(units)):
+            transpose_weights(layers, units[u], parameters, transposed)
         for position in range(calls[FIRST_CHUNK], calls[LAST_CHUNK]):
             row = sample(job, order, position)
             x0 = row * job.features
@@ -216,7 +215,7 @@ def narrow_rows(
                     _affine(layer, number, v, x, x0, outputs, parameters, z, ZERO)
                     for j in range(lanes(z)):
                         a = value(z[index(j)], p)
-                        slopes[index(o0 + v + j)] = derivative(z[index(j)], a, p)
+                        slopes[index(o0 + v + j)] = derivative(z[index(j)], a, p) if v + j < layer.fan_out else zero
                         outputs[index(o0 + v + j)] = a if v + j < layer.fan_out else zero
             scale = type(zero)(-rate * job.loss_scale)
             end(job, top, last, row, x, y, labels, outputs, parameters, z, target, terms, delta_of, scale)

@@ -8,7 +8,7 @@ from fastmlp.kernels.gather import gather_target_rows, prefetch_samples, sample
 from fastmlp.kernels.gradient import transpose_weights
 from fastmlp.kernels.jit import kernel, part
 from fastmlp.kernels.output import block_elements, output_panel, output_row
-from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, ONE, REFRESH, WEIGHT_SUM, ZERO
+from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, ONE, WEIGHT_SUM, ZERO
 from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, copy, flush_denormals, index, lanes, outer, restore_denormals, row_product
 
 AHEAD = 8
@@ -100,9 +100,8 @@ def run_rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, ind
     Takes what :func:`~fastmlp.kernels.epoch.run_chunks` takes; to compile it into that would make everybody wait for it.
     """
     mode = flush_denormals()
-    if calls[REFRESH] != 0:
-        for u in range(len(units)):
-            transpose_weights(layers, units[u], parameters, transposed)
+    for u in range(len(units)):
+        transpose_weights(layers, units[u], parameters, transposed)
     _train_rows(
         jobs[0], layers, x, y, labels, weights, order, calls[FIRST_CHUNK], calls[LAST_CHUNK], parameters, transposed, constants,
         activations, deltas, scratch, coefficients, sums,

@@ -100,7 +100,7 @@ STRIP_ROWS = 8
 UNIT_COLUMNS, UNIT_ELEMENTS = 256, 4096
 """Largest block of a :data:`UNIT`: its gradient should fit the first-level cache."""
 
-UNITS_AT_ONCE = 32
+FEWEST_UNITS, MOST_UNITS = 8, 32
 """So many follow one another where whoever is free takes the next ones: each time, the deltas of their columns are packed anew."""
 
 SHRINK = 8
@@ -144,7 +144,7 @@ ABSENT, WAITING, WORKING, LEAVING = range(4)
 """States of a thread that helps: not in the kernel; in it, without work; at work; told to leave."""
 
 # What changes from one call to the next, in an array that helpers keep seeing.
-REFRESH, FIRST_BATCH, FIRST_CHUNK, LAST_CHUNK = range(4)
+FIRST_BATCH, FIRST_CHUNK, LAST_CHUNK = range(3)
 FIRST_ROW, LAST_ROW, PIECE_PANELS, X_ADDRESS, INDICES_ADDRESS, STARTS_ADDRESS, OUT_ADDRESS = range(7)
 """Of training, and of prediction."""
 

@@ -1,7 +1,7 @@
 """Threads that run one kernel together.
 
-Inside: a barrier, for threads that spin a little and then yield. Outside: :class:`Team`, Python threads that call the same
-kernel, each with its own number, and wait inside it for its next call.
+Inside: a barrier, for threads that spin a little and then yield, and tickets for pieces of work. Outside: :class:`Team`, Python
+threads that call the same kernel, each with its own number, and wait inside it for its next call.
 numba's own threads are not used: they cannot be entered by two Python threads at once, do not survive a fork, and leave no choice
 of who computes what, on which the bits of a result may not depend.
 """
@@ -129,7 +129,10 @@ def wait_while(sync, n_threads, state):
 
 @kernel
 def signal_helpers(sync, n_threads, state, reached):
-    """Give helpers that wait another state, and wait for those that are told to leave; reached (n_threads,): who was there."""
+    """Give helpers that wait another state, and wait for those that are told to leave; reached (n_threads,): who was there.
+
+    Flags and tickets of the last call are taken back before.
+    """
     sync[index(TICKETS)] = 0
     for thread in range(n_threads):
         sync[index(STATES + LINE * thread + FIRST_TICKET)] = 0
