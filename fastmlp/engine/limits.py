@@ -12,7 +12,7 @@ LEAST_CHUNK_ROWS = 256
 """A chunk has at least so many rows even then: shorter ones make the inner products of the gradient too short."""
 LAYERED_CHUNK_ROWS = 1024
 """The same, for batches that go layer by layer: what packing the weights costs is shared by the rows of a chunk."""
-CHUNK_FLOP = 2e10
+CHUNK_FLOP = 3e10
 """A chunk takes at most so many operations in float32, half as many in float64, because Ctrl-C waits for its end."""
 
 # --- slots: parts of a batch that have a gradient each --------------------------------------------------------------------------
