@@ -271,7 +271,7 @@ def missing_column(name: str, names: Iterable[str]) -> str:
             " The first line was taken for a row, not for their names; --header, or Csv(header=True), says that it has these."
         )
     odd = _SEPARATOR.search(names[0]) if len(names) == 1 else None
-    if odd:
+    if odd and odd[0].isascii():
         sentence += f" If that is more than one, say --separator {odd[0]!r}, or Csv(separator={odd[0]!r})."
     return sentence
 
