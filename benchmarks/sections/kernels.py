@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import cache
@@ -12,12 +13,22 @@ import numpy as np
 from ..lab import PARTS, Tile, seconds_of, seconds_of_step, step_of
 from ..machine import available_processors
 from ..peers.fastmlp import prepare
+from ..peers.peer import Training
 from ..problems import Problem, make_task
 from ..process import Remote
 from .unit import Size, Unit
 
-WARM_UP_STEPS = 1000
-"""At least so many, in which the network finds out how many threads are fastest."""
+WARM_UP_STEPS, WARM_UP_SECONDS = 1000, 3.0
+"""So many steps, or for so long if they are long ones: meanwhile the network finds out how many threads are fastest."""
+
+
+def _warm_up(training: Training, steps: int) -> None:
+    """Train for two epochs, or more if they are short."""
+    began = time.perf_counter()
+    for epoch in range(2 + WARM_UP_STEPS // steps):
+        if epoch >= 2 and time.perf_counter() - began > WARM_UP_SECONDS:
+            break
+        training.epoch()
 
 
 class Profiler:
@@ -38,8 +49,7 @@ class Profiler:
             step = resources.enter_context(step_of(task))
             one, chosen = (resources.enter_context(closing(prepare(task, threads))) for threads in (1, None))
             for training in (one, chosen):
-                for _ in range(2 + WARM_UP_STEPS // task.steps):
-                    training.epoch()
+                _warm_up(training, task.steps)
             for _ in range(rounds):
                 tiles.append(tile.flop_per_second())
                 for name, bits in names.items():
