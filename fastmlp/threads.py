@@ -115,7 +115,6 @@ class Pace:
             if not is_enough and self._seconds < _LONG_SECONDS:
                 return
             self._note(statistics.median(self._calls))
-            is_over = not self._to_try
         else:
             self._best = min(self._best, seconds / parts)
             is_slow = seconds / parts > _SLOWER * self._best
@@ -125,13 +124,13 @@ class Pace:
                 return
             self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
-            self._tried, self._spent, is_over = {}, {}, False
+            self._tried, self._spent = {}, {}
         self._parts, self._seconds, self._calls = 0, 0.0, []
         self._slow_seconds, self._slow_calls, self._best = 0.0, 0, math.inf
-        if is_over:
-            self._choose()
-        else:
+        if self._to_try:
             self.n_threads = self._to_try[0]
+        else:
+            self._choose()
 
     def _note(self, seconds: float) -> None:
         """A part has taken so long with the number that is tried."""

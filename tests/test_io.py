@@ -223,4 +223,4 @@ def test_a_module_of_pytorch_can_be_kept(tmp_path):
     """)
     np.testing.assert_allclose(json.loads(printed), net.predict(np.ones(5))[0], rtol=1e-5)
     with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
-        from fastmlp.io.torch import Nothing  # noqa: F401
+        from fastmlp.io.torch import Nothing  # noqa: F401  # that it cannot be imported is the test

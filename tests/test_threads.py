@@ -24,7 +24,7 @@ from fastmlp.kernels.epoch import units_at_once
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
-from fastmlp.kernels.simd import atomic_add, atomic_load, yield_processor
+from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, yield_processor
 from fastmlp.kernels.team import Team, barrier, return_tickets, take_ticket, wait_while
 from fastmlp.memory import aligned_zeros
 from fastmlp.pool import Pool
@@ -644,10 +644,6 @@ class TestTeam:
 
     @pytest.mark.parametrize("n_threads", [2, 3, 5, 8])
     def test_nobody_goes_on_before_all_have_come(self, n_threads):
-        from fastmlp.kernels.jit import kernel
-        from fastmlp.kernels.simd import atomic_load, atomic_store
-        from fastmlp.kernels.team import barrier, wait_while
-
         @kernel
         def meet(thread, n_threads, sync, times, came, wrong):
             meeting = 1
@@ -714,8 +710,6 @@ class TestTeam:
 
     def test_a_thread_that_never_comes_does_not_hang_those_that_wait(self):
         """Thread 0 is interrupted before it enters the kernel; thread 1 waits at the barrier until it is told to give up."""
-        from fastmlp.kernels.jit import kernel
-        from fastmlp.kernels.team import barrier
 
         @kernel
         def wait(thread, n_threads, sync, out):

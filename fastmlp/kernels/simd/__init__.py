@@ -29,9 +29,8 @@ from fastmlp.kernels.simd.tile import SINGLE_ROW_VECTORS, TILE_ROWS, TILE_VECTOR
 
 __all__ = [
     "CPU_NAME", "LINE_BYTES", "MACHINE", "SINGLE_ROW_VECTORS", "TILE_ROWS", "TILE_VECTORS", "Machine", "array_at", "as_type_of",
-    "atomic_add", "atomic_load",
-    "atomic_store", "column_sums", "compare_exchange", "copy", "data_pointer", "detect_machine", "dot_products",
-    "flush_denormals", "fold_max", "fold_sum", "index", "lanes", "max_of_lanes", "outer", "pause", "prefetch", "prefetch_to_write",
-    "repeat_row", "restore_denormals", "room_on_stack", "row_product", "sparse_outer", "sparse_product", "sum_of_lanes", "tile",
-    "transpose_block", "yield_processor",
+    "atomic_add", "atomic_load", "atomic_store", "column_sums", "compare_exchange", "copy", "data_pointer", "detect_machine",
+    "dot_products", "flush_denormals", "fold_max", "fold_sum", "index", "lanes", "max_of_lanes", "outer", "pause", "prefetch",
+    "prefetch_to_write", "repeat_row", "restore_denormals", "room_on_stack", "row_product", "sparse_outer", "sparse_product",
+    "sum_of_lanes", "tile", "transpose_block", "yield_processor",
 ]  # fmt: skip
