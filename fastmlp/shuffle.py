@@ -62,9 +62,9 @@ class Order:
         return rows.astype(np.int64)
 
     def _permuted(self, positions: Array) -> Array:
-        bits, ones, radix = (np.uint64(number) for number in (self.bits, (1 << self.bits) - 1, self.radix))
-        left, right = positions & ones, positions >> bits
-        for key_1, key_2 in self.keys.reshape(-1, 2):
+        bits, radix, ones = np.uint64(self.bits), np.uint64(self.radix), np.uint32((1 << self.bits) - 1)
+        left, right = (positions & ones).astype(np.uint32), (positions >> bits).astype(np.uint32)
+        for key_1, key_2 in self.keys.astype(np.uint32).reshape(-1, 2):
             left, right = add_hashes.py_func(left, right, key_1, key_2, ones, radix)
-        result: Array = (right << bits) | left
+        result: Array = (right.astype(np.uint64) << bits) | left
         return result

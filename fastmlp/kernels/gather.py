@@ -92,7 +92,7 @@ def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
     for i in range(rows):
         row = sample(job, order, position + i)
         for k in range(first, last + line - 1, line):
-            prefetch(x, row * job.features + k)
+            prefetch(x, row * job.features + min(k, last - 1))
         if job.labelled:
             prefetch(labels, row)
         else:

@@ -18,7 +18,6 @@ _UNIT = np.uint32(0x9E3779B1)
 _MULTIPLIER_1_32, _MULTIPLIER_2_32 = np.uint32(0x21F0AAAD), np.uint32(0x735A2D97)
 _MULTIPLIER_1_64, _MULTIPLIER_2_64 = np.uint64(0x21F0AAAD), np.uint64(0x735A2D97)
 _SHIFT_1_32, _SHIFT_2_32 = np.uint32(16), np.uint32(15)
-_SHIFT_1_64, _SHIFT_2_64 = np.uint64(16), np.uint64(15)
 _MASK = np.uint64(0xFFFFFFFF)
 
 
@@ -45,14 +44,15 @@ def unit_hash(low: Any, high: Any, unit: Any) -> Any:
 def add_hashes(left: Any, right: Any, key_1: Any, key_2: Any, ones: Any, radix: Any) -> Any:
     """Add a hash of each digit to the other one: to the left, modulo ``ones`` + 1, and then to the right, modulo ``radix``.
 
-    All are uint64, digits below 2^32.
+    The digits, the keys and ``ones`` are uint32, ``radix`` is uint64 and below 2^31. A product is cut at once to the 32 bits that
+    count: multiplications of vectors of 64 bits take a processor thrice as long.
     """
-    x = (right ^ key_1) & _MASK
-    x = ((x ^ (x >> _SHIFT_1_64)) * _MULTIPLIER_1_64) & _MASK
-    x = ((x ^ (x >> _SHIFT_2_64)) * _MULTIPLIER_2_64) & _MASK
-    left = (left + (x ^ (x >> _SHIFT_2_64))) & ones
-    x = (left ^ key_2) & _MASK
-    x = ((x ^ (x >> _SHIFT_1_64)) * _MULTIPLIER_1_64) & _MASK
-    x = ((x ^ (x >> _SHIFT_2_64)) * _MULTIPLIER_2_64) & _MASK
-    right = right + (((x ^ (x >> _SHIFT_2_64)) * radix) >> _32)
-    return left, right - radix * (right >= radix)
+    x = right ^ key_1
+    x = np.uint32(((x ^ (x >> _SHIFT_1_32)) * _MULTIPLIER_1_64) & _MASK)
+    x = np.uint32(((x ^ (x >> _SHIFT_2_32)) * _MULTIPLIER_2_64) & _MASK)
+    left = np.uint32(np.uint32(left + np.uint32((x ^ (x >> _SHIFT_2_32)) & ones)) & ones)
+    x = left ^ key_2
+    x = np.uint32(((x ^ (x >> _SHIFT_1_32)) * _MULTIPLIER_1_64) & _MASK)
+    x = np.uint32(((x ^ (x >> _SHIFT_2_32)) * _MULTIPLIER_2_64) & _MASK)
+    right = np.uint32(right + np.uint32((np.uint64(np.uint32(x ^ (x >> _SHIFT_2_32))) * np.uint64(radix)) >> _32))
+    return left, np.uint32(right - radix * (right >= radix))

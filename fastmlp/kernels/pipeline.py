@@ -35,7 +35,20 @@ class _NoEnvironment:
         pass
 
 
-class _DeviceLibrary(JITCodeLibrary):
+class _Library(JITCodeLibrary):
+    """Loops become vectors of 64 bytes where the processor has them, as the register tile does in any case.
+
+    For many processors LLVM rather takes half of that: the first that had such vectors became slower by a few of them.
+    """
+
+    def add_ir_module(self, module: Any) -> None:
+        """See the base class."""
+        for function in module.functions:
+            set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own method only takes names that it knows
+        super().add_ir_module(module)
+
+
+class _DeviceLibrary(_Library):
     codegen = _NoEnvironment
 
     def _finalize_final_module(self) -> None:
@@ -59,14 +72,14 @@ def _make_internal(module: Any) -> None:
             function.linkage = "internal"
 
 
-class _KernelLibrary(JITCodeLibrary):
+class _KernelLibrary(_Library):
     def _optimize_final_module(self) -> None:
         _make_internal(self._final_module)
         passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=1)
         passes.run(self._final_module, builder)
 
 
-class _RolledLibrary(JITCodeLibrary):
+class _RolledLibrary(_Library):
     """Loops are not unrolled, so that short ones, too, become vector instructions."""
 
     def _passes(self, kind: str) -> Any:
@@ -92,7 +105,7 @@ class _RolledPartLibrary(_PartLibrary, _RolledLibrary):
     pass
 
 
-class _CallbackLibrary(JITCodeLibrary):
+class _CallbackLibrary(_Library):
     def _optimize_final_module(self) -> None:
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)

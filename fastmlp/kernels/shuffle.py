@@ -12,26 +12,28 @@ from fastmlp.kernels.simd import index
 @formula
 def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):
     """Where a bijection of 0 .. radix * 2^bits sends a position."""
-    left, right = position & ones, position >> bits
+    left, right = np.uint32(position & ones), np.uint32(position >> bits)
     left, right = add_hashes(left, right, k0, k1, ones, radix)
     left, right = add_hashes(left, right, k2, k3, ones, radix)
     left, right = add_hashes(left, right, k4, k5, ones, radix)
     left, right = add_hashes(left, right, k6, k7, ones, radix)
-    return (right << bits) | left
+    return (np.uint64(right) << bits) | np.uint64(left)
 
 
 @device
 def _fill(keys, bits, radix, first, out):
-    ones = (np.uint64(1) << bits) - np.uint64(1)
-    k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
+    ones = np.uint32((np.uint64(1) << bits) - np.uint64(1))
+    k0, k1, k2, k3 = np.uint32(keys[0]), np.uint32(keys[1]), np.uint32(keys[2]), np.uint32(keys[3])
+    k4, k5, k6, k7 = np.uint32(keys[4]), np.uint32(keys[5]), np.uint32(keys[6]), np.uint32(keys[7])
     for i in range(len(out)):
         out[index(i)] = _permuted(np.uint64(first + i), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
 
 
 @device
 def _walk(keys, bits, radix, rows, out):
-    ones = (np.uint64(1) << bits) - np.uint64(1)
-    k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
+    ones = np.uint32((np.uint64(1) << bits) - np.uint64(1))
+    k0, k1, k2, k3 = np.uint32(keys[0]), np.uint32(keys[1]), np.uint32(keys[2]), np.uint32(keys[3])
+    k4, k5, k6, k7 = np.uint32(keys[4]), np.uint32(keys[5]), np.uint32(keys[6]), np.uint32(keys[7])
     for i in range(len(out)):
         while out[index(i)] >= rows:
             out[index(i)] = _permuted(np.uint64(out[index(i)]), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
@@ -40,5 +42,5 @@ def _walk(keys, bits, radix, rows, out):
 @kernel
 def fill_order(keys, bits, radix, rows, first, out):
     """out (count,) = rows of the data at positions first, first + 1, ... of the epoch; all of them below ``rows``."""
-    _fill(keys, np.uint64(bits), np.uint64(radix), first, out)
-    _walk(keys, np.uint64(bits), np.uint64(radix), rows, out)
+    _fill(keys, np.uint64(bits), np.uint32(radix), first, out)
+    _walk(keys, np.uint64(bits), np.uint32(radix), rows, out)
