@@ -58,7 +58,7 @@ SHARED_BYTES = 1 << 17
 
 CALL_SECONDS = 0.1
 """One call of a kernel takes about so long: Ctrl-C, progress bars and callbacks come between two calls."""
-CROWDED_SECONDS = 0.005
+CROWDED_SECONDS = 0.012
 """The same, while somebody else needs a processor: that may end at any time, and then one more thread is worth it."""
 FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
