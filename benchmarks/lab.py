@@ -18,7 +18,7 @@ from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.gradient import add_slots, gradient_block, transpose_weights, update_block
 from fastmlp.kernels.jit import FASTMATH, Kernel
-from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
+from fastmlp.kernels.layered import delta_columns, forward_columns, gather_columns, pack_columns
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import LOSS_SUM, NO, NOBODY, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
 from fastmlp.kernels.product import product
@@ -78,7 +78,9 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                         multiply_band(job, layers, band, left, right, first, n, parameters, constants, activations)
             for first in range(0, rows, PANEL_ROWS):
                 n = min(PANEL_ROWS, rows - first)
-                if job.bands == 0 and parts & GATHER:
+                if packed is not None and parts & GATHER:
+                    gather_columns(job, layers, x, order, start + first, first, n, activations)
+                if transposed is not None and job.bands == 0 and parts & GATHER:
                     gather_inputs(job, layers, x, order, start + first, first, n, ZERO, job.features, activations)
                 if job.bands > 0 and parts & FORWARD:
                     join_bands(job, layers, first, n, activations)
@@ -127,7 +129,7 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                 if parts & GRADIENT:
                     new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
                     gradient_block(
-                        layers, unit, ZERO, rows, new, activations, d, d0, ld_d, constants, out, out0 + slot0, ld,
+                        job, layers, unit, ZERO, rows, new, activations, packed, d, d0, ld_d, constants, out, out0 + slot0, ld,
                         exact, scratch, ZERO,
                     )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:

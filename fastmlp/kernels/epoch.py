@@ -17,7 +17,7 @@ from fastmlp.kernels.gradient import (
     update_block,
 )
 from fastmlp.kernels.jit import device, kernel, part
-from fastmlp.kernels.layered import delta_columns, forward_columns, pack_columns
+from fastmlp.kernels.layered import delta_columns, forward_columns, gather_columns, pack_columns
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import (
     FEWEST_UNITS,
@@ -91,7 +91,7 @@ def _layered_chunk(thread, n_threads, sync, meeting, job, layers, x, y, labels, 
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
         n = min(PANEL_ROWS, rows - first)
-        gather_inputs(job, layers, x, order, position + first, first, n, ZERO, job.features, activations)
+        gather_columns(job, layers, x, order, position + first, first, n, activations)
     for number in range(job.n_layers):
         meeting = barrier(sync, thread, n_threads, meeting)
         if meeting < 0:
@@ -163,7 +163,7 @@ def _slot_chunk(thread, job, layers, units, x, y, labels, weights, order, positi
             d0 = layer.deltas + base * layer.width + unit.column
             w0 = layer.weights + unit.row * layer.width + unit.column
             gradient_block(
-                layers, unit, base, rows, is_first, activations, deltas, d0, layer.width, constants,
+                job, layers, unit, base, rows, is_first, activations, None, deltas, d0, layer.width, constants,
                 gradient, g0 + w0, layer.width, YES, scratch, p0,
             )  # fmt: skip
     return loss
@@ -341,7 +341,7 @@ def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, las
                     prefetch_to_update(layers, unit, parameters, state1, state2, transposed)
                 if not gradient_is_there:
                     gradient_block(
-                        layers, unit, ZERO, rows, is_first and not job.plain, activations, d, d0, ld_d, constants,
+                        job, layers, unit, ZERO, rows, is_first and not job.plain, activations, packed, d, d0, ld_d, constants,
                         out, out0, ld, keep_gradient or job.plain == 1, scratch, p0,
                     )  # fmt: skip
                 if clips:

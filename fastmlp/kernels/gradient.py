@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
-from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, TRANSPOSE, YES, ZERO
+from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, STRIP_ROWS, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import LINE_BYTES, column_sums, index, prefetch, prefetch_to_write, transpose_block
 
@@ -33,12 +33,13 @@ def _few_outputs_block(layer, unit, i0, rows, activations, d, d0, ld_d, constant
 
 
 @part
-def gradient_block(layers, unit, first, rows, first_chunk, activations, d, d0, ld_d, constants, out, out0, ld, exact, scratch, p0):
+def gradient_block(job, layers, unit, first, rows, first_chunk, activations, packed, d, d0, ld_d, constants, out, out0, ld, exact,
+                   scratch, p0):  # fmt: skip
     """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows first .. first + rows of the workspace.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
     always 1. d (rows, unit.columns) at d0: the deltas, or a packed copy. With ``exact``, nothing beyond the block is written.
-    p0: where this thread's scratch memory begins.
+    p0: where this thread's scratch memory begins. Where ``packed`` is not None, inputs are read in strips.
     """
     layer = layers[unit.layer]
     initial, i0, ld_i = out, out0, ld
@@ -47,6 +48,13 @@ def gradient_block(layers, unit, first, rows, first_chunk, activations, d, d0, l
     inputs = layer.inputs + first * layer.input_width + unit.row
     if first_chunk and layer.fan_out <= FEW_OUTPUTS and unit.rows > 0:
         _few_outputs_block(layer, unit, inputs, rows, activations, d, d0, ld_d, constants, out, out0, ld, scratch, p0 + FEW_SCRATCH)
+    elif packed is not None:
+        for i in range(0, unit.rows, STRIP_ROWS):
+            strip = job.strips + layer.inputs + (unit.row + i) * job.chunk_rows
+            product(
+                min(STRIP_ROWS, unit.rows - i), unit.columns, rows, activations, strip, ONE, STRIP_ROWS, d, d0, ld_d,
+                initial, i0 + i * ld_i, ld_i, out, out0 + i * ld, ld, exact, NO,
+            )  # fmt: skip
     else:
         product(
             unit.rows, unit.columns, rows, activations, inputs, ONE, layer.input_width, d, d0, ld_d,

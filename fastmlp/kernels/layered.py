@@ -3,15 +3,16 @@
 A panel of rows that goes through all layers reads all weights, and has too few rows to make up for it when they come
 from far away. Here a block of columns of the right-hand matrix, as wide as the register tile, is packed once into memory
 that follows on itself, stays in the second-level cache, and meets all rows of the chunk. No transposed copy of the weights
-is kept: delta's block is transposed while it is packed.
+is kept: delta's block is transposed while it is packed. For the gradients, inputs are kept a second time, in strips of columns.
 """
 
 from __future__ import annotations
 
 from fastmlp.kernels.forward import clear_padding, leave_out, rounded
+from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate_and_slope
-from fastmlp.kernels.plan import NO, NOBODY, ONE, PANEL_ROWS, TRANSPOSE, YES, ZERO
+from fastmlp.kernels.plan import LOSS_ONLY, NO, NOBODY, ONE, PANEL_ROWS, STRIP_ROWS, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import TILE_VECTORS, copy, index, lanes, transpose_block
 from fastmlp.kernels.team import return_tickets, take_ticket
@@ -52,13 +53,36 @@ def pack_transposed(source, s0, ld, rows, depth, columns, out, o0):
             out[index(o0 + k * columns + j)] = source[index(s0 + j * ld + k)] if j < rows else 0
 
 
+@device
+def copy_strips(job, source, s0, ld, first, rows, columns, activations, inputs):
+    """Rows first .. first + rows of some columns, source (rows, columns) at s0, once more: strips of STRIP_ROWS columns each.
+
+    A strip has the rows of a chunk, one after the other; the first of these is at ``inputs`` in the copies of the activations.
+    The gradient goes down the columns, where each row would otherwise be on another page.
+    """
+    for j in range(0, columns, STRIP_ROWS):
+        strip = job.strips + inputs + j * job.chunk_rows
+        for i in range(rows):
+            copy(source, s0 + i * ld + j, activations, strip + (first + i) * STRIP_ROWS, STRIP_ROWS)
+
+
+@part
+def gather_columns(job, layers, x, order, position, first, rows, activations):
+    """Inputs of rows first .. first + rows of the workspace, and strips of them: of the samples at positions ``position`` ...."""
+    bottom = layers[0]
+    gather_inputs(job, layers, x, order, position, first, rows, ZERO, job.features, activations)
+    if job.mode != LOSS_ONLY:
+        i0, width = bottom.inputs + first * bottom.input_width, bottom.input_width
+        copy_strips(job, activations, i0, width, first, rows, width, activations, bottom.inputs)
+
+
 @part
 def forward_columns(
     thread, n_threads, sync, job, layers, number, position, rows, parameters, activations, deltas, scratch, p0
 ):  # fmt: skip
-    """Columns of a layer that no other thread has taken, for all rows: a_l and, of a hidden layer, f'_l(z_l) in ``deltas``.
+    """Columns of a layer that no other thread has taken, for all rows: a_l; of a hidden layer, its strips and f'_l(z_l).
 
-    ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then
+    The latter stands in ``deltas``. ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then
     for a packed block of columns.
     """
     layer = layers[number]
@@ -90,6 +114,8 @@ def forward_columns(
                 copy(scratch, p0 + q * columns, activations, layer.outputs + row, columns)
                 if hidden:
                     copy(scratch, slope0 + q * columns, deltas, layer.deltas + row, columns)
+            if hidden and job.mode != LOSS_ONLY:
+                copy_strips(job, scratch, p0, columns, i, n, columns, activations, layer.outputs + first * job.chunk_rows)
         block = take_ticket(sync, thread, n_threads, block)
     return_tickets(sync, thread, n_threads, n_blocks)
 

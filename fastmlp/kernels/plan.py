@@ -61,6 +61,7 @@ JOB = _record(
     bands="i8",  # into so many the features of wide samples are cut; else 0
     band_sums="i8",  # first element, in the activations, of the products of the first band...
     band_length="i8",  # ...and how many elements further the next one's begin
+    strips="i8",  # first element, in the activations, of a second copy of them, for gradients, if chunks go layer by layer
     shares_weights="i8",  # 1: the weights are few enough to ask for all that other threads have updated at once
     shuffled="i8",  # 1: row i of the epoch is row order[i - order_start] of the data
     order_start="i8",
