@@ -297,16 +297,16 @@ class Network(ABC):
             raise ValueError(f"out must have the shape {given.shape} and dtype {self.dtype}, got {what}.")
         if out is not None and not out.flags.writeable:
             raise ValueError("out is read-only; give an array that may be written to, or none.")
+        layout = self._layout()
         try:  # popping is atomic: two threads that ask at once have a set of parameters each
             probe = self._probes.pop()
         except IndexError:
-            probe = aligned_zeros(self._layout().length, self.dtype)
-        places = self._layout().places
-        probe[places] = given
+            probe = aligned_zeros(layout.length, self.dtype)
+        layout.fill(probe, given)
         total, gradient = self._sums(probe, data, gradient=True)
         self._probes.append(probe)
         assert gradient is not None
-        return total, gradient.take(places, out=out, mode="clip"), self._weight(data)  # "raise" would take a copy of out
+        return total, layout.take(gradient, out), self._weight(data)
 
     def train_step(self, x: Any, y: Any, learning_rate: float, sample_weight: Any = None) -> float:
         """One step of gradient descent from one batch or one row.

@@ -23,6 +23,10 @@ from fastmlp.table import Table
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+_FEW = 20_000
+"""Of so few parameters the place of each one is sooner used than views of each layer; of many, these also take less memory."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where everything stands in a flat buffer of parameters.
@@ -74,9 +78,22 @@ class Layout:
         return self._offsets[-1]
 
     @cached_property
-    def places(self) -> Array:
-        """Where in the buffer each element of a flat vector without padding stands; sooner used than views of each layer."""
+    def _places(self) -> Array:
+        """Where in the buffer each element of a flat vector without padding stands."""
         return pack(*self.views(np.arange(self.length)))
+
+    def fill(self, buffer: Array, theta: Array) -> None:
+        """Write a flat vector without padding into a buffer."""
+        if self.length <= _FEW:
+            buffer[self._places] = theta
+        else:
+            unpack(theta, self, buffer)
+
+    def take(self, buffer: Array, out: Array | None = None) -> Array:
+        """What stands in a buffer as a flat vector without padding, in ``out`` if that is given."""
+        if self.length <= _FEW:
+            return buffer.take(self._places, out=out, mode="clip")  # "raise" would take a copy of out
+        return pack(*self.views(buffer), out=out)
 
     def views(self, buffer: Array) -> tuple[list[Array], list[Array]]:
         """Weights (fan_in, fan_out) and biases (1, fan_out) of each layer, as views of the buffer."""
@@ -90,9 +107,9 @@ class Layout:
         return weights, biases
 
 
-def pack(weights: Iterable[Array], biases: Iterable[Array]) -> Array:
+def pack(weights: Iterable[Array], biases: Iterable[Array], out: Array | None = None) -> Array:
     """One flat vector without padding: each layer's weights row by row, then its bias."""
-    return np.concatenate([part.reshape(-1) for pair in zip(weights, biases, strict=True) for part in pair])
+    return np.concatenate([part.reshape(-1) for pair in zip(weights, biases, strict=True) for part in pair], out=out)
 
 
 def unpack(theta: Array, layout: Layout, buffer: Array) -> None:

@@ -14,7 +14,6 @@ from fastmlp.estimators.callbacks import FitCallbacks
 from fastmlp.estimators.samples import Samples
 from fastmlp.estimators.validation_set import validation_loss
 from fastmlp.feed import Feed
-from fastmlp.parameters import pack
 
 if TYPE_CHECKING:
     from fastmlp.estimators.base import MLPBase
@@ -132,7 +131,7 @@ class _Objective:
             loss, gradient = network._sums(network._buffer, data, gradient=True)
             assert gradient is not None
             loss_sum += loss
-            gradient_sum += pack(*network._layout().views(gradient)).astype(np.float64)
+            gradient_sum += network._layout().take(gradient).astype(np.float64)
         coefs = theta * self._is_coef
         value = (self._loss_scale * loss_sum + self._beside + 0.5 * self._alpha * float(coefs @ coefs)) / self._weight
         return value, (self._loss_scale * gradient_sum + self._alpha * coefs) / self._weight

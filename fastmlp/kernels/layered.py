@@ -80,10 +80,10 @@ def gather_columns(job, layers, x, order, position, first, rows, activations):
 def forward_columns(
     thread, n_threads, sync, job, layers, number, position, rows, parameters, activations, deltas, scratch, p0
 ):  # fmt: skip
-    """Columns of a layer that no other thread has taken, for all rows: a_l; of a hidden layer, its strips and f'_l(z_l).
+    """Columns of a layer that no other thread has taken, for all rows: a_l, and of a hidden layer its strips.
 
-    The latter stands in ``deltas``. ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room for two panels as wide as the tile, and then
-    for a packed block of columns.
+    Of a hidden layer, f'_l(z_l) is left in ``deltas``. ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room
+    for two panels as wide as the tile, and then for a packed block of columns.
     """
     layer = layers[number]
     hidden = number < job.n_layers - 1
