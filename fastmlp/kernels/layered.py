@@ -82,8 +82,8 @@ def forward_columns(
 ):  # fmt: skip
     """Columns of a layer that no other thread has taken, for all rows: a_l, and of a hidden layer its strips.
 
-    Of a hidden layer, f'_l(z_l) is left in ``deltas``. ``position`` is that of the first row in the epoch. ``scratch`` at p0 has room
-    for two panels as wide as the tile, and then for a packed block of columns.
+    Of a hidden layer, f'_l(z_l) is left in ``deltas``. ``position`` is that of the first row in the epoch. ``scratch`` at p0 has
+    room for two panels as wide as the tile, and then for a packed block of columns.
     """
     layer = layers[number]
     hidden = number < job.n_layers - 1
