@@ -164,6 +164,19 @@ def numbers_of_column(column: Any, what: str, dtype: np.dtype[Any]) -> Array:
     return values
 
 
+def names_of_frame(frame: Any) -> list[str]:
+    """Names of a table's columns."""
+    return [str(name) for name in (frame.schema.names if library_of(frame) == "pyarrow" else frame.columns)]
+
+
+def in_order_of(frame: Any, names: Sequence[str]) -> Any:
+    """A table with its columns, which have these names, in their order."""
+    if library_of(frame) == "pandas":
+        own = names_of_frame(frame)
+        return frame.iloc[:, [own.index(name) for name in names]]
+    return frame.select(list(names))
+
+
 def _columns(frame: Any) -> Iterator[tuple[str, Any]]:
     if library_of(frame) == "pandas":
         return ((str(name), frame.iloc[:, place]) for place, name in enumerate(frame.columns))

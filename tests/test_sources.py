@@ -590,6 +590,39 @@ class TestSources:
                 network().fit(rows, **OPTIONS)
 
 
+class TestBlocksOfTables:
+    @staticmethod
+    def fitted(blocks):
+        return MLP((3, 4, 1), random_state=0).fit(from_blocks(blocks), epochs=2, batch_size=5).theta
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_columns_in_another_order(self, library):
+        pandas, other = pytest.importorskip("pandas"), pytest.importorskip(library)
+        make = {"pandas": lambda frame: frame, "polars": lambda frame: other.DataFrame(dict(frame)), "pyarrow": None}[library]
+        make = make or other.Table.from_pandas
+        x, y = pandas.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=["a", "b", "c"]), np.arange(20.0)
+        blocks = [(make(x[:10]), y[:10]), (make(x[["c", "a", "b"]][10:]), y[10:])]
+        np.testing.assert_array_equal(self.fitted(blocks), self.fitted([(x.to_numpy(), y)]))
+
+    def test_other_columns(self):
+        pandas = pytest.importorskip("pandas")
+        x, y = pandas.DataFrame(np.zeros((4, 3)), columns=["a", "b", "c"]), np.zeros(4)
+        with pytest.raises(TableError, match=r"^block 1 has the columns a, d, c, and others before had a, b, c: 'b' differs\.$"):
+            self.fitted([(x, y), (x.rename(columns={"b": "d"}), y)])
+        x.columns = ["a", "b", "b"]
+        self.fitted([(x, y), (x, y)])
+        with pytest.raises(TableError, match=r"^block 1 has columns of one name in another order than the blocks before"):
+            self.fitted([(x, y), (x.iloc[:, [1, 0, 2]], y)])
+
+    @pytest.mark.parametrize("what", ["X", "y"])
+    def test_masked_elements(self, what):
+        x, y = np.ma.zeros((4, 3)), np.ma.zeros(4)
+        self.fitted([(x, y)])
+        (x if what == "X" else y)[2] = np.ma.masked
+        with pytest.raises(TableError, match=rf"^block 0: {what} has masked elements; fill them first, or remove their rows\.$"):
+            self.fitted([(x, y)])
+
+
 class TestTargets:
     @staticmethod
     def fitted(y, loss="squared_error", outputs="sigmoid", kind=MLP, classes=None):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastmlp import MLP
 from fastmlp.callbacks import Run
+from fastmlp.data.evaluation import evaluate
 from fastmlp.data.files import TableError, names_of, read_batches, read_idx, read_table
 from fastmlp.data.model import Plan, TableModel, Watch, begin, guess_batch_size, learn, split_table
 from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation
@@ -44,6 +45,23 @@ class TestPreparation:
     def test_a_column_that_never_changes(self):
         learned = learn_preparation(table(x=[2, 2, 2], y=[0.1, 0.2, 0.3]), "y")
         np.testing.assert_array_equal(learned.rows(table(x=[2, 3, 1])), [[0], [1], [-1]])
+
+    @pytest.mark.parametrize("shared_scale", [False, True])
+    def test_a_column_of_a_number_whose_mean_is_rounded(self, shared_scale):
+        """Divided by what rounding leaves of its variance, the next number would be as far away as any."""
+        y = np.arange(1000.0)
+        assert np.full(1000, 0.1).var() > 0
+        learned = learn_preparation(table(x=np.full(1000, 0.1), y=y), "y", shared_scale=shared_scale)
+        assert learned.features == (Number("x", 0.1, 1.0, False),)
+        np.testing.assert_allclose(learned.rows(table(x=[0.1 + 1e-9])), [[1e-9]], rtol=1e-6)
+
+    def test_truth_values_as_numbers(self):
+        learned = learn_preparation(table(x=[True, False, True, None], y=[True, False, False, True]), "y")
+        expected = learned.rows(table(x=[True, False, None]))
+        for numbers in ([1, 0, None], [1.0, 0.0, None], ["1", "0", None], ["TRUE", "False", None]):
+            np.testing.assert_array_equal(learned.rows(table(x=numbers)), expected)
+        np.testing.assert_array_equal(learned.target.values(table(y=[0, 1]).column("y"))[0], [0, 1])
+        np.testing.assert_array_equal(learned.rows(table(x=[2, 10, 11]))[:, :2], 0)
 
     def test_categories(self):
         given_ = table(x=["b ", "a", None, "b"], y=["no", "yes", "yes", "no"])
@@ -284,6 +302,18 @@ class TestModel:
         np.testing.assert_array_equal(load(path).theta, model.network.theta)  # it is a network, too
         assert again.history == model.history
         assert (model.predictions(given_) == np.array(given_.column("y"))).mean() > 0.8
+
+    @pytest.mark.parametrize("target", ["x", "y"])
+    def test_no_rows(self, target):
+        given_ = numbers_and_letters()
+        plan = Plan(target, epochs=1)
+        model, train, held_out, batch_size = begin(given_, None, plan)
+        learn(model, train, held_out, batch_size, plan)
+        nothing = given_.slice(0, 0)
+        assert model.outputs(nothing).shape == model.outputs(given_)[:0].shape
+        assert model.predictions(nothing).shape == (0,)
+        parts = [("nothing", nothing), ("all", given_)]
+        assert evaluate(model, "it", parts) == evaluate(model, "it", parts[1:])
 
     def test_the_best_epoch_is_kept(self, tmp_path):
         model, _, _ = trained(tmp_path)

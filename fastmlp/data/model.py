@@ -186,12 +186,14 @@ class TableModel:
         """
         with np.errstate(over="ignore"):  # of what is not scaled; if it matters, the network says so
             x = self.preparation.rows(arrow_of_frame(table))
+        target = self.preparation.target
+        if not len(x):
+            return np.empty(0) if target.classes is None else np.empty((0, len(target.classes)), self.network.dtype)
         try:
             raw = self.network.predict(x)
         except ValueError:
             self._check_finite(x)
             raise
-        target = self.preparation.target
         if target.classes is None:
             numbers: Array = raw[:, 0].astype(np.float64) * target.scale + target.mean
             return numbers

@@ -429,9 +429,10 @@ class _Numbers:
         self.count += len(there)
 
     @property
-    def scale(self) -> float:
-        """The standard deviation, or 1 where there is none to divide by."""
-        return math.sqrt(self.variance) or 1.0
+    def center_and_scale(self) -> tuple[float, float]:
+        """Mean and standard deviation; of one value only, this value and 1, not what rounding has made of them."""
+        low, high = self.limits
+        return (low, 1.0) if low == high else (self.mean, math.sqrt(self.variance) or 1.0)
 
     def why_not(self) -> str | None:
         """Why the column is of no use, if it is not."""
@@ -443,7 +444,7 @@ class _Numbers:
         """What has been learned."""
         if not scale:
             return Number(name, 0.0, 1.0, self._missing > 0, clipped=False, filler=self.mean)
-        return Number(name, self.mean, self.scale, self._missing > 0)
+        return Number(name, *self.center_and_scale, self._missing > 0)
 
 
 class _Texts:
@@ -486,10 +487,13 @@ def _with_shared_scale(
     numbers = [column for column in learned if isinstance(column, _Numbers) and column.why_not() is None]
     if not numbers:
         return features
+    low, high = min(column.limits[0] for column in numbers), max(column.limits[1] for column in numbers)
     counts = [column.count for column in numbers]
     mean = float(np.average([column.mean for column in numbers], weights=counts))
     square = np.average([column.variance + (column.mean - mean) ** 2 for column in numbers], weights=counts)
     scale = math.sqrt(float(square)) or 1.0
+    if low == high:
+        mean, scale = low, 1.0
     return [Number(one.name, mean, scale, one.flag) if isinstance(one, Number) else one for one in features]
 
 
@@ -580,7 +584,7 @@ class LearnedTarget:
             )
         if self._numbers.why_not() is not None:
             raise TableError(f"The target {self._name!r} has numbers too far apart to be learned, from {low:g} to {high:g}.")
-        return Target(self._name, None, self._numbers.mean, self._numbers.scale) if scale else Target(self._name, None)
+        return Target(self._name, None, *self._numbers.center_and_scale) if scale else Target(self._name, None)
 
 
 def _by_number(text: str) -> tuple[bool, float, str]:
@@ -673,8 +677,10 @@ def _codes(column: Any, categories: tuple[str, ...], name: str) -> Array:
     """The place of each row's text among categories; _UNKNOWN and _NONE for those that have no place and no text."""
     arrow, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
     text = texts(column, name)
-    if set(categories) <= {"true", "false"}:  # truth values, which a file may write as True or TRUE
+    if set(categories) <= {"true", "false"}:  # truth values, which a file may write as True or TRUE, or as 1 and 0
         text = compute.utf8_lower(text)
+        for number, word in ("0", "false"), ("1", "true"):
+            text = compute.replace_substring_regex(text, rf"^{number}(\.0*)?$", word)
     found = compute.index_in(text, value_set=arrow_of_texts(arrow, categories))
     codes = np.nan_to_num(array_of_arrow(found), nan=_UNKNOWN).astype(np.int64)
     codes[array_of_arrow(text.is_null())] = _NONE

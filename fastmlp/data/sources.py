@@ -23,7 +23,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.files import no_file
-from fastmlp.frames import array_of_frame, is_frame
+from fastmlp.frames import array_of_frame, in_order_of, is_frame, names_of_frame
 
 if TYPE_CHECKING:
     from fastmlp.data.preparation import Preparation
@@ -463,11 +463,18 @@ class BlockSource(Source):
         return "from_blocks(...)"
 
     def _checked(self) -> Iterator[tuple[Any, Any, Any]]:
-        """The blocks that have rows, each with three members."""
+        """The blocks that have rows, each with three members; of tables, with the columns of the first one."""
+        names: list[str] | None = None
         for number, block in enumerate(self._blocks() if callable(self._blocks) else self._blocks):
             if not isinstance(block, tuple | list) or len(block) not in (2, 3):
                 raise TableError(f"block {number} must be (X, y) or (X, y, weight), got {_kind(block)}.")
             given, y, weight = block if len(block) == 3 else (*block, None)
+            for what, one in ("X", given), ("y", y):
+                if isinstance(one, np.ma.MaskedArray) and np.ma.is_masked(one):
+                    raise TableError(f"block {number}: {what} has masked elements; fill them first, or remove their rows.")
+            if is_frame(given):
+                names = names or names_of_frame(given)
+                given = _with_columns(given, names, f"block {number}")
             x = _dense(given)
             if x.shape[:1] == (0,):
                 continue  # its targets are of any type, such as those of an empty list
@@ -496,6 +503,25 @@ class BlockSource(Source):
 
 def _kind(block: Any) -> str:
     return f"{len(block)} members" if isinstance(block, tuple | list) else type(block).__name__
+
+
+def _with_columns(frame: Any, names: list[str], where: str) -> Any:
+    """A table with these columns, in this order.
+
+    Raises
+    ------
+    TableError
+        Where it has others.
+    """
+    own = names_of_frame(frame)
+    if own == names:
+        return frame
+    if sorted(own) != sorted(names):
+        odd = next(name for name in (*names, *own) if own.count(name) != names.count(name))
+        raise TableError(f"{where} has the columns {', '.join(own)}, and others before had {', '.join(names)}: {odd!r} differs.")
+    if len(set(own)) < len(own):
+        raise TableError(f"{where} has columns of one name in another order than the blocks before; give each a name of its own.")
+    return in_order_of(frame, names)
 
 
 def _dense(x: Any) -> Any:
