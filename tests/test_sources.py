@@ -593,7 +593,7 @@ class TestSources:
 class TestBlocksOfTables:
     @staticmethod
     def fitted(blocks):
-        return MLP((3, 4, 1), random_state=0).fit(from_blocks(blocks), epochs=2, batch_size=5).theta
+        return MLP((3, 4, 1), ["tanh", "identity"], random_state=0).fit(from_blocks(blocks), epochs=2, batch_size=5).theta
 
     @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
     def test_columns_in_another_order(self, library):
