@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import platform
 import signal
 import sys
 import threading
@@ -37,6 +38,7 @@ from fastmlp.threads import (
     take_pace,
     thread_candidates,
 )
+from tests.test_invariants import run_python
 
 CASES = {
     "few rows": ((6, 5, 3), 15, "sgd", {}),
@@ -66,6 +68,44 @@ def test_same_bits_for_any_number_of_threads(case, dtype):
     for n_threads in (2, 3, 5):
         for ours, theirs in zip(trained(case, n_threads, dtype), expected, strict=True):
             assert np.array_equal(ours, theirs)  # equal, not close
+
+
+@pytest.mark.parametrize("n_threads", [2, None])
+def test_wide_samples_one_at_a_time_are_for_one_thread(n_threads):
+    sizes = 3000, 64, 10
+    assert MLP(sizes).engine.shape.bands(1, False) == 2
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, sizes[0])), rng.normal(size=(60, sizes[-1]))
+
+    def fitted(n_threads):
+        net = MLP(sizes, ("tanh", "identity"), random_state=0, n_threads=n_threads)
+        return net.fit(x, y, epochs=3, batch_size=1, learning_rate=1e-4).theta
+
+    np.testing.assert_array_equal(fitted(n_threads), fitted(1))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="there are no such instructions")
+@pytest.mark.parametrize(
+    ("processor", "features", "dtype"),
+    [("haswell", "+avx2,+fma,+avx,+sse4.2", "float64"), ("generic", "+sse2", "float32")],
+)
+def test_layered_networks_where_vectors_are_short(processor, features, dtype):
+    code = f"""
+        import numpy as np
+        from fastmlp import MLP, ReferenceMLP
+        sizes = 300, 372, 444, 10
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(100, sizes[0])), rng.normal(size=(100, sizes[-1]))
+        theirs = ReferenceMLP(sizes, "tanh", dtype="float64", random_state=1)
+        for n_threads in (1, 2):
+            ours = MLP(sizes, "tanh", dtype={dtype!r}, random_state=1, n_threads=n_threads)
+            assert ours.engine.shape.is_layered(len(x))
+            theirs.theta = ours.theta
+            for gradients, expected in zip(ours.backprop(x, y), theirs.backprop(x, y)):
+                for one, other in zip(gradients, expected):
+                    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+    """
+    run_python(code, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES=features)
 
 
 def assert_same_bits(trained, case, dtype):

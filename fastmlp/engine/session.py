@@ -153,7 +153,9 @@ class Session:
         self._layered, self._slots, self._bands = blocking.layered, blocking.slots, blocking.bands
         chunk_rows = self._chunk_rows = blocking.chunk_rows
         self._chunks_per_batch = -(-batch_size // chunk_rows)
-        n_threads = engine.threads_for_training(data.rows, batch_size, blocking)
+        alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
+        is_online = batch_size == 1 and plain and alone and not data.sparse
+        n_threads = 1 if is_online else engine.threads_for_training(data.rows, batch_size, blocking)
         self._work = shape.sizes, dtype, data.sparse, batch_size, mode
         self._candidates = thread_candidates(n_threads, engine.n_threads)
         self._most_threads = n_threads
@@ -167,10 +169,9 @@ class Session:
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
         job["slots"], job["bands"] = self._slots, self._bands
-        alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         job["still"], job["plain"] = still and alone, plain and alone
         self._kernel = run_chunks
-        if batch_size == 1 and job["plain"] and not data.sparse:
+        if is_online:  # by kernels for one thread
             narrow = None if data.weight is not None or dropout else engine.records.narrow_kernel()
             self._kernel = narrow or run_rows
         job["prefetches"] = not data.sparse and data.x.nbytes > limits.CACHE_BYTES

@@ -54,16 +54,18 @@ def pack_transposed(source, s0, ld, rows, depth, columns, out, o0):
 
 
 @device
-def copy_strips(job, source, s0, ld, first, rows, columns, activations, inputs):
-    """Rows first .. first + rows of some columns, source (rows, columns) at s0, once more: strips of STRIP_ROWS columns each.
+def copy_strips(job, source, s0, ld, first, rows, column, columns, activations, inputs):
+    """Rows first .. first + rows of columns from ``column`` on, source (rows, columns) at s0, in strips of STRIP_ROWS columns.
 
-    A strip has the rows of a chunk, one after the other; the first of these is at ``inputs`` in the copies of the activations.
-    The gradient goes down the columns, where each row would otherwise be on another page.
+    A strip has the rows of a chunk, one after the other; that of the first columns is at ``inputs`` in the copies of the
+    activations. The gradient goes down the columns, where each row would otherwise be on another page.
     """
-    for j in range(0, columns, STRIP_ROWS):
-        strip = job.strips + inputs + j * job.chunk_rows
+    some = min(STRIP_ROWS, lanes(source))  # columns come in whole vectors, which may be shorter than a strip is wide
+    for j in range(column, column + columns, some):
+        in_strip = j % STRIP_ROWS
+        strip = job.strips + inputs + (j - in_strip) * job.chunk_rows + in_strip
         for i in range(rows):
-            copy(source, s0 + i * ld + j, activations, strip + (first + i) * STRIP_ROWS, STRIP_ROWS)
+            copy(source, s0 + i * ld + j - column, activations, strip + (first + i) * STRIP_ROWS, some)
 
 
 @part
@@ -73,7 +75,7 @@ def gather_columns(job, layers, x, order, position, first, rows, activations):
     gather_inputs(job, layers, x, order, position, first, rows, ZERO, job.features, activations)
     if job.mode != LOSS_ONLY:
         i0, width = bottom.inputs + first * bottom.input_width, bottom.input_width
-        copy_strips(job, activations, i0, width, first, rows, width, activations, bottom.inputs)
+        copy_strips(job, activations, i0, width, first, rows, ZERO, width, activations, bottom.inputs)
 
 
 @part
@@ -115,7 +117,7 @@ def forward_columns(
                 if hidden:
                     copy(scratch, slope0 + q * columns, deltas, layer.deltas + row, columns)
             if hidden and job.mode != LOSS_ONLY:
-                copy_strips(job, scratch, p0, columns, i, n, columns, activations, layer.outputs + first * job.chunk_rows)
+                copy_strips(job, scratch, p0, columns, i, n, first, columns, activations, layer.outputs)
         block = take_ticket(sync, thread, n_threads, block)
     return_tickets(sync, thread, n_threads, n_blocks)
 
