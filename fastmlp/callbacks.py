@@ -239,8 +239,8 @@ class Checkpoint(Callback):
         Epochs from one to the next.
     """
 
-    def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
-        self._path = os.fspath(path)
+    def __init__(self, path: str | bytes | os.PathLike[str], every: int = 1) -> None:
+        self._path = os.fsdecode(path)
         self.every = check_count(every, "every")
         self._written = 0
 
@@ -249,13 +249,17 @@ class Checkpoint(Callback):
         folder = os.path.dirname(self._path) or "."
         if not os.access(folder, os.W_OK):  # said now, rather than after hours
             raise OSError(f"Checkpoint cannot write to {self._path!r}: there is no folder {folder!r} that may be written to.")
-        from fastmlp.files import remove_leftovers
+        from fastmlp.files import check_writable, remove_leftovers
         from fastmlp.io.extras import require
         from fastmlp.io.safetensors import check_functions
 
         require("safetensors", "cli")
         check_functions(run.network)
         remove_leftovers(self._path)
+        try:
+            check_writable(self._path.replace("{epoch}", "1"))
+        except OSError as error:
+            raise OSError(f"Checkpoint cannot write to {self._path!r}: {error.strerror}.") from error
 
     def on_epoch_end(self, run: Run) -> None:
         if run.epoch % self.every == 0:

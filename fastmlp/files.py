@@ -17,6 +17,8 @@ from pathlib import Path
 def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file beside ``path`` to write to, which takes its place in one step when the block ends.
 
+    Where ``path`` is a link, it stays one, and the file that it leads to is replaced.
+
     Content reaches the disk before the name does, and the name before the next statement: a machine that loses power has the old
     file or the new one.
 
@@ -25,8 +27,8 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
     OSError
         Where the file cannot be written; what was there before stays. It names the path.
     """
-    target = Path(path)
-    temporary, kept = _made_beside(target)
+    named = Path(path)
+    target, temporary, kept = _made_beside(named)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -37,7 +39,7 @@ def replacement(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _of(target, error) from error
+            raise _of(named, error) from error
         raise
     _sync_folder(target.parent)
 
@@ -62,29 +64,32 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     OSError
         Where it could not. It names the path.
     """
-    temporary, _ = _made_beside(Path(path))
+    _, temporary, _ = _made_beside(Path(path))
     temporary.unlink()
 
 
-def _made_beside(target: Path) -> tuple[Path, int | None]:
-    """An empty file that can take a file's place, and the permissions of what is there; the errors name that file."""
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(target))
+def _made_beside(named: Path) -> tuple[Path, Path, int | None]:
+    """The file that links lead to, an empty one that can take its place, and its permissions; the errors have the given name."""
+    if named.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(named))
+    target = Path(os.path.realpath(named))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if named.exists() and not named.is_file():  # a pipe or a device, which somebody else reads
+            raise OSError(errno.EINVAL, "This is no ordinary file; give the name of one, or a new name")
         kept = _permissions(target)
         mode = 0o666 if kept is None else kept | stat.S_IRUSR | stat.S_IWUSR
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))  # of a new one, the system takes what umask says
     except OSError as error:
-        raise _of(target, error) from error
-    return temporary, kept
+        raise _of(named, error) from error
+    return target, temporary, kept
 
 
 def remove_leftovers(path: str) -> None:
     """Delete what writers that were killed have left beside a file; ``{epoch}`` in its name stands for a number."""
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(os.path.realpath(path))  # where replacement writes
     pattern = re.compile(r"\." + r"\d+".join(map(re.escape, name.split("{epoch}"))) + r"\.[0-9a-f]{8}\.tmp")
-    for leftover in Path(folder or ".").glob(".*.tmp"):
+    for leftover in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(OSError):  # somebody else's, or gone
             if pattern.fullmatch(leftover.name):
                 leftover.unlink()
@@ -112,9 +117,9 @@ def _permissions(target: Path) -> int | None:
         return None
 
 
-def _of(target: Path, error: OSError) -> OSError:
+def _of(named: Path, error: OSError) -> OSError:
     """The same error, about the file that the person has named."""
-    return type(error)(error.errno, error.strerror, os.fspath(target))
+    return type(error)(error.errno, error.strerror, os.fspath(named))
 
 
 def no_file(path: str | os.PathLike[str]) -> str:

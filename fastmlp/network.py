@@ -443,36 +443,45 @@ class Network(ABC):
             "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
             "buffer_bytes": None if feed.reading is None else buffer_bytes,  # it decides on the order of rows that are read
         }  # fmt: skip
+        good, kept = self._buffer.copy(), (self._generator, self.loss_curve_, self.reading_)
         before = None if resume is None else self._resume(resume, options, epochs, chosen_schedule, steps)
         options["epochs"] = epochs  # may be another where the schedule is none of the length
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
         self.reading_ = feed.reading
         run = Run(self, feed.rows, epochs, reading=feed.reading)
-        good = self._buffer.copy()
-        with feed, self._trainer(feed.data, batch_size, recipe) as trainer:
-            if before is not None:
-                trainer.load_state(before.steps, before.optimizer)
-                run.epoch = run.epochs_done = before.epoch
-            run.state = lambda: TrainingState(
-                run.epoch, trainer.steps, trainer.state(), generator_state(self._generator), self.loss_curve_, options
-            )
-            try:
-                listeners.on_train_begin(run)
-                for epoch in range(run.epoch, epochs):
-                    if run.stop:
-                        break
-                    run.epoch, run.rows_done = epoch + 1, 0
-                    rates = scheduled(rate, chosen_schedule, epoch * steps, steps, epochs * steps)
-                    for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
-                        self._check_totals(done, good, run.epoch, epochs, rate)
-                        run.rows_done = done.rows
-                        run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
-                        listeners.on_rows(run)
-                    self.loss_curve_.append(run.loss)
-                    run.epochs_done = run.epoch
-                    listeners.on_epoch_end(run)
-            finally:
-                listeners.on_train_end(run)
+        begun = False
+        try:
+            with feed, self._trainer(feed.data, batch_size, recipe) as trainer:
+                if before is not None:
+                    trainer.load_state(before.steps, before.optimizer)
+                    run.epoch = run.epochs_done = before.epoch
+                run.state = lambda: TrainingState(
+                    run.epoch, trainer.steps, trainer.state(), generator_state(self._generator), self.loss_curve_, options
+                )
+                try:
+                    listeners.on_train_begin(run)
+                    begun = True
+                    good[:] = self._buffer  # of a checkpoint, where there is one
+                    for epoch in range(run.epoch, epochs):
+                        if run.stop:
+                            break
+                        run.epoch, run.rows_done = epoch + 1, 0
+                        rates = scheduled(rate, chosen_schedule, epoch * steps, steps, epochs * steps)
+                        for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
+                            self._check_totals(done, good, run.epoch, epochs, rate)
+                            run.rows_done = done.rows
+                            run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
+                            listeners.on_rows(run)
+                        self.loss_curve_.append(run.loss)
+                        run.epochs_done = run.epoch
+                        listeners.on_epoch_end(run)
+                finally:
+                    listeners.on_train_end(run)
+        except BaseException:
+            if not begun:  # refused, by a callback perhaps: as if nothing had been called
+                self._buffer[:] = good
+                self._generator, self.loss_curve_, self.reading_ = kept
+            raise
         return self
 
     def _resume(
@@ -490,7 +499,15 @@ class Network(ABC):
         others: list[Any] = [*network._activations, network._loss]
         for entry, other in zip(entries, others, strict=True):
             if (entry.name, entry.parameter) != (other.name, other.parameter):
-                raise ValueError(f"resume: the checkpoint is of a network with {other.name}, where this one has {entry.name}.")
+                theirs, mine = other.name, entry.name
+                if theirs == mine:
+                    theirs, mine = f"{theirs}({other.parameter})", f"{mine}({entry.parameter})"
+                raise ValueError(f"resume: the checkpoint is of a network with {theirs}, where this one has {mine}.")
+        if state.epoch > epochs:
+            raise ValueError(
+                f"resume: the checkpoint has {state.epoch} epochs already, but this training has epochs={epochs}; give "
+                f"{state.epoch} or more."
+            )
         state.check_options(options)
         before = state.options.get("epochs", epochs)
         if before != epochs and not schedule.is_the_same(before * steps, epochs * steps, steps):

@@ -72,7 +72,8 @@ class Optimizer(Entry):
                 raise ValueError(f"{self.name}: {option} must be at least 0 and below {highest:g}, got {value!r}.")
             if option == "epsilon" and value == 0:
                 raise ValueError(f"{self.name}: epsilon must be above 0, or a weight without any gradient would be 0 / 0.")
-        return replace(self, options={**self.options, **options})
+        given = {option: float(value) for option, value in options.items()}  # no numbers of NumPy's, which no file can hold
+        return replace(self, options={**self.options, **given})
 
     @cached_property
     def still(self) -> bool:

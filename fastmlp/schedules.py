@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,7 +56,7 @@ class Schedule(ABC):
 
 
 def _in_range(schedule: Schedule, option: str, low: float, high: float, *, above: bool = True) -> None:
-    """A number that is above ``low``, or at least that, and at most ``high``."""
+    """A number that is above ``low``, or at least that, and at most ``high``; made one of Python's own."""
     value: Any = getattr(schedule, option)
     is_number = isinstance(value, Real)
     if not is_number or not low <= value <= high or (above and value == low):
@@ -64,6 +64,8 @@ def _in_range(schedule: Schedule, option: str, low: float, high: float, *, above
         raise ValueError(
             f"{schedule.name} schedule: {option} must be a number {relation} {low:g} and at most {high:g}, got {value!r}."
         )
+    # A checkpoint has what repr shows, which is something else of NumPy's numbers; the class is frozen.
+    object.__setattr__(schedule, option, int(value) if isinstance(value, Integral) else float(value))
 
 
 @dataclass(frozen=True)

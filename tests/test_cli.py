@@ -50,12 +50,12 @@ class TestTrain:
         for mine, theirs, ratio in zip(ours, numpy, ratios, strict=True):
             assert theirs / mine == pytest.approx(ratio, rel=0.1)
 
-    def test_both_trainings_end_at_the_same_loss(self, demo):
+    def test_both_trainings_have_the_same_losses(self, demo):
         losses = [float(loss) for loss in re.findall(r" loss (\d+\.\d+)", demo[1].stdout)]
         assert len(losses) == 4
-        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-        assert losses[2] == pytest.approx(losses[3], rel=1e-3)
-        assert demo[1].stdout.count("both end at the same loss") == 2
+        assert losses[0] == pytest.approx(losses[1], rel=0.05)
+        assert losses[2] == pytest.approx(losses[3], rel=0.05)
+        assert demo[1].stdout.count("the same losses, but for rounding") == 2
 
     def test_learns(self, demo):
         accuracies = [float(a) for a in re.findall(r"accuracy on the test images ([\d.]+)", demo[1].stdout)]

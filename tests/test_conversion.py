@@ -195,6 +195,17 @@ class TestOnnx:
             self.run(tmp_path / "model.onnx", x.astype("float32"))[:, 0], model.predict(x), rtol=1e-4, atol=1e-4
         )
 
+    @pytest.mark.parametrize("parameters", ["w", "b"])
+    def test_a_number_that_float32_cannot_hold(self, tmp_path, parameters):
+        net = network("relu", "float64")
+        getattr(net, parameters)[1][0, 0] = 1e300
+        path = tmp_path / "model.onnx"
+        path.write_text("before")
+        with pytest.raises(ValueError, match="Layer 1 has a weight or bias that float32 cannot hold; leave dtype out"):
+            io.to_onnx(net, path, dtype="float32")
+        assert path.read_text() == "before"
+        io.to_onnx(net, path)
+
     def test_wrong_dtype(self, tmp_path):
         with pytest.raises(ValueError, match="dtype must be 'float32' or 'float64', got 'float16'"):
             io.to_onnx(network("relu"), tmp_path / "model.onnx", dtype="float16")
@@ -239,12 +250,40 @@ class TestTorch:
             (lambda nn: nn.Sequential(nn.Linear(2, 2), type("Own", (nn.LeakyReLU,), {})()), "Layer 1 is Own"),
             (lambda nn: nn.Sequential(type("Own", (nn.Linear,), {})(2, 2)), "Layer 0 is Own"),
             (lambda nn: type("Own", (nn.Sequential,), {})(nn.Linear(2, 2)), "must be a torch.nn.Sequential, got Own"),
+            (
+                lambda nn: nn.Sequential(nn.Flatten(0), nn.Linear(2, 2)),
+                r"Layer 0 is Flatten\(start_dim=0.*, where there has",
+            ),
+            (lambda nn: nn.Sequential(nn.Linear(2, 2), nn.Flatten(1, 2)), r"Layer 1 is Flatten.*for which fastmlp has nothing"),
+            (
+                lambda nn: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()),
+                r"has parameters of torch.float32 and torch.float64; give it one dtype first, such as by module.double\(\)",
+            ),
             (lambda nn: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), r"Layer 0 is ReLU\(\), where there has to be a Linear layer"),
         ],
     )
     def test_what_cannot_be_read(self, torch, make, message):
         with pytest.raises(TypeError, match=message):
             io.from_torch(make(torch.nn))
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+    @pytest.mark.parametrize("what", ["weight_norm", "prune"])
+    def test_weights_that_a_hook_computes(self, torch, what):
+        """What is in them is of the last call."""
+        from torch.nn.utils import prune, remove_weight_norm, weight_norm
+
+        linear = torch.nn.Linear(3, 2)
+        weight_norm(linear) if what == "weight_norm" else prune.l1_unstructured(linear, "weight", 2)
+        with torch.no_grad():
+            (linear.weight_v if what == "weight_norm" else linear.weight_orig).mul_(3).add_(1)
+        module = torch.nn.Sequential(torch.nn.Linear(3, 3), linear)
+        with pytest.raises(TypeError, match=r"Layer 1 is Linear.*hook.*remove it first, by .*remove_weight_norm or .*prune"):
+            io.from_torch(module)
+        x = samples()[:, :3]
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(x)).numpy()
+        remove_weight_norm(linear) if what == "weight_norm" else prune.remove(linear, "weight")
+        np.testing.assert_allclose(io.from_torch(module).predict(x), expected, rtol=1e-5, atol=1e-5)
 
 
 class TestSklearn:
@@ -278,6 +317,31 @@ class TestSklearn:
         ours.partial_fit(*load_iris(return_X_y=True))
         np.testing.assert_array_equal(theirs.predict_proba(x), before)
 
+    @pytest.mark.parametrize("convert", [io.from_sklearn, io.to_sklearn])
+    def test_random_numbers_are_not_shared(self, convert):
+        """Nothing is drawn from the given estimator's, then or later."""
+        kind = neural_network.MLPRegressor if convert is io.from_sklearn else MLPRegressor
+        model, _ = fitted(kind, random_state=np.random.RandomState(0))
+        before = model.random_state.get_state()[1:3]
+        made = convert(model)
+        made.random_state.rand(1000)
+        np.testing.assert_equal(model.random_state.get_state()[1:3], before)
+
+    def test_random_numbers_of_numpy_stay(self):
+        model, _ = fitted(neural_network.MLPRegressor, random_state=None)
+        before = np.random.get_state()[1:3]  # noqa: NPY002  # it is the one that is asked about
+        assert io.from_sklearn(model).random_state is None
+        np.testing.assert_equal(np.random.get_state()[1:3], before)  # noqa: NPY002
+
+    def test_a_class_with_one_more_parameter(self):
+        class More(neural_network.MLPRegressor):
+            def __init__(self, more=1, hidden_layer_sizes=(3,), max_iter=200, random_state=None):
+                super().__init__(hidden_layer_sizes=hidden_layer_sizes, max_iter=max_iter, random_state=random_state)
+                self.more = more
+
+        model, x = fitted(More, more=2)
+        np.testing.assert_allclose(io.from_sklearn(model).predict(x), model.predict(x), rtol=1e-9, atol=1e-12)
+
     def test_strings_and_labels(self):
         x, y = load_iris(return_X_y=True)
         names = np.array(["a", "b", "c"])[y]
@@ -310,6 +374,18 @@ class TestFiles:
         with pytest.raises(ValueError, match="function of your own"):
             convert(MLP((2, 3, 1), own, random_state=0), tmp_path / "model")
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @pytest.mark.parametrize("parameters", ["w", "b"])
+    def test_parameters_that_are_not_finite(self, tmp_path, convert, parameters, bad):
+        if convert is io.to_onnx:
+            pytest.importorskip("onnx")
+        net, path = network("relu"), tmp_path / "model"
+        getattr(net, parameters)[1][0, 0] = bad
+        path.write_text("before")
+        with pytest.raises(ValueError, match=r"Layer 1 has parameters that are nan or infinite, which an? .* should not hold"):
+            convert(net, path)
+        assert path.read_text() == "before"
 
     def test_what_was_there_is_replaced_in_one_step(self, tmp_path, convert):
         if convert is io.to_onnx:

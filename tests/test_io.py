@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fastmlp import ACTIVATIONS, LOSSES, MLP
-from fastmlp.files import replace_file, replacement
+from fastmlp.files import check_writable, remove_leftovers, replace_file, replacement
 from fastmlp.io import load, save, to_numpy_source, to_torch
 from tests.test_invariants import run_python
 
@@ -154,6 +154,50 @@ def test_permissions_of_a_file_that_is_replaced_stay(tmp_path, mode):
         aside.write_bytes(b"new")
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("content", [b"old", None])
+def test_a_link_stays_one(tmp_path, content):
+    """To another disk, perhaps: the file there is replaced, or made."""
+    (tmp_path / "disk").mkdir()
+    real, link = tmp_path / "disk" / "real", tmp_path / "link"
+    if content:
+        real.write_bytes(content)
+    link.symlink_to(real)
+    with replacement(link) as aside:
+        assert aside.parent == real.parent
+        aside.write_bytes(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert [entry.name for entry in real.parent.iterdir()] == ["real"]
+    half = real.with_name(".real.0a1b2c3d.tmp")
+    half.touch()
+    remove_leftovers(str(link))
+    assert not half.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_to_nowhere_and_one_to_itself_are_named(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "missing" / "real")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("link", "loop"):
+        with pytest.raises(OSError, match=name):
+            replace_file(tmp_path / name, b"new")
+        assert (tmp_path / name).is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of other systems")
+@pytest.mark.parametrize("write", [check_writable, lambda path: replace_file(path, b"new")])
+def test_what_is_no_ordinary_file_stays(tmp_path, write):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(OSError, match=rf"This is no ordinary file; give the name of one, or a new name: '{path}'"):
+            write(path)
+    assert pipe.is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_permissions_of_other_threads_files_stay(tmp_path, monkeypatch):

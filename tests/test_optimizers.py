@@ -159,6 +159,12 @@ def test_pytorch_where_it_is_installed():
             np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-9, err_msg=name)
 
 
+def test_constants_are_python_s_own_numbers():
+    options = OPTIMIZERS["adam"](beta1=np.float32(0.9), epsilon=np.float64(1e-7), beta2=0).options
+    assert {type(value) for value in options.values()} == {float}
+    assert options["beta1"] == float(np.float32(0.9))
+
+
 def test_a_pickled_optimizer_has_the_coefficients_that_it_had():
     solvers = pytest.importorskip("fastmlp.estimators.solvers")
     for optimizer in (solvers.adam(0.9, 0.999, 1e-8), *OPTIMIZERS.values()):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastmlp import MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
+from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.data import from_npy
 from fastmlp.io import load, save
@@ -177,6 +177,26 @@ class TestRefusals:
         self.refused(network(), path, ValueError, message, **after)
         fit(network(), resume=path, **before)
 
+    def test_numbers_of_numpy_are_the_same_constants(self, path):
+        fit(network(), callbacks=[Checkpoint(path), Stop(2, middle=False)], schedule=Step(np.int64(3), np.float32(0.5)))
+        fit(network(), resume=path, schedule=Step(3, 0.5))
+
+    def test_more_epochs_than_there_are_to_be(self, path):
+        message = "the checkpoint has 2 epochs already, but this training has epochs=1; give 2 or more"
+        self.refused(network(), path, ValueError, message, epochs=1)
+        assert len(fit(network(), resume=path, epochs=2).loss_curve_) == 2
+
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_a_callback_that_refuses(self, path, tmp_path, resumed):
+        """After the checkpoint has been read, the network is as it was, too."""
+        net = fit(network(seed=5), epochs=1)
+        curve, reading = list(net.loss_curve_), net.reading_
+        callbacks = [Checkpoint(tmp_path / "nofolder" / "q.safetensors")]
+        message = "Checkpoint cannot write to .*there is no folder"
+        self.refused(net, path if resumed else None, OSError, message, callbacks=callbacks)
+        assert (net.loss_curve_, net.reading_) == (curve, reading)
+        np.testing.assert_array_equal(fit(net).theta, fit(fit(network(seed=5), epochs=1)).theta)
+
     def test_another_length_where_the_schedule_depends_on_it(self, path):
         fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule="cosine")
         self.refused(
@@ -237,6 +257,20 @@ class TestRefusals:
         self.refused(network(dtype="float64"), path, ValueError, "dtype=float32, but this one has dtype=float64")
         other = MLP(SIZES, ("relu", "relu", "softmax"), "cross_entropy", random_state=0)
         self.refused(other, path, ValueError, "a network with tanh, where this one has relu")
+
+    def test_another_parameter_of_the_same_function(self, path):
+        def net(slope, delta):
+            return MLP(SIZES, (ACTIVATIONS["leaky_relu"](slope), "tanh", "identity"), LOSSES["huber"](delta), random_state=0)
+
+        x, y = data()
+        options = {"epochs": 2, "batch_size": 16}
+        net(0.2, 1.5).fit(x, np.eye(3)[y], **options, callbacks=[Checkpoint(path)])
+        for other, message in (
+            (net(0.01, 1.5), r"a network with leaky_relu\(0\.2\), where this one has leaky_relu\(0\.01\)"),
+            (net(0.2, 1.0), r"a network with huber\(1\.5\), where this one has huber\(1\.0\)"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                other.fit(x, np.eye(3)[y], **options, resume=path)
 
     def test_a_model_without_a_training(self, tmp_path):
         save(network(), tmp_path / "model.safetensors")
@@ -354,6 +388,35 @@ def test_a_disk_that_has_become_full(tmp_path):
     assert load_training(path)[1].epoch == 2
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     np.testing.assert_array_equal(fit(network(), resume=path).theta, fit(network()).theta)
+
+
+@pytest.mark.parametrize("name", ["", "folder", "folder {epoch}"])
+def test_a_folder_is_no_place_for_a_checkpoint(tmp_path, monkeypatch, name):
+    """Said before the first epoch, rather than at its end."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("folder", "folder 1"):
+        (tmp_path / folder).mkdir()
+    net = network()
+    before = net.theta
+    with pytest.raises(OSError, match=rf"^Checkpoint cannot write to '{name}': This is a folder; give the name of a file in it\.$"):
+        fit(net, callbacks=[Checkpoint(name)])
+    np.testing.assert_array_equal(net.theta, before)
+
+
+def test_a_path_of_bytes(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    net = fit(network(), callbacks=[Checkpoint(os.fsencode(path))])
+    np.testing.assert_array_equal(load(path).theta, net.theta)
+
+
+def test_an_optimizer_with_numbers_of_numpy(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    options = {"optimizer": OPTIMIZERS["adam"](beta1=np.float32(0.5), beta2=np.float64(0.9))}
+    whole = fit(network(), **options)
+    fit(network(), **options, callbacks=[Checkpoint(path), Stop(3, middle=False)])
+    np.testing.assert_array_equal(
+        fit(network(), resume=path, optimizer=OPTIMIZERS["adam"](beta1=0.5, beta2=0.9)).theta, whole.theta
+    )
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "[epoch] {epoch}.safetensors"])

@@ -117,6 +117,12 @@ def test_steps_at_one_rate_share_their_coefficients(schedule, rows):
         assert len(trainer.coefficients(scheduled(0.1, SCHEDULES[schedule], 0, 50, 500))(0, 50)) == rows
 
 
+def test_numbers_are_python_s_own():
+    """A checkpoint has what repr shows."""
+    assert repr(Cosine(final=np.float64(0.5))) == repr(Cosine(final=0.5))
+    assert repr(WarmUp(np.float32(0.5), Step(np.int64(3)))) == repr(WarmUp(0.5, Step(3)))
+
+
 def test_one_cycle_may_begin_and_end_at_0():
     f = factors(OneCycle(start=0, final=0))
     assert f[0] == 0

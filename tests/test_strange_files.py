@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow
 import pytest
 
 from fastmlp.data import from_files
-from fastmlp.data.files import Csv, TableError, names_of, read_batches, read_table
+from fastmlp.data.files import Csv, TableError, form_of, names_of, read_batches, read_table
 from fastmlp.data.preparation import Number
 from fastmlp.io import load
 from tests.test_invariants import ROOT
@@ -390,6 +391,44 @@ def test_what_is_guessed_can_be_said(command, tmp_path):
 def test_a_column_that_is_nearly_all_numbers_is_pointed_out(command, tmp_path, value):
     (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{value if n == 150 else a},{c},{label(a, c)}"))
     assert f"nearly all are numbers, but {value!r} is not" in command("train", "t.csv", *TRAIN)[1]
+
+
+@pytest.mark.parametrize("notation", ["{:,.2f}", "{:.1f}%", "€{:.2f}"])
+def test_numbers_in_another_notation_are_pointed_out(command, tmp_path, notation):
+    rows = [(notation.format(1234.5 + 7.3 * n), *ROWS[n % len(ROWS)]) for n in range(500)]
+    lines = [f'{a},"{income}",{c},{label(a, c)}\n' for income, a, c in rows]
+    (tmp_path / "t.csv").write_text("age,income,colour,y\n" + "".join(lines))
+    out = command("train", "t.csv", *TRAIN)[1]
+    assert "nearly every row has a text of its own (" in out
+    assert re.search(r"; its numbers are written like '[^']+', which is read as text", " ".join(out.split()))
+    errors = command("train", "t.csv", "--target", "income", *TRAIN[2:])[2]
+    assert re.search(r"to learn them from; its numbers are written like '[^']+', which is read as text\.\n$", errors)
+
+
+@pytest.mark.parametrize("mark", ["#N/A", "#DIV/0!", "<NA>", "-nan"])
+def test_marks_of_spreadsheets_and_programs_are_no_values(tmp_path, mark):
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a if n % 9 else mark},{c},{label(a, c) if n % 7 else mark}"))
+    preparation = from_files(tmp_path / "t.csv", target="y").prepared().preparation
+    assert (preparation.features[0].name, preparation.features[0].flag) == ("age", True)
+    assert isinstance(preparation.features[0], Number)
+    assert preparation.target.classes == ("no", "yes")
+
+
+def test_thousands_with_points_beside_decimal_commas(tmp_path):
+    lines = table("weight;price;y", lambda n, a, c: f"{a},5;{1 + n % 9}.{100 + n};{label(a, c)}")
+    (tmp_path / "t.csv").write_text(lines)
+    assert form_of(tmp_path / "t.csv").decimal == ","
+    (tmp_path / "t.csv").write_text(lines.replace(".", ".4", 1))
+    assert form_of(tmp_path / "t.csv").decimal == "."
+
+
+def test_categories_of_numbers_that_a_program_has_written_with_a_point(tmp_path):
+    (tmp_path / "t.csv").write_text(table("month,colour,y", lambda n, a, c: f"{1 + n % 12},{c},{label(a, c)}"))
+    preparation = from_files(tmp_path / "t.csv", target="y", categories=["month"]).prepared().preparation
+    months = pyarrow.table({"month": ["1.0", "12.0", "1", "1.5", None], "colour": ["red"] * 5})
+    expected = pyarrow.table({"month": ["1", "12", "1", "13", None], "colour": ["red"] * 5})
+    np.testing.assert_array_equal(preparation.rows(months), preparation.rows(expected))
+    assert preparation.rows(months)[:4].sum() == 4 + 3
 
 
 BAD = {

@@ -27,8 +27,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FOLDER = "fastmlp-digits"
 SIZES = (64, 15, 10)
 EPOCHS, BATCH_SIZE = 100, 15
-LOSS_TOLERANCE = 1e-3
-"""Relative difference of the final losses that float32 arithmetic in another order may make."""
+EARLY_EPOCHS, LOSS_TOLERANCE = 20, 1e-3
+"""Relative difference that float32 arithmetic in another order may make to the losses of so many epochs: a hundredth of it..."""
+END_TOLERANCE = 0.05
+"""...and to the last one: sooner or later a sum that is nearly 0 has another sign, and relu has two slopes there."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class Outcome:
 
     @property
     def agrees(self) -> bool:
-        """Whether both trainings ended at the same loss."""
-        return abs(self.loss - self.reference_loss) <= LOSS_TOLERANCE * abs(self.reference_loss)
+        """Whether both trainings had the same losses, but for rounding."""
+        ours, theirs = np.array(self.network.loss_curve_), np.array(self.reference_curve)
+        difference = np.abs(ours / theirs - 1)
+        return bool(difference[:EARLY_EPOCHS].max() <= LOSS_TOLERANCE and difference[-1] <= END_TOLERANCE)
 
 
 def compile_kernels() -> float:
@@ -199,7 +203,7 @@ def demonstrate(folder: Path, say: Callable[[str], None] | None, *, progress: bo
             f"  NumPy reference  {outcome.reference_seconds:8.3f} s   loss {outcome.reference_loss:.6f}   "
             "same initial weights, same order of rows\n"
             f"  {outcome.reference_seconds / outcome.seconds:.1f} times as fast; "
-            + ("both end at the same loss." if outcome.agrees else "THE LOSSES DIFFER, which they must not.")
+            + ("the same losses, but for rounding." if outcome.agrees else "THE LOSSES DIFFER, which they must not.")
         )
         say(f"  model: {model}")
     draw_loss_curves(outcomes, picture)

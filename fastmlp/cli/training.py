@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_format
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -235,7 +234,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
     until = f"until the validation rows improve no more, {MOST_EPOCHS} at most"
     lines = [
         *([("read as", begun.form, "--separator, --header, --decimal")] if begun.form else []),
-        ("target", f"{preparation.target.name}, {what}", "--target, --task"),
+        ("target", f"{preparation.target.name}, {what}", "--target, --task, --categories"),
         ("columns", f"{columns}; {preparation.width} inputs", "--categories"),
         *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
         *((f"  categories: {name}", reason, "") for name, reason in _nearly_numbers(preparation)),
@@ -245,7 +244,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
             "--test, --validate",
         ),
         *(
-            [("  left out", f"{begun.without_target:,} without a target: empty, NA, None and the like", "")]
+            [("  left out", f"{begun.without_target:,} without a target: empty, NA, inf and the like", "")]
             if begun.without_target
             else []
         ),
@@ -268,15 +267,13 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
 
 def _nearly_numbers(preparation: Preparation) -> Iterator[tuple[str, str]]:
     """Columns that a few texts have made categories of, and one of these texts."""
-    from fastmlp.data.files import is_number_text
-    from fastmlp.data.preparation import Category
+    from fastmlp.data.preparation import Category, nearly_numbers
 
     for feature in preparation.features:
         if isinstance(feature, Category) and len(feature.categories) > 10:
-            texts = [text for text in feature.categories if not is_number_text(text)]
-            unlike = [text for text in texts if not is_number_text(re.sub(r"[%€$£,\s]", "", text))]
-            if texts and len(unlike) < 0.2 * len(feature.categories):
-                yield feature.name, f"nearly all are numbers, but {(unlike or texts)[0]!r} is not"
+            reason = nearly_numbers(feature.categories)
+            if reason is not None:
+                yield feature.name, reason
 
 
 def _bytes(number: float) -> str:

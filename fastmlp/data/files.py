@@ -24,8 +24,11 @@ import numpy as np
 from fastmlp.files import no_file
 from fastmlp.io.extras import require
 
-MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-"]
-"""What stands for a value that is not there."""
+MISSING = [
+    "", "?", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "<NA>", "NaT", "NULL", "null", "None", "-",
+    "#N/A", "#NA", "#N/A N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!",
+]  # fmt: skip
+"""What stands for a value that is not there, as programs write it; the last ones are a spreadsheet's."""
 
 _DELIMITERS = ",;\t|"
 _TITLE_LINES = 20
@@ -550,13 +553,14 @@ def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
     """Whether numbers are written as 1,5, and none as 1.5.
 
     Where there are semicolons, commas are hardly anything else; elsewhere 1,234 may be one thousand and more, and does not count.
+    Nor does 1.234, where there are commas that are decimal.
     """
     if delimiter == ",":
         return False
     cells = [cell.strip() for line in lines for cell in line.split(delimiter)]
     thousands = "" if delimiter == ";" else r"(?![+-]?[1-9]\d{0,2},\d{3}$)"
     return any(re.fullmatch(rf"{thousands}[+-]?\d+,\d+", cell) for cell in cells) and not any(
-        re.fullmatch(r"[+-]?\d+\.\d+", cell) for cell in cells
+        re.fullmatch(r"(?![+-]?[1-9]\d{0,2}(\.\d{3})+$)[+-]?\d+\.\d+", cell) for cell in cells
     )
 
 

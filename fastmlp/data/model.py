@@ -23,6 +23,7 @@ from fastmlp.data.preparation import (
     learn_preparation,
     learn_target,
     missing_column,
+    nearly_numbers,
 )
 from fastmlp.data.sources import Source
 from fastmlp.data.tables import TableSource, joined, together
@@ -482,9 +483,10 @@ def _rates(plan: Plan, done: int, epochs: int, steps: int) -> list[float]:
 def _check_classes(target: Target, rows: int) -> None:
     """Whether there are enough rows to learn the classes from."""
     if target.classes is not None and len(target.classes) > max(2, rows / 2):
+        notation = nearly_numbers(target.classes)
         raise TableError(
             f"The target {target.name!r} has {len(target.classes)} classes, but there are only {rows} rows to learn them from; "
-            "is it the right column?"
+            + ("is it the right column?" if notation is None else f"{notation}.")
         )
 
 

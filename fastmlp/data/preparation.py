@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from fastmlp.data.fields import check_fields
-from fastmlp.data.files import UNNAMED, TableError
+from fastmlp.data.files import UNNAMED, TableError, is_number_text
 from fastmlp.frames import array_of_arrow, arrow_of_texts
 from fastmlp.io.extras import require
 
@@ -30,6 +31,10 @@ MOST_CLASSES_OF_FLOATS = 2
 """...and one of floating-point numbers, if they are whole: 0 and 1 become 0.0 and 1.0 where a program had missing values, too."""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?(e[+-]?\d+)?")
 """How Arrow writes one."""
+_OTHER_NOTATION = re.compile(r"[-+]?[€$£]?\s?[-+]?(\d+|\d{1,3}([.,'\s]\d{3})+)([.,]\d+)?\s?[%€$£]?")
+"""A number with a unit, a decimal comma, or its thousands apart."""
+_SOME_TEXTS = 1000
+"""So many different texts of a column tell whether they are numbers."""
 _SEPARATOR = re.compile(r"[^\w\s.,()\[\]/%$'\"-]")
 """What separates columns, perhaps, in what was taken for the name of the only one."""
 FARTHEST = 10.0
@@ -466,11 +471,13 @@ class _Texts:
         """Why the column is of no use, if it is not."""
         if self._missing == self._rows:
             return "it has no values"
+        why = None
         if len(self.counts) > MOST_TEXTS:
-            return f"it has more than {MOST_TEXTS:,} different texts"
-        if len(self.counts) > max(MOST_CATEGORIES, 0.5 * self._rows):
-            return f"nearly every row has a text of its own ({len(self.counts)})"
-        return None
+            why = f"it has more than {MOST_TEXTS:,} different texts"
+        elif len(self.counts) > max(MOST_CATEGORIES, 0.5 * self._rows):
+            why = f"nearly every row has a text of its own ({len(self.counts)})"
+        notation = None if why is None else nearly_numbers(islice(self.counts, _SOME_TEXTS))
+        return why if notation is None else f"{why}; {notation}"
 
     def feature(self, name: str, categories: str, scale: bool) -> Number | Category | Ordinal:
         """What has been learned."""
@@ -587,6 +594,20 @@ class LearnedTarget:
         return Target(self._name, None, *self._numbers.center_and_scale) if scale else Target(self._name, None)
 
 
+def nearly_numbers(texts: Iterable[str]) -> str | None:
+    """Of texts that are nearly all numbers, however they are written: why they are not taken for numbers; else None."""
+    all_texts = list(texts)
+    no_numbers = [text for text in all_texts if not is_number_text(text)]
+    others = [text for text in no_numbers if not _OTHER_NOTATION.fullmatch(text)]
+    if not no_numbers or len(others) >= 0.2 * len(all_texts):
+        return None
+    if len(no_numbers) > 0.8 * len(all_texts):
+        return (
+            f"its numbers are written like {next(text for text in no_numbers if text not in others[:1])!r}, which is read as text"
+        )
+    return f"nearly all are numbers, but {(others or no_numbers)[0]!r} is not"
+
+
 def _by_number(text: str) -> tuple[bool, float, str]:
     """10 comes after 9; nan, which compares with nothing, comes last."""
     try:
@@ -681,6 +702,8 @@ def _codes(column: Any, categories: tuple[str, ...], name: str) -> Array:
         text = compute.utf8_lower(text)
         for number, word in ("0", "false"), ("1", "true"):
             text = compute.replace_substring_regex(text, rf"^{number}(\.0*)?$", word)
+    elif all(map(_NUMBER.fullmatch, categories)):  # which have become 1.0 and 2.0 where a program had missing values, too
+        text = compute.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
     found = compute.index_in(text, value_set=arrow_of_texts(arrow, categories))
     codes = np.nan_to_num(array_of_arrow(found), nan=_UNKNOWN).astype(np.int64)
     codes[array_of_arrow(text.is_null())] = _NONE

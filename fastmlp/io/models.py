@@ -56,15 +56,19 @@ def network_of(model: Any) -> Network:
 def layers_of(model: Any, what: str) -> list[Layer]:
     """Copies of the parameters of all layers, with the names of their activations.
 
-    ``what`` is made of them, for the sentence that says that a function of one's own cannot be in it.
+    ``what`` is made of them, for the sentences that say that a function of one's own, or nan, cannot be in it.
     """
     network = network_of(model)
     found = []
-    for weight, bias, entry in zip(network.w, network.b, network._activations, strict=True):
+    for number, (weight, bias, entry) in enumerate(zip(network.w, network.b, network._activations, strict=True)):
         if entry.source is not None:
             raise ValueError(
                 f"{entry.name!r} is a function of your own, which {what} cannot hold; use one of the activations that fastmlp "
                 "knows."
+            )
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(
+                f"Layer {number} has parameters that are nan or infinite, which {what} should not hold; assign others first."
             )
         found.append(Layer(weight.copy(), bias[0].copy(), entry.name, entry.parameter))
     return found

@@ -66,6 +66,11 @@ def to_numpy_source(model: Any, path: str | os.PathLike[str]) -> None:
     path : str or path-like
         Replaced if it is there. The file has a function ``predict(x)``, from samples (rows, features) to outputs (rows, outputs),
         and the layers as ``LAYERS``: weight (fan_in, fan_out), bias (fan_out,), activation and its parameter.
+
+    Raises
+    ------
+    ValueError
+        If an activation is a function of your own, or a parameter is not finite; what was there before stays.
     """
     layers = layers_of(model, "a file of NumPy")
     dtype = layers[0].weight.dtype.newbyteorder("<").str

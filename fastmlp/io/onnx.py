@@ -11,7 +11,7 @@ import numpy as np
 from fastmlp.activations import SELU_ALPHA, SELU_SCALE
 from fastmlp.files import replace_file
 from fastmlp.io.extras import require
-from fastmlp.io.models import Layer, layers_of
+from fastmlp.io.models import Array, Layer, layers_of
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: every runtime of today reads them."""
@@ -32,7 +32,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, dtype: str | None = Non
     Raises
     ------
     ValueError
-        If an activation is a function of your own.
+        If an activation is a function of your own, or a parameter is not finite, or not in ``dtype``.
     ImportError
         If ``onnx`` is not installed: ``pip install 'fastmlp[onnx]'``.
     """
@@ -49,8 +49,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, dtype: str | None = Non
     for number, layer in enumerate(layers):
         weight, bias, z = f"layers.{number}.weight", f"layers.{number}.bias", f"z{number}"
         constants += [
-            numpy_helper.from_array(layer.weight.astype(kind), weight),
-            numpy_helper.from_array(layer.bias.astype(kind), bias),
+            numpy_helper.from_array(_cast(layer.weight, kind, number), weight),
+            numpy_helper.from_array(_cast(layer.bias, kind, number), bias),
         ]
         nodes.append(helper.make_node("Gemm", [name, weight, bias], [z]))
         name = "outputs" if number == len(layers) - 1 else f"a{number}"
@@ -69,6 +69,15 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, dtype: str | None = Non
     )
     checker.check_model(made_model, full_check=True)
     replace_file(path, made_model.SerializeToString())
+
+
+def _cast(array: Array, kind: np.dtype[Any], number: int) -> Array:
+    """Weights or biases of a layer in another dtype, if it can hold them."""
+    with np.errstate(over="ignore"):  # a sentence follows
+        cast = array.astype(kind)
+    if not np.isfinite(cast).all():
+        raise ValueError(f"Layer {number} has a weight or bias that {kind.name} cannot hold; leave dtype out.")
+    return cast
 
 
 def _activation(layer: Layer, z: str, out: str, kind: np.dtype[Any]) -> tuple[list[Any], list[Any]]:

@@ -36,11 +36,18 @@ def from_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     for theirs, ours in _PAIRS:
         if isinstance(estimator, theirs):
             check_is_fitted(estimator)
-            made: Any = ours(**estimator.get_params(deep=False))
+            names = ours().get_params()  # a class made from theirs may have more
+            # Copies: what is drawn from a RandomState here is not drawn from the given estimator's.
+            made: Any = ours(**{
+                name: copy.deepcopy(value) for name, value in estimator.get_params(deep=False).items() if name in names
+            })  # fmt: skip
+            if made.random_state is None:  # until below: nor is anything drawn from NumPy's own
+                made.random_state = 0
             _take_over(made, estimator)  # the classes, on which the output depends
             made._begin([estimator.coefs_[0].shape[0], *(coef.shape[1] for coef in estimator.coefs_)], estimator.coefs_[0].dtype)
             _take_over(made, estimator)
             made._adopt([coef.copy() for coef in estimator.coefs_], [bias.copy() for bias in estimator.intercepts_])
+            made.random_state = copy.deepcopy(estimator.random_state)
             result: MLPClassifier | MLPRegressor = made
             return result
     raise TypeError(f"estimator must be scikit-learn's MLPClassifier or MLPRegressor, got {type(estimator).__name__}.")
@@ -81,6 +88,7 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
             if options.get("loss") not in (None, "squared_error", "poisson"):  # it says only what the training minimised
                 output = network._activations[-1].name
                 options["loss"] = "poisson" if output == "exponential" else "squared_error"
+            options["random_state"] = copy.deepcopy(options["random_state"])  # each draws from its own
             made.set_params(**options)
             _take_over(made, estimator)
             made.coefs_, made.intercepts_ = [np.array(w) for w in network.w], [np.array(b[0]) for b in network.b]

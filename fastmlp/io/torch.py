@@ -90,7 +90,7 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
     Parameters
     ----------
     module : torch.nn.Sequential
-        ``Flatten`` at the front and ``Dropout`` anywhere are left out; a ``Linear`` that no activation follows gets the identity.
+        ``Flatten()`` at the front and ``Dropout`` anywhere are left out; a ``Linear`` that no activation follows gets the identity.
     loss : str or Loss, default "squared_error"
         A module does not say what it was trained for.
 
@@ -118,11 +118,16 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
     activations: list[Activation] = []
     for number, layer in enumerate(module):
         if type(layer) is nn.Linear:
+            if layer._forward_pre_hooks:  # of weight_norm or prune: weight is what the last call has computed, if anything
+                raise TypeError(
+                    f"Layer {number} is {_in_a_line(layer)} with a hook that may compute its weight at each call; remove it first, "
+                    "by torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove."
+                )
             if len(linears) > len(activations):
                 activations.append(ACTIVATIONS["identity"])
             linears.append(layer)
             continue
-        if type(layer) in (nn.Dropout, nn.Flatten):
+        if type(layer) is nn.Dropout or (type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)):
             continue
         if len(activations) == len(linears):
             raise TypeError(f"Layer {number} is {_in_a_line(layer)}, where there has to be a Linear layer.")
@@ -138,6 +143,9 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
             )
         activations.append(ACTIVATIONS["identity"])
     sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    dtypes = sorted({str(parameter.dtype) for linear in linears for parameter in linear.parameters()})
+    if len(dtypes) > 1:
+        raise TypeError(f"module has parameters of {' and '.join(dtypes)}; give it one dtype first, such as by module.double().")
     dtype = linears[0].weight.detach().numpy().dtype
     network = MLP(sizes, activations, found, dtype=dtype.name, initializer="zeros")
     for number, linear in enumerate(linears):
