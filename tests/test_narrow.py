@@ -23,7 +23,7 @@ def names_of_kernels(net):
 
 def assert_padding_is_zero(net):
     padding = np.ones(len(net._buffer), bool)
-    padding[net._layout().places] = False
+    net._layout().fill(padding, np.zeros(net.theta.shape, bool))
     assert not net._buffer[padding].any()
 
 
