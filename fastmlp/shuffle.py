@@ -41,7 +41,7 @@ class Order:
         if rows <= DRAWN_ROWS:
             self.array = generator.permutation(rows)
             return
-        self.keys = generator.integers(0, 1 << 32, 2 * ROUNDS, dtype=np.uint64)
+        self.keys = generator.integers(0, 1 << 32, 2 * ROUNDS, dtype=np.uint64).astype(np.uint32)
         self.bits = math.isqrt(rows).bit_length()
         self.radix = -(-rows // (1 << self.bits))
 
@@ -62,9 +62,9 @@ class Order:
         return rows.astype(np.int64)
 
     def _permuted(self, positions: Array) -> Array:
-        bits, radix, ones = np.uint64(self.bits), np.uint64(self.radix), np.uint32((1 << self.bits) - 1)
+        bits, radix, ones = np.uint64(self.bits), np.uint32(self.radix), np.uint32((1 << self.bits) - 1)
         left, right = (positions & ones).astype(np.uint32), (positions >> bits).astype(np.uint32)
-        for key_1, key_2 in self.keys.astype(np.uint32).reshape(-1, 2):
+        for key_1, key_2 in self.keys.reshape(-1, 2):
             left, right = add_hashes.py_func(left, right, key_1, key_2, ones, radix)
         result: Array = (right.astype(np.uint64) << bits) | left
         return result

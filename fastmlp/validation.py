@@ -153,10 +153,15 @@ def check_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
     return str(value)
 
 
-def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
-    """A NumPy array of real numbers; of ``dtype`` unless None."""
+def refuse_masked(given: Any, argument: str) -> None:
+    """An array without its mask would hold numbers that nobody vouches for."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise ValueError(f"{argument} has masked elements; fill them first, or remove their rows.")
+
+
+def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
+    """A NumPy array of real numbers; of ``dtype`` unless None."""
+    refuse_masked(given, argument)
     if is_frame(given):
         given = array_of_frame(given, argument, np.dtype(np.float64) if dtype is None else dtype)
     try:

@@ -602,9 +602,8 @@ def nearly_numbers(texts: Iterable[str]) -> str | None:
     if not no_numbers or len(others) >= 0.2 * len(all_texts):
         return None
     if len(no_numbers) > 0.8 * len(all_texts):
-        return (
-            f"its numbers are written like {next(text for text in no_numbers if text not in others[:1])!r}, which is read as text"
-        )
+        example = next(filter(_OTHER_NOTATION.fullmatch, no_numbers))
+        return f"its numbers are written like {example!r}, which is read as text"
     return f"nearly all are numbers, but {(others or no_numbers)[0]!r} is not"
 
 

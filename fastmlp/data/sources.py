@@ -24,6 +24,7 @@ import numpy as np
 from fastmlp.data.files import TableError
 from fastmlp.files import no_file
 from fastmlp.frames import array_of_frame, in_order_of, is_frame, names_of_frame
+from fastmlp.validation import refuse_masked
 
 if TYPE_CHECKING:
     from fastmlp.data.preparation import Preparation
@@ -469,9 +470,11 @@ class BlockSource(Source):
             if not isinstance(block, tuple | list) or len(block) not in (2, 3):
                 raise TableError(f"block {number} must be (X, y) or (X, y, weight), got {_kind(block)}.")
             given, y, weight = block if len(block) == 3 else (*block, None)
-            for what, one in ("X", given), ("y", y):
-                if isinstance(one, np.ma.MaskedArray) and np.ma.is_masked(one):
-                    raise TableError(f"block {number}: {what} has masked elements; fill them first, or remove their rows.")
+            try:
+                refuse_masked(given, f"block {number}: X")
+                refuse_masked(y, f"block {number}: y")
+            except ValueError as error:
+                raise TableError(str(error)) from None
             if is_frame(given):
                 names = names or names_of_frame(given)
                 given = _with_columns(given, names, f"block {number}")

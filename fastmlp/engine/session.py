@@ -41,7 +41,7 @@ class Workspace:
         self._sparse = sparse
         self._band_starts = [first_feature.py_func(shape.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
         self.layers, activations, deltas = engine.records.layers(rows, sparse, slopes=True)
-        self.band_sums, self.band_length, self.strips = activations, shape.band_length(rows), activations
+        self.beside, self.band_length = activations, shape.band_length(rows)
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
         if layered:
@@ -51,8 +51,7 @@ class Workspace:
             gradient = max(plan.UNIT_SCRATCH, panels) + packed * tile
             self._most_columns = tile
         self.scratch_stride = padded(max(shape.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
-        beside = activations if layered else bands * self.band_length
-        self.activations = aligned_zeros(activations + beside, dtype)
+        self.activations = aligned_zeros(activations + (activations if layered else bands * self.band_length), dtype)
         self.deltas = aligned_zeros(deltas, dtype)
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
         zeros, width = max(shape.widths), shape.widths[-1]
@@ -215,9 +214,8 @@ class Session:
         space = self._space = self._engine.take_workspace(
             rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
         )
-        if self._bands:
-            self._job["band_sums"], self._job["band_length"] = space.band_sums, space.band_length
-        self._job["strips"] = space.strips
+        self._job["band_sums"] = self._job["strips"] = space.beside  # a chunk has one of them, or neither
+        self._job["band_length"] = space.band_length
         space.leave_out(self._dropout)
         space.clear()
         return self

@@ -44,8 +44,8 @@ def unit_hash(low: Any, high: Any, unit: Any) -> Any:
 def add_hashes(left: Any, right: Any, key_1: Any, key_2: Any, ones: Any, radix: Any) -> Any:
     """Add a hash of each digit to the other one: to the left, modulo ``ones`` + 1, and then to the right, modulo ``radix``.
 
-    The digits, the keys and ``ones`` are uint32; ``radix`` is uint32, or uint64 in NumPy, and below 2^31. A product is cut at once
-    to the 32 bits that count: multiplications of vectors of 64 bits take a processor thrice as long.
+    All are uint32, ``radix`` below 2^31. A product is cut at once to the 32 bits that count: multiplications of vectors of 64 bits
+    take a processor thrice as long.
     """
     x = right ^ key_1
     x = np.uint32(((x ^ (x >> _SHIFT_1_32)) * _MULTIPLIER_1_64) & _MASK)

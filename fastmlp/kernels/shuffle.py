@@ -21,19 +21,15 @@ def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):
 
 
 @device
-def _fill(keys, bits, radix, first, out):
-    ones = np.uint32((np.uint64(1) << bits) - np.uint64(1))
-    k0, k1, k2, k3 = np.uint32(keys[0]), np.uint32(keys[1]), np.uint32(keys[2]), np.uint32(keys[3])
-    k4, k5, k6, k7 = np.uint32(keys[4]), np.uint32(keys[5]), np.uint32(keys[6]), np.uint32(keys[7])
+def _fill(keys, bits, ones, radix, first, out):
+    k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
     for i in range(len(out)):
         out[index(i)] = _permuted(np.uint64(first + i), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
 
 
 @device
-def _walk(keys, bits, radix, rows, out):
-    ones = np.uint32((np.uint64(1) << bits) - np.uint64(1))
-    k0, k1, k2, k3 = np.uint32(keys[0]), np.uint32(keys[1]), np.uint32(keys[2]), np.uint32(keys[3])
-    k4, k5, k6, k7 = np.uint32(keys[4]), np.uint32(keys[5]), np.uint32(keys[6]), np.uint32(keys[7])
+def _walk(keys, bits, ones, radix, rows, out):
+    k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
     for i in range(len(out)):
         while out[index(i)] >= rows:
             out[index(i)] = _permuted(np.uint64(out[index(i)]), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
@@ -42,5 +38,6 @@ def _walk(keys, bits, radix, rows, out):
 @kernel
 def fill_order(keys, bits, radix, rows, first, out):
     """out (count,) = rows of the data at positions first, first + 1, ... of the epoch; all of them below ``rows``."""
-    _fill(keys, np.uint64(bits), np.uint32(radix), first, out)
-    _walk(keys, np.uint64(bits), np.uint32(radix), rows, out)
+    ones = np.uint32((np.uint64(1) << np.uint64(bits)) - np.uint64(1))
+    _fill(keys, np.uint64(bits), ones, np.uint32(radix), first, out)
+    _walk(keys, np.uint64(bits), ones, np.uint32(radix), rows, out)
