@@ -88,13 +88,13 @@ class Pace:
 
     def __init__(self, candidates: Sequence[int]) -> None:
         self._candidates = list(candidates)
-        self._tried: dict[int, float] = {}  # seconds of a part, in the last trial
+        self._tried: dict[int, float] = {}  # seconds of a part, in the last trial...
+        self._parts_tried: dict[int, int] = {}  # ...and how many there were
         self._fastest = self._candidates[0]  # in the last trial
         # The first calls in a process are slower than others, whoever makes them: they do not count.
         self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
         self.n_threads = self._candidates[0]
         self._parts, self._seconds, self._calls = 0, 0.0, list[float]()
-        self._spent: dict[int, tuple[int, float]] = {}  # parts and seconds, in the last trial
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         self._best = math.inf  # seconds of a part, since the last trial
         self._slow_seconds, self._slow_calls = 0.0, 0  # of the last calls, which took longer
@@ -124,7 +124,7 @@ class Pace:
                 return
             self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
-            self._tried, self._spent = {}, {}
+            self._tried, self._parts_tried = {}, {}
         self._parts, self._seconds, self._calls = 0, 0.0, []
         self._slow_seconds, self._slow_calls, self._best = 0.0, 0, math.inf
         if self._to_try:
@@ -135,7 +135,7 @@ class Pace:
     def _note(self, seconds: float) -> None:
         """A part has taken so long with the number that is tried."""
         self._tried[self.n_threads] = seconds
-        self._spent[self.n_threads] = self._parts, self._seconds
+        self._parts_tried[self.n_threads] = self._parts
         del self._to_try[0]
         if seconds > _MUCH_SLOWER * min(self._tried.values()):
             self._to_try.clear()
@@ -148,7 +148,7 @@ class Pace:
         if before not in self._tried or self._tried[before] > _CLEARLY_SLOWER * best:
             self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         else:
-            lost = sum(max(0.0, seconds - parts * best) for parts, seconds in self._spent.values())
+            lost = sum((seconds - best) * self._parts_tried[n] for n, seconds in self._tried.items())
             self._hold_seconds = max(self._hold_seconds, lost / _TRIAL_COST)
 
 

@@ -469,6 +469,19 @@ class TestChoice:
             pace.record(1, 1.0 if call in (0, 1, 10) else 0.2 if pace.n_threads == 2 else 0.3)
         assert used.count(1) < 12
 
+    def test_and_a_call_that_was_disturbed_on_trial_does_not_put_off_the_next_trial(self):
+        pace = Pace([2, 1])
+        calls_on_trial = 0
+        for better in (1, 2):
+            spent = dict.fromkeys((2, 1), 0.0)
+            while sum(spent.values()) < 10:
+                is_on_trial = pace.limit(0.1) < 0.1
+                calls_on_trial = calls_on_trial + 1 if is_on_trial else 0
+                seconds = 0.1 if calls_on_trial % 5 == 4 else pace.limit(0.1)
+                spent[pace.n_threads] += 0.0 if is_on_trial else seconds
+                pace.record((1.0 if pace.n_threads == better else 0.9) * pace.limit(0.1), seconds)
+            assert spent[better] > 0.7 * sum(spent.values())
+
     def test_single_calls_that_were_disturbed_bring_no_trials(self):
         pace, used = Pace([2, 1]), []
         for call in range(2000):
