@@ -43,6 +43,11 @@ LAYERED_BYTES = 1 << 19
 """A batch goes layer by layer if one layer's weights take more than this: too much to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
 """...and if it has at least so many rows to pay for packing them."""
+MOST_UNIT_TILES = 4
+"""There, a step comes to that many register tiles side by side at once: processors fetch numbers that follow one another ahead, and
+three cache lines are too few for them to notice..."""
+PACKED_DELTAS_BYTES = 1 << 19
+"""...if the deltas of so many columns take no more than this: they are read again and again, from a second-level cache."""
 
 # --- other ways through a network -----------------------------------------------------------------------------------------------
 

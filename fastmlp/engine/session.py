@@ -46,10 +46,11 @@ class Workspace:
         self._most_columns = plan.UNIT_COLUMNS
         if layered:
             tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
-            packed = max(rows, max(shape.sizes)) + plan.SLACK_ROWS
+            tiles = limits.PACKED_DELTAS_BYTES // (rows * tile * dtype.itemsize)
+            self._most_columns = tile * max(1, min(limits.MOST_UNIT_TILES, tiles))
+            packed = max((rows + plan.SLACK_ROWS) * self._most_columns, (max(shape.sizes) + plan.SLACK_ROWS) * tile)
             panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
-            gradient = max(plan.UNIT_SCRATCH, panels) + packed * tile
-            self._most_columns = tile
+            gradient = max(plan.UNIT_SCRATCH, panels) + packed
         self.scratch_stride = padded(max(shape.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
         self.activations = aligned_zeros(activations + (activations if layered else bands * self.band_length), dtype)
         self.deltas = aligned_zeros(deltas, dtype)
