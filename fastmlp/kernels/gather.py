@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.plan import AHEAD_LINES, PANEL_ROWS
 from fastmlp.kernels.simd import LINE_BYTES, copy, index, prefetch
 
 
@@ -84,14 +84,14 @@ def total_weight(job, weights, order, position, rows):
 
 @part
 def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
-    """Ask for features first .. last, and the targets, of the samples at positions ``position`` ....
+    """Ask for the beginning of features first .. last, and for the targets, of the samples at positions ``position`` ....
 
     Read in random order, nearly every row is a cache miss.
     """
     line = LINE_BYTES // x.itemsize
     for i in range(rows):
         row = sample(job, order, position + i)
-        for k in range(first, last + line - 1, line):
+        for k in range(first, min(last + line - 1, first + AHEAD_LINES * line), line):
             prefetch(x, row * job.features + min(k, last - 1))
         if job.labelled:
             prefetch(labels, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
-from fastmlp.kernels.plan import FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, STRIP_ROWS, TRANSPOSE, YES, ZERO
+from fastmlp.kernels.plan import AHEAD_LINES, FEW_OUTPUTS, FEW_SCRATCH, NO, NOBODY, ONE, SHRINK, STRIP_ROWS, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import LINE_BYTES, column_sums, index, prefetch, prefetch_to_write, transpose_block
 
@@ -81,12 +81,15 @@ def prefetch_weights(layers, unit, parameters, transposed):
 
 @part
 def prefetch_to_update(layers, unit, parameters, state1, state2, transposed):
-    """Ask for all that the step of a block reads and writes, so that it comes while the gradient is computed."""
+    """Ask for what the step of a block reads and writes, where it begins anew, so that it comes while the gradient is computed."""
     layer = layers[unit.layer]
     line = LINE_BYTES // parameters.itemsize
     w0 = layer.weights + unit.row * layer.width + unit.column
-    for i in range(unit.rows + unit.bias):
-        for j in range(0, unit.columns, line):
+    runs, count = unit.rows + unit.bias, unit.columns
+    if unit.columns == layer.width:  # the rows of the block follow one another
+        runs, count = 1, runs * unit.columns
+    for i in range(runs):
+        for j in range(0, min(count, AHEAD_LINES * line), line):
             prefetch_to_write(parameters, w0 + i * layer.width + j)
             if len(state1) > 1:
                 prefetch_to_write(state1, w0 + i * layer.width + j)
