@@ -115,9 +115,9 @@ SLACK_ROWS = 8
 UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
 """Room for its gradient."""
 
-AHEAD_LINES = 8
-"""Of cache lines that follow one another, so many are asked for ahead: processors have then noticed and fetch the others. More than
-a dozen or two on their way hold up the loads of the products."""
+AHEAD_LINES = 2
+"""Of cache lines that follow one another, so many are asked for ahead: processors then notice, and fetch the others. More than a
+dozen or two on their way hold up the loads of the products."""
 
 FEW_OUTPUTS = 2
 """So many outputs or fewer are computed by vectors along their inputs: one of their own row would be mostly padding..."""
