@@ -110,6 +110,27 @@ def test_data(kind, name, method):
             net.predict(x)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_no_number_that_is_not_finite_is_overlooked_in_predictions(weight, bad):
+    """Units that are off hide it from the outputs, and most rows are only looked at by their sums."""
+    net = MLP((5, 3, 2), random_state=0)
+    net.w = [np.full((5, 3), weight), np.zeros((3, 2))]
+    x = np.ones((100, 5), np.float32)
+    for row in (0, 31, 32, 63, 99):
+        for feature in range(5):
+            x[row, feature] = bad
+            with pytest.raises(ValueError, match=f"x must hold finite numbers.*got {bad} in row {row}"):
+                net.predict(x)
+            x[row, feature] = 1
+
+
+def test_finite_numbers_may_overflow_in_predictions():
+    net = MLP((5, 3, 2), random_state=0)
+    net.w = [np.full((5, 3), 1e30), np.zeros((3, 2))]
+    assert net.predict(np.full((100, 5), -1e30, np.float32)).tolist() == [[0, 0]] * 100
+
+
 @pytest.mark.parametrize(
     ("loss", "outputs", "labels", "message"),
     [

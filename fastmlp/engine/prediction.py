@@ -45,7 +45,10 @@ class SpaceToPredict:
         self._calls[plan.PIECE_PANELS] = self._step_rows  # for one thread, all
 
     def run(self, buffer: Array, x: Any, out: Array) -> bool:
-        """Write the outputs of samples x (rows, features) into out (rows, outputs); returns whether all numbers of x are finite."""
+        """Write the outputs of samples x (rows, features) into out (rows, outputs).
+
+        Returns whether all numbers of x are finite for sure: they may be, too, where their weighted sums are not.
+        """
         values, indices, starts = flat_samples(x)
         sparse = indices is not None
         samples = values, NO_INDICES if indices is None else indices, NO_STARTS if starts is None else starts

@@ -7,12 +7,14 @@ from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.loops import activate
 from fastmlp.kernels.output import block_elements, softmax, transpose_panel
 from fastmlp.kernels.plan import (
+    AHEAD_LINES,
     FEW_OUTPUTS,
     FIRST_ROW,
     INDICES_ADDRESS,
     LAST_ROW,
     NOBODY,
     OUT_ADDRESS,
+    PAGE_BYTES,
     PANEL_ROWS,
     PIECE_PANELS,
     RUN,
@@ -37,11 +39,27 @@ def zero_if_finite(x, x0, count):
     return seen
 
 
+@device
+def zero_if_column_finite(x, x0, ld, rows):
+    """The same of the first column of x (rows, ld) at x0.
+
+    Of weighted sums it tells whether their features are finite: whatever a weight is, one that is not leaves no sum finite.
+    """
+    zero = type(x[0])(0)
+    seen = zero
+    for i in range(rows):
+        seen += x[index(x0 + i * ld)] * zero
+    return seen
+
+
 @part
 def prefetch_run(x, x0, count):
-    """Ask for x (count,) at x0."""
-    for q in range(0, count, LINE_BYTES // x.itemsize):
-        prefetch(x, x0 + q)
+    """Ask for the beginning of each page of x (count,) at x0."""
+    line = LINE_BYTES // x.itemsize
+    page = PAGE_BYTES // x.itemsize
+    for q in range(0, count, page):
+        for k in range(AHEAD_LINES):
+            prefetch(x, x0 + q + k * line)
 
 
 @device
@@ -72,7 +90,7 @@ def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, paramete
 
     Threads take ``piece_panels`` panels that follow one another whenever they are done with others.
 
-    Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, else nan.
+    Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, else nan; and perhaps nan if sums overflow.
     """
     mode = flush_denormals()
     job = jobs[0]
@@ -107,14 +125,17 @@ def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, paramete
                 activate(layers[0].activate, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter))
                 inputs, outputs = outputs, inputs
         else:
-            seen += zero_if_finite(x, start * job.features, rows * job.features)
             if panel + 1 < last_panel:
                 prefetch_run(x, (start + rows) * job.features, rows * job.features)
             if job.n_layers > 1 and rows == PANEL_ROWS:  # whole tiles only: they can be read where they are
                 first_layer = 1
-                hidden_layer(layers, ZERO, rows, samples, start * job.features, job.features, parameters, scratch, outputs)
+                bottom = layers[0]
+                affine(layers, ZERO, rows, samples, start * job.features, job.features, parameters, scratch, outputs)
+                seen += zero_if_column_finite(scratch, outputs, bottom.width, rows)
+                activate(bottom.activate, (scratch, outputs, rounded(rows * bottom.width), bottom.parameter))
                 inputs, outputs = outputs, inputs
             else:
+                seen += zero_if_finite(x, start * job.features, rows * job.features)
                 for i in range(rows):
                     copy(x, (start + i) * job.features, scratch, inputs + i * layers[0].input_width, job.features)
         for number in range(first_layer, job.n_layers - 1):
@@ -142,7 +163,7 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
 
     calls: the first row and the one after the last; how many panels a thread takes at once; and the addresses of x, indices, starts
     and out, at which threads find them that have stayed in the kernel from a call with other ones. finite: room of
-    (n_threads * 8,). Returns 0 in thread 0 if all numbers that were read are finite, else nan.
+    (n_threads * 8,). Returns 0 in thread 0 if all numbers that were read are finite, else nan; and perhaps nan if sums overflow.
     """
     if n_threads == 1:
         _predict(
