@@ -146,8 +146,9 @@ def test_layer_by_layer(sizes, options, dtype, monkeypatch):
 
     monkeypatch.setattr(limits, "LAYERED_BYTES", 0)
     monkeypatch.setattr(limits, "WORKSPACE_BYTES", 0)
-    for least in (64, 1024):
+    for least, deltas in ((64, 0), (1024, 70_000)):  # units one tile wide, and two
         monkeypatch.setattr(limits, "LAYERED_CHUNK_ROWS", least)
+        monkeypatch.setattr(limits, "PACKED_DELTAS_BYTES", deltas)
         for n_threads in (1, 3):
             network = {"n_threads": n_threads}
             fit = {"rows": 300, "batch_size": 170, "network": network, "learning_rate": 0.02} | options

@@ -125,10 +125,16 @@ def test_no_number_that_is_not_finite_is_overlooked_in_predictions(weight, bad):
             x[row, feature] = 1
 
 
-def test_finite_numbers_may_overflow_in_predictions():
+@pytest.mark.parametrize("weight", [1e30, np.nan])
+def test_finite_numbers_may_overflow_in_predictions(weight, monkeypatch):
+    """All of them are made, in several calls, too."""
+    from fastmlp.engine import limits
+
+    monkeypatch.setattr(limits, "CALL_SECONDS", 1e-9)
     net = MLP((5, 3, 2), random_state=0)
-    net.w = [np.full((5, 3), 1e30), np.zeros((3, 2))]
-    assert net.predict(np.full((100, 5), -1e30, np.float32)).tolist() == [[0, 0]] * 100
+    net.w = [np.full((5, 3), weight), np.zeros((3, 2))]
+    expected = 0.0 if weight == weight else np.nan
+    assert np.array_equal(net.predict(np.full((100, 5), -1e30, np.float32)), np.full((100, 2), expected), equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class Engine:
             return session.sums_and_gradient(gradient)
 
     def outputs(self, buffer: Array, x: Array) -> tuple[Array, bool]:
-        """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite."""
+        """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite for sure."""
         rows = x.shape[0]
         if rows * self.shape.flop_per_row / 3 < FLOP_OF_TWO:
             return self._outputs(buffer, x, 1)

@@ -44,8 +44,8 @@ LAYERED_BYTES = 1 << 19
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
 """...and if it has at least so many rows to pay for packing them."""
 MOST_UNIT_TILES = 4
-"""There, a step comes to that many register tiles side by side at once: processors fetch numbers that follow one another ahead, and
-three cache lines are too few for them to notice..."""
+"""There, an optimizer's step comes to so many times three cache lines of a row at once, the width of the largest register tile:
+three alone have ended before a processor notices that lines follow one another, and fetches them ahead..."""
 PACKED_DELTAS_BYTES = 1 << 19
 """...if the deltas of so many columns take no more than this: they are read again and again, from a second-level cache."""
 

@@ -61,7 +61,8 @@ class SpaceToPredict:
         if rows <= self._step_rows:  # as nearly always, and sooner than a loop of one round
             return self._call(samples, flat, 0, rows)
         steps = range(0, rows, self._step_rows)
-        return all(self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in steps)
+        finite = [self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in steps]
+        return all(finite)  # of a list, because every step has to be made
 
     def _call(self, samples: tuple[Array, Array, Array], out: Array, start: int, stop: int) -> bool:
         calls, team = self._calls, self._team

@@ -89,9 +89,11 @@ def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
     Read in random order, nearly every row is a cache miss.
     """
     line = LINE_BYTES // x.itemsize
+    most = AHEAD_LINES * line
+    end = last + line - 1 if last - first <= most else first + most  # a short row may lie on one line more
     for i in range(rows):
         row = sample(job, order, position + i)
-        for k in range(first, min(last + line - 1, first + AHEAD_LINES * line), line):
+        for k in range(first, end, line):
             prefetch(x, row * job.features + min(k, last - 1))
         if job.labelled:
             prefetch(labels, row)

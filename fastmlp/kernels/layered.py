@@ -1,7 +1,7 @@
 """Layers that outgrow the caches: one layer at a time for all rows of a chunk, some columns after others by each thread.
 
 A panel of rows that goes through all layers reads all weights, and has too few rows to make up for it when they come
-from far away. Here a block of columns of the right-hand matrix, as wide as the register tile, is packed once into memory
+from far away. Here a block of columns of the right-hand matrix, as wide as one register tile or a few, is packed once into memory
 that follows on itself, stays in the second-level cache, and meets all rows of the chunk. No transposed copy of the weights
 is kept: delta's block is transposed while it is packed. For the gradients, inputs are kept a second time, in strips of columns.
 """

@@ -46,26 +46,36 @@ class _Library(JITCodeLibrary):
     For many processors LLVM rather takes half of that: the first that had such vectors became slower by a few of them.
     """
 
+    _of_functions: ClassVar[dict[str, Any]] = {"speed": 1}  # only tidied: the optimisation of the whole does the rest
+    _of_whole: ClassVar[dict[str, Any]] = {"speed": 3, "vectors": True}
+
     def add_ir_module(self, module: Any) -> None:
         """See the base class."""
         for function in module.functions:
             set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own method only takes names that it knows
         super().add_ir_module(module)
 
+    def _passes(self, kind: str, speed: int, *, vectors: bool = False, unroll: bool = True) -> tuple[Any, Any]:
+        """LLVM's passes over a function or a module: whether loops become vector instructions, and are unrolled."""
+        options = binding.create_pipeline_tuning_options(speed_level=speed)
+        options.loop_vectorization, options.slp_vectorization = vectors, False
+        options.loop_unrolling = options.loop_interleaving = unroll
+        builder = binding.create_pass_builder(self._codegen._tm, options)
+        return getattr(builder, f"get{kind}PassManager")(), builder
+
     def _optimize_functions(self, ll_module: Any) -> None:
-        """Tidy what goes into a library; the optimisation of the whole does the rest."""
         ll_module.data_layout = self._codegen._data_layout
-        passes, builder = self._codegen._function_pass_manager(opt=1, loop_vectorize=False, slp_vectorize=False)
+        passes, builder = self._passes("Function", **self._of_functions)
         for function in ll_module.functions:
             passes.run(function, builder)
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._passes("Module", **self._of_whole)
+        passes.run(self._final_module, builder)
 
 
 class _DeviceLibrary(_Library):
     codegen = _NoEnvironment
-
-    def _optimize_final_module(self) -> None:
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
 
     def _finalize_final_module(self) -> None:
         self._verify_declare_only_symbols()
@@ -81,52 +91,25 @@ class _PartLibrary(_DeviceLibrary):
         pass
 
 
-def _make_internal(module: Any) -> None:
-    """Nobody outside calls what a kernel contains, so what it makes no use of need not be passed."""
-    for function in module.functions:
-        if not function.is_declaration and function.linkage == binding.Linkage.linkonce_odr:
-            function.linkage = "internal"
-
-
 class _KernelLibrary(_Library):
+    _of_whole: ClassVar[dict[str, Any]] = {"speed": 1, "unroll": False}
+
     def _optimize_final_module(self) -> None:
-        _make_internal(self._final_module)
-        options = binding.create_pipeline_tuning_options(speed_level=1)
-        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = options.loop_interleaving = False
-        builder = binding.create_pass_builder(self._codegen._tm, options)
-        builder.getModulePassManager().run(self._final_module, builder)
+        for function in self._final_module.functions:  # nobody else calls them, so what they make no use of need not be passed
+            if not function.is_declaration and function.linkage == binding.Linkage.linkonce_odr:
+                function.linkage = "internal"
+        super()._optimize_final_module()
 
 
-class _RolledLibrary(_Library):
+class _RolledLibrary(_KernelLibrary):
     """Loops are not unrolled, so that short ones, too, become vector instructions."""
 
-    def _passes(self, kind: str) -> Any:
-        options = binding.create_pipeline_tuning_options(speed_level=3)
-        options.loop_vectorization, options.slp_vectorization = True, False
-        options.loop_unrolling = options.loop_interleaving = False
-        builder = binding.create_pass_builder(self._codegen._tm, options)
-        return getattr(builder, f"get{kind}PassManager")(), builder
-
-    def _optimize_functions(self, ll_module: Any) -> None:
-        ll_module.data_layout = self._codegen._data_layout
-        for function in ll_module.functions:
-            passes, builder = self._passes("Function")
-            passes.run(function, builder)
-
-    def _optimize_final_module(self) -> None:
-        _make_internal(self._final_module)
-        passes, builder = self._passes("Module")
-        passes.run(self._final_module, builder)
+    _of_functions: ClassVar[dict[str, Any]] = {"speed": 3, "vectors": True, "unroll": False}
+    _of_whole = _of_functions
 
 
 class _RolledPartLibrary(_PartLibrary, _RolledLibrary):
     pass
-
-
-class _CallbackLibrary(_Library):
-    def _optimize_final_module(self) -> None:
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
 
 
 _NEEDLESS = (InlineClosureLikes, NopythonRewrites)
@@ -146,7 +129,7 @@ class _TypingContext(Context):
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         """See the base class."""
-        if kws or not isinstance(func, (types.Function, BuiltinFunctionType)):
+        if kws or not isinstance(func, (types.Function, types.NumberClass, BuiltinFunctionType)):
             return super().resolve_function_type(func, args, kws)
         signature = self._resolved.get((func, args))
         if signature is None:
@@ -193,6 +176,6 @@ COMPILERS = {
     "formula": _compiler(_PartLibrary, is_ours=False),  # a person may have written it
     "rolled kernel": _compiler(_RolledLibrary),
     "rolled part": _compiler(_RolledPartLibrary),
-    "callback": _compiler(_CallbackLibrary),
+    "callback": _compiler(_Library),
 }
 """numba's compiler for each kind of function."""

@@ -117,9 +117,9 @@ UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
 
 AHEAD_LINES = 2
 """Of cache lines that follow one another, so many are asked for ahead: processors then notice, and fetch the others. More than a
-dozen or two on their way hold up the loads of the products..."""
+dozen or two on their way hold up the loads of the products."""
 PAGE_BYTES = 4096
-"""...and anew in each page of so many bytes, beyond which processors do not follow."""
+"""Beyond a page of so many bytes, processors do not follow."""
 
 FEW_OUTPUTS = 2
 """So many outputs or fewer are computed by vectors along their inputs: one of their own row would be mostly padding..."""

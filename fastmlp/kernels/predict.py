@@ -54,7 +54,7 @@ def zero_if_column_finite(x, x0, ld, rows):
 
 @part
 def prefetch_run(x, x0, count):
-    """Ask for the beginning of each page of x (count,) at x0."""
+    """Ask for x (count,) at x0, by the beginnings of pieces as long as a page."""
     line = LINE_BYTES // x.itemsize
     page = PAGE_BYTES // x.itemsize
     for q in range(0, count, page):
@@ -90,7 +90,7 @@ def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, paramete
 
     Threads take ``piece_panels`` panels that follow one another whenever they are done with others.
 
-    Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, else nan; and perhaps nan if sums overflow.
+    Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, and so are their weighted sums, else nan.
     """
     mode = flush_denormals()
     job = jobs[0]
@@ -163,7 +163,7 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
 
     calls: the first row and the one after the last; how many panels a thread takes at once; and the addresses of x, indices, starts
     and out, at which threads find them that have stayed in the kernel from a call with other ones. finite: room of
-    (n_threads * 8,). Returns 0 in thread 0 if all numbers that were read are finite, else nan; and perhaps nan if sums overflow.
+    (n_threads * 8,). Returns 0 in thread 0 if all numbers that were read are finite, and so are their weighted sums, else nan.
     """
     if n_threads == 1:
         _predict(
