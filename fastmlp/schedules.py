@@ -22,6 +22,13 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 _TRIED_STEPS = 1000
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether repr shows the same of it in each process."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, Real | str | Schedule)
+
+
 @dataclass(frozen=True)
 class Schedule(ABC):
     """The factor of the learning rate as a function of the step."""
@@ -31,6 +38,11 @@ class Schedule(ABC):
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):
             cls.name = cls.__name__
+
+    def __repr__(self) -> str:
+        """With the constants, by which a checkpoint tells trainings apart; dataclasses made from this have their own."""
+        constants = {name: value for name, value in sorted(vars(self).items()) if name[0] != "_" and _is_plain(value)}
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in constants.items())})"
 
     def is_the_same(self, total_steps: int, other_steps: int, steps_per_epoch: int) -> bool:
         """Whether a training of so many steps begins as one of another length; tried at up to a thousand steps of the shorter."""

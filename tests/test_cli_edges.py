@@ -214,6 +214,12 @@ class TestResume:
         assert command("train", "t.csv", *Y, *options, "--epochs", "3")[0] == 0
         assert (table / "m").read_bytes() == before["m"]
 
+    def test_a_file_for_each_epoch_is_none_to_go_on_from(self, command, table):
+        said = "--resume is one file, which each epoch replaces, got 'c-{epoch}'; leave {epoch} out.\n"
+        before = sorted(table.iterdir())
+        assert command("train", "t.csv", *Y, "--epochs", "2", "--out", "m", "--resume", "c-{epoch}") == (2, "", said)
+        assert sorted(table.iterdir()) == before
+
     def test_what_is_exported_is_the_best_so_far(self, command, table):
         """As what is predicted: a checkpoint has the parameters of the last epoch, too, which are others here."""
         options = ["--target", "z", "--set", "learning_rate=0.01", "--resume", "c", "--out", "m", "--quiet"]

@@ -356,7 +356,20 @@ class TestSklearn:
 
     def test_a_function_of_one_s_own_with_a_name_that_scikit_learn_has(self):
         model, _ = fitted(MLPClassifier, activation=make_activation(lambda z: 0.5 * z, lambda z: 0.5, name="relu"))
-        with pytest.raises(ValueError, match=r"have the activations relu \(your own\); scikit-learn has one of identity"):
+        with pytest.raises(ValueError, match="'relu' is a function of your own, which an estimator of scikit-learn cannot hold"):
+            io.to_sklearn(model)
+
+    def test_a_class_made_from_ours(self):
+        class Mine(MLPClassifier):
+            pass
+
+        model, x = fitted(Mine)
+        np.testing.assert_array_equal(io.to_sklearn(model).predict(x), model.predict(x))
+
+    def test_parameters_that_are_not_finite(self):
+        model, _ = fitted(MLPClassifier)
+        model.coefs_[0][0, 0] = np.nan
+        with pytest.raises(ValueError, match="Layer 0 has parameters that are nan or infinite"):
             io.to_sklearn(model)
 
     def test_other_things(self):

@@ -149,6 +149,19 @@ class TestRefusals:
         np.testing.assert_array_equal(net.theta, before)
         assert net._generator.bit_generator.state == state
 
+    def test_other_constants_of_a_plain_class(self, path):
+        class Falling(Schedule):
+            def __init__(self, by):
+                self.by, self._seen, self.of = by, object(), lambda: by
+
+            def factor(self, step, total_steps, steps_per_epoch):
+                return self.by ** (step / steps_per_epoch)
+
+        fit(network(), epochs=2, callbacks=[Checkpoint(path)], schedule=Falling(0.5))
+        message = r"written with schedule_constants='.*Falling\(by=0\.5\)'"
+        self.refused(network(), path, ValueError, message, schedule=Falling(0.9))
+        fit(network(), epochs=2, resume=path, schedule=Falling(0.5))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

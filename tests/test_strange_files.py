@@ -334,6 +334,7 @@ def test_a_name_that_is_not_utf8(tmp_path, form):
         (["a|b", "1,5|x", "7|y"], [1.5, 7]),
         (["a b", "0,125 x", "7 y"], [0.125, 7]),
         (["a;b", "1,234;x", "7;y"], [1.234, 7]),
+        (['"a";"b"', '"1,5";"x"', '"7";"y"'], [1.5, 7]),
         (["a\tb", "1,234\tx", "7\ty"], ["1,234", "7"]),  # thousands, perhaps
         (["a\tb", "1,5\tx", "1.5\ty"], ["1,5", "1.5"]),
         (["a,b", '"1,5",x', '"2,5",y'], ["1,5", "2,5"]),
@@ -412,6 +413,32 @@ def test_marks_of_spreadsheets_and_programs_are_no_values(tmp_path, mark):
     assert (preparation.features[0].name, preparation.features[0].flag) == ("age", True)
     assert isinstance(preparation.features[0], Number)
     assert preparation.target.classes == ("no", "yes")
+
+
+@pytest.mark.parametrize("mark", ["", "NA", "?"])
+def test_missing_values_beside_spaces(tmp_path, mark):
+    (tmp_path / "t.csv").write_text(f"age, size, y\n1, 2, a\n3, {mark}, b\n{mark} , 5, \n")
+    found = read_table(tmp_path / "t.csv").to_pydict()
+    assert found == {"age": [1, 3, None], "size": [2, None, 5], "y": [" a", " b", None]}
+
+
+@HOW
+def test_numbers_that_may_be_thousands_are_pointed_out(command, tmp_path, how):
+    lines = table("age;price;y", lambda n, a, c: f"{a};{f'{n % 9}.{100 + n}' if n % 9 else 850};{label(a, c)}")
+    (tmp_path / "t.csv").write_text(lines)
+    out = " ".join(command("train", "t.csv", *TRAIN, how)[1].split())
+    assert "as numbers: price 1.101 is read as 1.101; if it is a thousand and more" in out
+    assert "as numbers" not in command("train", "t.csv", *TRAIN, how, "--decimal", ".")[1]
+    (tmp_path / "t.csv").write_text(lines.replace("1.101", "1.66", 1))
+    assert "as numbers" not in command("train", "t.csv", *TRAIN, how)[1]
+
+
+@HOW
+def test_numbers_that_lose_their_zeros_are_pointed_out(command, tmp_path, how):
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{c},{('007', '7', '8')[n % 3]}"))
+    out = " ".join(command("train", "t.csv", *TRAIN, how)[1].split())
+    assert "as numbers: y 007 is read as 7; named among the --categories, it" in out
+    assert "as numbers" not in command("train", "t.csv", *TRAIN, how, "--categories", "y")[1]
 
 
 def test_thousands_with_points_beside_decimal_commas(tmp_path):
@@ -619,6 +646,20 @@ class TestUse:
         else:
             assert (model / f"p.{ending}").read_text() == (",".join(names) + "\n" if ending == "csv" else "")
 
+    @pytest.mark.parametrize("action", [["predict", "--out", "p.csv", "--force"], ["evaluate"]], ids=lambda action: action[0])
+    def test_a_column_with_no_value_that_the_model_knows(self, command, model, action):
+        def said(colour):
+            (model / "n.csv").write_text(table(line=lambda n, a, c: f"{a},{colour(n, c)},{label(a, c)}"))
+            code, _, errors = command(action[0], "m.safetensors", "n.csv", "--quiet", *action[1:])
+            assert code == 0
+            return errors
+
+        assert said(lambda n, c: "rouge") == (
+            "Column 'colour' has no value that the model knows, and tells it nothing: 'rouge', for example, where it knows "
+            "'green', 'red'.\n"
+        )
+        assert said(lambda n, c: c if n == 199 else "rouge") == said(lambda n, c: "") == ""
+
     def test_predictions_for_programs(self, command, model):
         code, out, _ = command("predict", "m.safetensors", "t.csv", "--proba", "--json")
         assert code == 0
@@ -671,6 +712,14 @@ class TestResume:
         checkpoint, best = command("predict", "c", "t.csv", "--proba"), command("predict", "best.safetensors", "t.csv", "--proba")
         assert checkpoint == best
 
+    def test_of_other_rows_that_teach_the_same(self, command, model):
+        """Of categories, only their names are learned."""
+        (model / "c.csv").write_text(table("size,colour,y", lambda n, a, c: f"{'sml'[a % 3]},{c},{label(a, c)}"))
+        assert command("train", "c.csv", *TRAIN, "--resume", "c")[0] == 0
+        code, _, errors = command("train", "c.csv", *TRAIN, "--resume", "c", "--quiet", "--set", "seed=1")
+        assert code == 1
+        assert "c is the checkpoint of a training on other rows or columns, or with another seed" in errors
+
     def test_of_another_network(self, command, model):
         command("train", "t.csv", *TRAIN, "--resume", "c")
         code, _, errors = command("train", "t.csv", *TRAIN, "--resume", "c", "--hidden", "8", "--quiet")
@@ -688,6 +737,25 @@ class TestResume:
         assert code == 1
         assert "c is the checkpoint of a training on other rows or columns" in errors
         assert (model / "c").read_bytes() == before
+
+
+def test_another_table_of_other_types_is_refused_before_the_training(command, model, monkeypatch):
+    monkeypatch.setattr("fastmlp.data.model.learn", lambda *_: pytest.fail("the training has begun"))
+    parquet(model / "v.parquet", age=["old"] * len(ROWS))
+    code, _, errors = command("train", "t.csv", *Y, "--out", "v.safetensors", "--validate", "v.parquet", "--quiet")
+    assert (code, errors.count("\n")) == (1, 1)
+    assert errors.startswith("v.parquet: Column 'age' has something else where there were numbers")
+    assert not (model / "v.safetensors").exists()
+
+
+def test_ctrl_c_while_a_checkpoint_is_read(command, model, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    assert command("train", "t.csv", *TRAIN, "--resume", "c")[0] == 0
+    monkeypatch.setattr("fastmlp.data.model.TableCheckpoint.restore", interrupted)
+    code, _, errors = command("train", "t.csv", *TRAIN, "--resume", "c", "--quiet")
+    assert (code, errors) == (130, "Interrupted before the end of the first epoch: there is nothing to keep.\n")
 
 
 def test_ctrl_c_while_the_report_is_made(command, model, monkeypatch):
@@ -821,6 +889,16 @@ def test_a_column_that_nobody_needs_may_change(tmp_path):
     assert sum(batch.num_rows for batch in batches) == rows + 2
     assert batches[-1].column("b").to_pylist()[-2:] == ["maybe", "7"]
     assert [str(batch.schema.field("a").type) for batch in batches] == ["double"] * len(batches)
+
+
+@pytest.mark.parametrize("action", ["predict", "evaluate"])
+def test_text_after_a_megabyte_of_numbers_in_a_column_that_no_model_needs(command, tmp_path, action):
+    """Neither command could have it read as text."""
+    _, rows = late(tmp_path / "t.csv", "5", "A17")
+    (tmp_path / "s.csv").write_text("a,y\n" + "".join(f"{n % 7},{n % 2}\n" for n in range(200)))
+    assert command("train", "s.csv", *Y, "--epochs", 1, "--out", "m.safetensors", "--quiet")[0] == 0
+    code, _, errors = command(action, "m.safetensors", "t.csv", *(["--out", "p.csv"] if action == "predict" else []))
+    assert (code, errors) == (0, f"Written: p.csv, {rows + 1:,} rows\n" if action == "predict" else "")
 
 
 @pytest.mark.parametrize("value", ["big", "two\nlines"])

@@ -282,6 +282,13 @@ class TestCommandLine:
         found = run("evaluate", out, folder / "a.parquet", "--json")
         assert json.loads(found.output)["accuracy"] > 0.88
 
+    @pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+    def test_a_large_share_for_the_report(self, folder, command, how):
+        options = ["--target", "income", "--test", 0.9, "--epochs", 1, "--json", "--out", "m.safetensors"]
+        code, out, errors = command("train", folder, *options, how)
+        assert (code, errors) == (0, "")
+        assert json.loads(out)["test"]["rows"] == pytest.approx(0.9 * ROWS, rel=0.02)
+
     @pytest.mark.parametrize("given", ["people", "people/*.*"])
     def test_a_model_is_named_after_the_folder(self, folder, command, given):
         assert command("train", given, "--target", "income", "--epochs", 1, "--quiet")[::2] == (0, "")

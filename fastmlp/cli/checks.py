@@ -101,6 +101,8 @@ def check_checkpoint(path: Path | None, tables: Iterable[Path]) -> None:
     if path is None:
         return
     check_no_pipe(path)
+    if "{epoch}" in str(path):
+        raise end(f"--resume is one file, which each epoch replaces, got {str(path)!r}; leave {{epoch}} out.", WRONG_USE)
     if _is_one_of(path, tables):
         raise end(f"--resume is {path}, which is a table; give a name for the checkpoint.", WRONG_USE)
     if path.is_dir():

@@ -39,6 +39,7 @@ from fastmlp.cli.checks import (
 if TYPE_CHECKING:
     from fastmlp.data.files import Csv
     from fastmlp.data.model import TableModel
+    from fastmlp.data.preparation import UnknownValues
     from fastmlp.mlp import MLP
 
 app = typer.Typer(
@@ -238,6 +239,7 @@ def predict(
     """Predict the rows of a table, in constant memory whatever their number; but IDX is read whole."""
     from fastmlp.cli.predictions import batches, in_utf8, predicted, predicted_names, write_csv, write_file, write_json_lines
     from fastmlp.data.model import TableModel
+    from fastmlp.data.preparation import UnknownValues
     from fastmlp.data.tables import check_columns
 
     check_no_pipe(model)
@@ -255,7 +257,9 @@ def predict(
         raise end("--proba is for classes, and this model predicts numbers.", WRONG_USE)
     csv = dataclasses.replace(csv, known=tuple(loaded.preparation.types))
     check_columns(paths, loaded.preparation.types, csv)
-    parts = (predicted(loaded, source, batch, proba) for source, batch in batches(loaded.preparation.types, paths, csv))
+    unknown = UnknownValues(loaded.preparation)
+    read = unknown.watching(batches(loaded.preparation.types, paths, csv))
+    parts = (predicted(loaded, source, batch, proba) for source, batch in read)
     names = predicted_names(loaded, proba)
     if out is None and json:
         write_json_lines(names, parts, sys.stdout, ascii_only=True)
@@ -265,6 +269,13 @@ def predict(
         rows = write_file(names, parts, out)
         if not quiet:
             typer.echo(f"Written: {out}, {rows:,} rows", err=True)
+    _say_unknown(unknown)
+
+
+def _say_unknown(unknown: UnknownValues) -> None:
+    """Also to those who want it quiet: without it, predictions look like any others."""
+    for sentence in unknown.sentences():
+        typer.echo(sentence, err=True)
 
 
 @app.command("evaluate")
@@ -283,16 +294,19 @@ def evaluate_(
     from fastmlp.data.evaluation import evaluate, figures
     from fastmlp.data.files import TableError
     from fastmlp.data.model import TableModel
+    from fastmlp.data.preparation import UnknownValues
 
     csv = csv_of(separator, header, decimal)
     check_no_pipe(model)
     loaded = TableModel.load(model)
+    unknown = UnknownValues(loaded.preparation)
     try:
-        result = evaluate(loaded, file, _with_target(loaded, file, target, csv))
+        result = evaluate(loaded, file, unknown.watching(_with_target(loaded, file, target, csv)))
     except TableError:
         raise
     except ValueError as error:  # scikit-learn's, of predictions that are not finite
         raise TableError(f"{file}: The predictions cannot be measured: {error}") from None
+    _say_unknown(unknown)
     if json:
         typer.echo(json_format.dumps(result))
         return
@@ -331,7 +345,7 @@ def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -
         return [(file, read_whole(file, target, labels, "--target", csv))]
     csv = dataclasses.replace(csv, known=tuple(model.preparation.types))
     check_columns(paths, [*model.preparation.types, target], csv)
-    return batches(model.preparation.types | model.preparation.target.types, paths, csv)
+    return batches(model.preparation.types | model.preparation.target.types, paths, csv, target)
 
 
 @app.command()

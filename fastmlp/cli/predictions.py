@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from fastmlp.data.model import TableModel
 
 
-def batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv) -> Iterator[tuple[Path, Any]]:
-    """The rows of some files, one batch after the other, each with the file that it is from."""
-    from fastmlp.data.files import read_batches
+def batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv, target: str | None = None) -> Iterator[tuple[Path, Any]]:
+    """The rows of some files, one batch after the other, each with the file that it is from.
+
+    Of CSV, columns that have no type are not needed, and nothing in them is wrong; but ``target`` is what it looks like.
+    """
+    from fastmlp.data.files import is_csv, names_of, read_batches
 
     for path in paths:
-        yield from ((path, batch) for batch in read_batches(path, types, csv) if batch.num_rows)
+        names = names_of(path, csv) if is_csv(path) else []
+        known = {**{name: "unused" for name in names if name != target}, **types}
+        yield from ((path, batch) for batch in read_batches(path, known, csv) if batch.num_rows)
 
 
 def predicted_names(model: TableModel, proba: bool) -> list[str]:

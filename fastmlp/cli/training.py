@@ -35,6 +35,7 @@ class Begun:
     test_rows: int
     without_target: int
     form: str
+    doubts: dict[str, str]
     cache: Path | None
 
 
@@ -84,7 +85,18 @@ def begin(
     name = str(validate or "the rows to test on")
     with_target = models.check_table(model, tested, name)
     without = in_all - train - len(held_out.x) - (0 if validate else with_target)
-    return Begun(model, rows, held_out, tested, name, batch_size, paths, with_target, without, _form(paths[0], csv), cache), plan
+    doubts = _doubts(model, paths[0], csv, categories)
+    form = _form(paths[0], csv)
+    return Begun(model, rows, held_out, tested, name, batch_size, paths, with_target, without, form, doubts, cache), plan
+
+
+def _doubts(model: TableModel, file: Path, csv: Csv, categories: list[str]) -> dict[str, str]:
+    """Columns of numbers that may not be meant as they are read, and why."""
+    from fastmlp.data.files import read_otherwise
+    from fastmlp.data.preparation import Number
+
+    numbers = {one.name for one in model.preparation.features if isinstance(one, Number)} | {model.preparation.target.name}
+    return {name: how for name, how in read_otherwise(file, csv).items() if name in numbers and name not in categories}
 
 
 def read_whole(
@@ -166,7 +178,7 @@ def train_and_report(
     try:
         models.learn(model, begun.rows, begun.held_out, begun.batch_size, plan, callbacks, resume)
     except KeyboardInterrupt:
-        if not model.history["validation_loss"]:
+        if not model.history.get("validation_loss"):
             raise end("Interrupted before the end of the first epoch: there is nothing to keep.", INTERRUPTED) from None
         interrupted = True
     except ValueError as error:  # of a checkpoint that is another training's
@@ -238,6 +250,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
         ("columns", f"{columns}; {preparation.width} inputs", "--categories"),
         *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
         *((f"  categories: {name}", reason, "") for name, reason in _nearly_numbers(preparation)),
+        *((f"  as numbers: {name}", how, "") for name, how in begun.doubts.items()),
         (
             "rows",
             f"{train:,} to train, {len(begun.held_out.x):,} to validate, {begun.test_rows:,} to test",

@@ -29,6 +29,8 @@ MISSING = [
     "#N/A", "#NA", "#N/A N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!",
 ]  # fmt: skip
 """What stands for a value that is not there, as programs write it; the last ones are a spreadsheet's."""
+_NULLS = [f"{before}{one}{after}" for one in MISSING for before in ("", " ") for after in ("", " ")]
+"""With the space that is beside them where a comma and a space separate values; Arrow looks for them before it trims numbers."""
 
 _DELIMITERS = ",;\t|"
 _TITLE_LINES = 20
@@ -223,7 +225,10 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
         return
     require("pyarrow.csv", "cli")
     form = form_of(path, given)
-    kinds = {"number": arrow.float64(), "decimal": arrow.float64(), "whole": arrow.int64(), "category": arrow.string()}
+    kinds = {
+        "number": arrow.float64(), "decimal": arrow.float64(), "whole": arrow.int64(), "category": arrow.string(),
+        "unused": arrow.binary(),
+    }  # fmt: skip
     written = form.names or _first_row(path, form)
     column_types = {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
     try:
@@ -236,7 +241,7 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
                 arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip),
                 arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
                 arrow.csv.ConvertOptions(
-                    null_values=MISSING, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
+                    null_values=_NULLS, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
                 ),
             ) as reader,
         ):
@@ -557,7 +562,7 @@ def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
     """
     if delimiter == ",":
         return False
-    cells = [cell.strip() for line in lines for cell in line.split(delimiter)]
+    cells = [cell.strip() for row in csv.reader(lines, delimiter=delimiter) for cell in row]
     thousands = "" if delimiter == ";" else r"(?![+-]?[1-9]\d{0,2},\d{3}$)"
     return any(re.fullmatch(rf"{thousands}[+-]?\d+,\d+", cell) for cell in cells) and not any(
         re.fullmatch(r"(?![+-]?[1-9]\d{0,2}(\.\d{3})+$)[+-]?\d+\.\d+", cell) for cell in cells
@@ -577,6 +582,36 @@ def header_of(path: Path, given: Csv = GUESSED) -> list[str] | None:
     """Names of the columns of a CSV file; None if it has no header."""
     form = form_of(path, given)
     return _header(path, form) if form.names is None else None
+
+
+_SOME_ROWS = 1000
+"""Of a file's beginning, whose values are looked at as they are written."""
+
+
+def read_otherwise(path: Path, given: Csv = GUESSED) -> dict[str, str]:
+    """Columns of a CSV file whose numbers may not be meant as they are read, by its beginning, each with an example.
+
+    Names such as 007 lose their zeros. Where semicolons separate columns, 1.660 may be more than a thousand: unless a number of
+    the column has other than three digits behind its point, or begins with 0, or is beyond 999 without one.
+    """
+    if not is_csv(path):
+        return {}
+    form, found = form_of(path, given), dict[str, str]()
+    rows = [row for _, row in itertools.islice(_numbered_rows(path, form), _SOME_ROWS)]
+    mark, called = form.decimal, "comma" if form.decimal == "," else "point"
+    thousands = re.compile(rf"[+-]?([1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}|\d{{1,3}})")
+    for name, *cells in itertools.zip_longest(*(rows if form.names is None else [form.names, *rows]), fillvalue=""):
+        numbers = [cell.strip() for cell in cells if cell.strip() not in MISSING]
+        if not all(is_number_text(text.replace(mark, ".")) for text in numbers):
+            continue
+        padded = next((text for text in numbers if re.fullmatch(r"[+-]?0\d+", text)), None)
+        marked = next((text for text in numbers if mark in text), None)
+        if padded is not None:
+            found[name.strip()] = f"{padded} is read as {int(padded)}; named among the --categories, it stays as it is"
+        elif form.delimiter == ";" and given.decimal is None and marked and all(map(thousands.fullmatch, numbers)):
+            value = float(marked.replace(mark, "."))
+            found[name.strip()] = f"{marked} is read as {value:g}; if it is a thousand and more, write it without the {called}"
+    return found
 
 
 def _header(path: Path, form: Form) -> list[str]:

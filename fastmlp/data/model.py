@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -48,7 +49,7 @@ LARGE_SHARE = 1 / 8
 """A table whose files have more than this of the memory is not read whole: columns and samples take several times that."""
 _MEMORY_BYTES = 8 << 30
 """Of a system that does not say."""
-_KEY, _BEST = "preparation", "best_theta"
+_KEY, _BEST, _HELD_OUT = "preparation", "best_theta", "held_out"
 
 
 @dataclass
@@ -118,6 +119,13 @@ class Watch(Callback):
         self._x, self._y, self._patience = x, y, patience
         self.losses: list[float] = []
         self.best_theta: Array | None = None
+
+    def key(self) -> str:
+        """Tells these rows from others."""
+        digest = hashlib.sha256()
+        for array in (self._x, self._y):
+            digest.update(np.ascontiguousarray(array).reshape(-1).data)
+        return digest.hexdigest()
 
     @property
     def finished(self) -> bool:
@@ -271,7 +279,7 @@ class TableCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, model: TableModel, watch: Watch) -> None:
         super().__init__(path)
-        self._model, self._watch = model, watch
+        self._model, self._watch, self._held_out = model, watch, watch.key()
 
     def _write(self, run: Run) -> None:
         # Where Ctrl-C has come while the held-out rows were looked at, the file of the epoch before stays.
@@ -282,9 +290,8 @@ class TableCheckpoint(Checkpoint):
         assert run.state is not None
         assert self._watch.best_theta is not None
         self._model.history = {"loss": list(run.network.loss_curve_), "validation_loss": list(self._watch.losses)}
-        model_files.save(
-            run.network, path, training=run.state(), more=self._model.description(), arrays={_BEST: self._watch.best_theta}
-        )
+        more = self._model.description() | {_HELD_OUT: self._held_out}
+        model_files.save(run.network, path, training=run.state(), more=more, arrays={_BEST: self._watch.best_theta})
 
     def restore(self, epochs: int) -> None:
         """Have the watch remember what it knew when the file was written.
@@ -300,7 +307,8 @@ class TableCheckpoint(Checkpoint):
             raise TableError(str(error)) from None
         content = contents.more.get(_KEY)
         here = json.loads(json.dumps(self._model.preparation.as_dict()))
-        if content is None or content["preparation"] != here:
+        held_out = contents.more.get(_HELD_OUT, self._held_out)  # which an earlier version did not write
+        if content is None or content["preparation"] != here or held_out != self._held_out:
             raise TableError(
                 f"{self._path} is the checkpoint of a training on other rows or columns, or with another seed; "
                 "give another name with --resume."
@@ -415,7 +423,7 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
     """
     rows = source.rows
     test = min(test, MOST_TEST_ROWS / rows)
-    validation = min(VALIDATION_SHARE, MOST_VALIDATION_ROWS / rows)
+    validation = min(VALIDATION_SHARE, (1 - test) / 2, MOST_VALIDATION_ROWS / rows)
     bounds = (0.0, test, test + validation, 1.0)
     shares = [source.share(low, high, plan.seed) for low, high in pairwise(bounds)]
     aside = [_Aside(), _Aside()]
@@ -510,6 +518,7 @@ def check_table(model: TableModel, table: Any, name: str) -> int:
         y, _ = preparation.target.values(table.column(preparation.target.name))
         if len(y) == 0:
             raise TableError(f"No row has a value of the target {preparation.target.name!r}.")
+        preparation.rows(table)  # or what is of another kind would be said after the training
     return len(y)
 
 

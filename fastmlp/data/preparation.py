@@ -256,6 +256,43 @@ class Preparation:
         return made
 
 
+class UnknownValues:
+    """Columns of categories in which no row so far has a value that a model knows, as where they are spelled otherwise.
+
+    Parameters
+    ----------
+    preparation : Preparation
+        The model's.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._open = [feature for feature in preparation.features if not isinstance(feature, Number)]
+        self._found: dict[str, str] = {}
+
+    def watching(self, parts: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        """The same parts of a table; each is looked at once it has been used, which says what is wrong with it."""
+        for source, rows in parts:
+            yield source, rows
+            self._open = [feature for feature in self._open if not self._is_known(feature, rows.column(feature.name))]
+
+    def _is_known(self, feature: Category | Ordinal, column: Any) -> bool:
+        """Whether one of the values is; one that is not is kept to be shown."""
+        codes = _codes(column, feature.categories, feature.name)
+        unknown = np.flatnonzero(codes == _UNKNOWN)
+        if len(unknown) and feature.name not in self._found:
+            self._found[feature.name] = texts(column, feature.name)[int(unknown[0])].as_py()
+        return bool((codes >= 0).any())
+
+    def sentences(self) -> list[str]:
+        """One about each such column."""
+        return [
+            f"Column {one.name!r} has no value that the model knows, and tells it nothing: {self._found[one.name][:50]!r}, for "
+            f"example, where it knows {', '.join(map(repr, one.categories[:3]))}{', ...' if len(one.categories) > 3 else ''}."
+            for one in self._open
+            if one.name in self._found
+        ]
+
+
 def _texts(value: Any) -> tuple[Any, ...]:
     """A list of JSON as a tuple."""
     if not isinstance(value, list):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import numpy as np
 from sklearn import neural_network
 from sklearn.utils.validation import check_is_fitted
 
 from fastmlp.estimators import MLPClassifier, MLPRegressor
+from fastmlp.io.models import layers_of
 
 _ATTRIBUTES = (
     "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_", "validation_scores_", "best_validation_score_", "n_features_in_",
@@ -69,13 +69,13 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
     Raises
     ------
     ValueError
-        If scikit-learn's estimators cannot compute this network.
+        If scikit-learn's estimators cannot compute this network, or a parameter is not finite.
     """
     for theirs, ours in _PAIRS:
         if isinstance(estimator, ours):
             check_is_fitted(estimator)
-            network = estimator._synchronized()
-            hidden = {entry.name if entry.source is None else f"{entry.name} (your own)" for entry in network._activations[:-1]}
+            layers = layers_of(estimator._synchronized(), "an estimator of scikit-learn")  # of a class made from ours, too
+            hidden = {layer.activation for layer in layers[:-1]}
             known = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
             if len(hidden) > 1 or not hidden <= known.keys():
                 raise ValueError(
@@ -86,12 +86,11 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
             options = {name: value for name, value in estimator.get_params(deep=False).items() if name in made.get_params()}
             options["activation"] = known[hidden.pop()] if hidden else "identity"
             if options.get("loss") not in (None, "squared_error", "poisson"):  # it says only what the training minimised
-                output = network._activations[-1].name
-                options["loss"] = "poisson" if output == "exponential" else "squared_error"
+                options["loss"] = "poisson" if layers[-1].activation == "exponential" else "squared_error"
             options["random_state"] = copy.deepcopy(options["random_state"])  # each draws from its own
             made.set_params(**options)
             _take_over(made, estimator)
-            made.coefs_, made.intercepts_ = [np.array(w) for w in network.w], [np.array(b[0]) for b in network.b]
+            made.coefs_, made.intercepts_ = [layer.weight for layer in layers], [layer.bias for layer in layers]
             return made
     raise TypeError(f"estimator must be fastmlp's MLPClassifier or MLPRegressor, got {type(estimator).__name__}.")
 
