@@ -562,7 +562,7 @@ def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
     """
     if delimiter == ",":
         return False
-    cells = [cell.strip() for row in csv.reader(lines, delimiter=delimiter) for cell in row]
+    cells = [cell for line in lines for cell in _cells(line, delimiter)]
     thousands = "" if delimiter == ";" else r"(?![+-]?[1-9]\d{0,2},\d{3}$)"
     return any(re.fullmatch(rf"{thousands}[+-]?\d+,\d+", cell) for cell in cells) and not any(
         re.fullmatch(r"(?![+-]?[1-9]\d{0,2}(\.\d{3})+$)[+-]?\d+\.\d+", cell) for cell in cells
