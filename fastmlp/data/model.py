@@ -518,7 +518,8 @@ def check_table(model: TableModel, table: Any, name: str) -> int:
         y, _ = preparation.target.values(table.column(preparation.target.name))
         if len(y) == 0:
             raise TableError(f"No row has a value of the target {preparation.target.name!r}.")
-        preparation.rows(table)  # or what is of another kind would be said after the training
+        for batch in table.to_batches():  # or what is of another kind would be said after the training
+            preparation.rows(batch)
     return len(y)
 
 
