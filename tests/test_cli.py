@@ -17,6 +17,7 @@ import pytest
 
 from fastmlp import ACTIVATIONS, LOSSES, OPTIMIZERS
 from fastmlp.io import load
+from fastmlp.shuffle import DRAWN_ROWS
 from tests.test_invariants import run_python
 
 ROOT = Path(__file__).parent.parent
@@ -170,6 +171,7 @@ def test_warmup_fills_the_cache(tmp_path):
     code = (
         "import numpy as np; from fastmlp import MLP; from scipy.sparse import csr_array\n"
         "MLP((2, 3, 1), n_threads=2).fit(np.eye(64, 2), np.ones(64), epochs=1, batch_size=32)\n"
+        f"MLP((2, 3, 1)).fit(np.eye({DRAWN_ROWS + 1}, 2), np.ones({DRAWN_ROWS + 1}), epochs=1, batch_size=4096)\n"
         "MLP((2, 3, 1)).fit(csr_array(np.eye(64, 2)), np.ones(64), epochs=1, batch_size=32)\n"
         "MLP((400, 400, 1)).fit(np.eye(64, 400), np.ones(64), epochs=1, batch_size=64)"
     )

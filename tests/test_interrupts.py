@@ -77,8 +77,33 @@ def test_kernels_are_compiled_and_loaded_where_no_signal_handler_runs():
         KernelCache.load_overload = load_overload
         MLP((2, 3, 1)).fit(np.ones((70_000, 2)), np.ones(70_000), epochs=1, batch_size=70_000)
         print(len(where) > 3, any(where))
+        where.clear()
+        MLP((2, 3, 1), dtype="float64").fit(np.ones((70_000, 2)), np.ones(70_000), epochs=1, batch_size=70_000)
+        print(len(where) > 0, any(where))
     """)
-    assert printed.split() == ["True", "False"]
+    assert printed.split() == ["True", "False"] * 2
+
+
+def test_a_call_with_other_types_compiles_where_no_signal_handler_runs():
+    printed = run_python("""
+        import threading
+        from fastmlp.kernels.jit import kernel
+
+        @kernel
+        def twice(x):
+            return 2 * x
+
+        print(twice(1))
+        where, compile = [], twice.dispatcher._compiler.compile
+
+        def compile_(*arguments):
+            where.append(threading.current_thread() is threading.main_thread())
+            return compile(*arguments)
+
+        twice.dispatcher._compiler.compile = compile_
+        print(twice(1.5), where)
+    """)
+    assert printed.split() == ["2", "3.0", "[False]"]
 
 
 def test_numba_is_imported_where_no_signal_handler_runs():

@@ -20,7 +20,7 @@ from fastmlp.kernels.team import signal_helpers
 from fastmlp.losses import LOSSES
 from fastmlp.memory import aligned_zeros
 from fastmlp.optimizers import OPTIMIZERS
-from fastmlp.shuffle import ROUNDS
+from fastmlp.shuffle import DRAWN_ROWS, Order
 from fastmlp.trainer import Recipe
 from fastmlp.validation import Data
 
@@ -43,7 +43,8 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
         list(online.epoch(None, np.zeros(1)))
     small.outputs(buffer, zero)
     rows_of_columns(np.zeros(1, np.int64), 0, zero.ravel(), zero.ravel()[:0])
-    fill_order(np.zeros(2 * ROUNDS, np.uint64), 1, 1, 1, 0, np.zeros(1, np.int64))
+    order = Order(DRAWN_ROWS + 1, np.random.default_rng(0))
+    fill_order(order.keys, order.bits, order.radix, order.rows, 0, np.zeros(1, np.int64))
     signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))
 
 

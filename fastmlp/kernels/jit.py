@@ -32,6 +32,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from fastmlp.interrupts import undisturbed
@@ -87,6 +88,7 @@ class Kernel(Generic[P, R]):
         from fastmlp.kernels.pipeline import COMPILERS
 
         dispatcher = numba.njit(pipeline_class=COMPILERS[self._compiler], **self._options)(self.py_func)
+        dispatcher.compile = partial(undisturbed, dispatcher.compile)  # also for other types, when a call comes with them
         if self._cache:
             from fastmlp.kernels.cache import KernelCache
 
@@ -112,8 +114,8 @@ class Kernel(Generic[P, R]):
 
         types = tuple(map(typeof, examples))
         if types not in self._dispatcher.overloads:
-            undisturbed(self._dispatcher.compile, types)
-        code: Callable[..., R] = self._dispatcher.compile(types)  # which finds it
+            self._dispatcher.compile(types)
+        code: Callable[..., R] = self._dispatcher.overloads[types].entry_point
         return code
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
