@@ -19,6 +19,7 @@ from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.gradient import add_slots, gradient_block, transpose_weights, update_block
 from fastmlp.kernels.jit import FASTMATH, Kernel
 from fastmlp.kernels.layered import delta_columns, forward_columns, gather_columns, pack_columns
+from fastmlp.kernels.operands import Model, Samples, Space, Worker
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import LOSS_SUM, NO, NOBODY, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
 from fastmlp.kernels.product import product
@@ -52,13 +53,16 @@ def _tile(times, rows, columns, depth, a, b, c):
         product(rows, columns, depth, a, ZERO, depth, ONE, b, ZERO, columns, c, ZERO, columns, c, ZERO, columns, YES, NO)
 
 
-def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+def _repeat(parts, times, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
             transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
             coefficients, sums):  # fmt: skip
     """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
     mode = flush_denormals()
     job = jobs[0]
-    nobody = calls  # what threads share, of which one thread makes no use
+    worker = Worker(ZERO, ONE, sync)
+    samples = Samples(x, y, labels, weights, order)
+    model = Model(parameters, state1, state2, gradient, coefficients)
+    space = Space(constants, activations, deltas, scratch, ZERO, panel_losses, norms)
     batch_rows = min(job.batch_size, job.rows)
     several = batch_rows > job.chunk_rows
     scale = job.loss_scale / batch_rows
@@ -73,15 +77,15 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                 for first in range(0, rows, PANEL_ROWS):
                     n = min(PANEL_ROWS, rows - first)
                     if parts & GATHER:
-                        gather_inputs(job, layers, x, order, start + first, first, n, left, right, activations)
+                        gather_inputs(job, layers, samples, start + first, first, n, left, right, activations)
                     if parts & FORWARD:
-                        multiply_band(job, layers, band, left, right, first, n, parameters, constants, activations)
+                        multiply_band(job, layers, band, left, right, first, n, parameters, space)
             for first in range(0, rows, PANEL_ROWS):
                 n = min(PANEL_ROWS, rows - first)
                 if packed is not None and parts & GATHER:
-                    gather_columns(job, layers, x, order, start + first, first, n, activations)
+                    gather_columns(job, layers, samples, start + first, first, n, activations)
                 if transposed is not None and job.bands == 0 and parts & GATHER:
-                    gather_inputs(job, layers, x, order, start + first, first, n, ZERO, job.features, activations)
+                    gather_inputs(job, layers, samples, start + first, first, n, ZERO, job.features, activations)
                 if job.bands > 0 and parts & FORWARD:
                     join_bands(job, layers, first, n, activations)
                     activate_panel(job, layers, ZERO, ZERO, first, n, activations, deltas)
@@ -90,28 +94,20 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                         job, layers, ONE if job.bands > 0 else ZERO, ZERO, first, n, parameters, transposed, activations, deltas
                     )
                 if transposed is not None and parts & OUTPUT:
-                    sums[LOSS_SUM] += output_panel(
-                        job, layers, y, labels, weights, order, start + first, first, n, scale,
-                        constants, activations, deltas, scratch, ZERO,
-                    )  # fmt: skip
+                    sums[LOSS_SUM] += output_panel(job, layers, samples, start + first, first, n, scale, space)
                 if transposed is not None and parts & DELTA:
                     delta_panel(layers, job.n_layers, first, n, transposed, constants, deltas)
             if packed is not None:
                 for number in range(job.n_layers):
                     if parts & FORWARD:
-                        forward_columns(
-                            ZERO, ONE, nobody, job, layers, number, ZERO, rows, parameters, activations, deltas, scratch, ZERO
-                        )  # fmt: skip
+                        forward_columns(worker, job, layers, number, ZERO, rows, parameters, space)
                 for first in range(0, rows, PANEL_ROWS):
                     n = min(PANEL_ROWS, rows - first)
                     if parts & OUTPUT:
-                        sums[LOSS_SUM] += output_panel(
-                            job, layers, y, labels, weights, order, start + first, first, n, scale,
-                            constants, activations, deltas, scratch, ZERO,
-                        )  # fmt: skip
+                        sums[LOSS_SUM] += output_panel(job, layers, samples, start + first, first, n, scale, space)
                 for number in range(job.n_layers - 1, 0, -1):
                     if parts & DELTA:
-                        delta_columns(ZERO, ONE, nobody, layers, number, rows, parameters, constants, deltas, scratch, ZERO)
+                        delta_columns(worker, layers, number, rows, parameters, space)
             for u in range(len(units)):
                 unit = units[u]
                 layer = layers[unit.layer]
@@ -128,17 +124,14 @@ def _repeat(parts, times, calls, jobs, layers, units, bounds, x, indices, starts
                 slot0 = chunk % job.slots * len(parameters) if job.slots > 0 else 0
                 if parts & GRADIENT:
                     new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
-                    gradient_block(
-                        job, layers, unit, ZERO, rows, new, activations, packed, d, d0, ld_d, constants, out, out0 + slot0, ld,
-                        exact, scratch, ZERO,
-                    )  # fmt: skip
+                    gradient_block(job, layers, unit, ZERO, rows, new, packed, d, d0, ld_d, out, out0 + slot0, ld, exact, space)
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
                     add_slots(
                         gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), len(parameters),
                         job.slots, ONE, NOBODY,
                     )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
-                    update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, 1.0, job.l2, coefficients, ZERO)
+                    update_block(job, layers, unit, model, out, out0, ld, 1.0, job.l2, ZERO)
                 if transposed is not None and parts & TRANSPOSE and start + rows == batch_rows:
                     transpose_weights(layers, unit, parameters, transposed)
     restore_denormals(mode)
@@ -218,6 +211,7 @@ class Step:
         self._trainer = CompiledTrainer(self.network.engine, self.network._buffer, data, batch_size, recipe, mean=True).__enter__()
         coefficients = self._trainer.coefficients(ConstantRates(problem.learning_rate, task.steps))
         self._before = self._trainer.session.arguments(task.shuffles()[0], coefficients, 0, 1, 1)
+        self._nobody = np.zeros(1, np.int64)  # what threads share, of which one thread makes no use
         self.repeat(TRANSPOSE)(1)  # the copy of the weights that delta reads
 
     def close(self) -> None:
@@ -226,7 +220,7 @@ class Step:
 
     def repeat(self, parts: int = WHOLE_STEP) -> Callable[[int], object]:
         """``repeat(parts)(times)`` does parts of the step so many times; results of the others are what they were."""
-        return lambda times: _repeat_parts(parts, times, *self._before)
+        return lambda times: _repeat_parts(parts, times, self._nobody, *self._before)
 
 
 @contextmanager

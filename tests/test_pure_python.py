@@ -58,7 +58,7 @@ def test_every_sample_is_asked_for_before_it_is_gathered():
         limits.CACHE_BYTES = 0
         asked = []
 
-        def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
+        def prefetch_samples(job, samples, position, rows, first, last):
             asked.extend(range(position, position + rows))
 
         epoch.prefetch_samples = prefetch_samples

@@ -23,6 +23,7 @@ from fastmlp.engine.partition import share_units
 from fastmlp.engine.session import Session
 from fastmlp.kernels.epoch import units_at_once
 from fastmlp.kernels.jit import kernel
+from fastmlp.kernels.operands import Worker
 from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
 from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, yield_processor
@@ -702,7 +703,7 @@ class TestTeam:
             meeting = 1
             for number in range(1, times + 1):
                 atomic_store(came, 8 * thread, number)
-                meeting = barrier(sync, thread, n_threads, meeting)
+                meeting = barrier(Worker(thread, n_threads, sync), meeting)
                 for other in range(n_threads):
                     # Another may have come to the next meeting already, but not beyond it.
                     if atomic_load(came, 8 * other) < number or atomic_load(came, 8 * other) > number + 1:
@@ -724,12 +725,12 @@ class TestTeam:
         def take(thread, n_threads, sync, most, n_takers):
             meeting = 1
             for pieces in range(most):
-                piece = take_ticket(sync, thread, n_threads, -1)
+                piece = take_ticket(Worker(thread, n_threads, sync), -1)
                 while piece < pieces:
                     n_takers[pieces * most + piece] += 1
-                    piece = take_ticket(sync, thread, n_threads, piece)
-                return_tickets(sync, thread, n_threads, pieces)
-                meeting = barrier(sync, thread, n_threads, meeting)
+                    piece = take_ticket(Worker(thread, n_threads, sync), piece)
+                return_tickets(Worker(thread, n_threads, sync), pieces)
+                meeting = barrier(Worker(thread, n_threads, sync), meeting)
             sync[STATES + LINE * thread] = ABSENT
             if thread == 0:
                 wait_while(sync, n_threads, WORKING)
@@ -743,7 +744,7 @@ class TestTeam:
     def test_a_thread_that_is_kept_busy_leaves_the_rest_to_others(self):
         @kernel
         def take_unless_busy(thread, n_threads, sync, pieces, done):
-            piece = take_ticket(sync, thread, n_threads, -1)
+            piece = take_ticket(Worker(thread, n_threads, sync), -1)
             while piece < pieces:
                 looks = 0
                 while piece == 0 and atomic_load(done, 0) < pieces - 1 and looks < 10_000_000:
@@ -751,7 +752,7 @@ class TestTeam:
                     looks += 1
                 done[1 + piece] = thread
                 atomic_add(done, 0, 1)
-                piece = take_ticket(sync, thread, n_threads, piece)
+                piece = take_ticket(Worker(thread, n_threads, sync), piece)
             sync[STATES + LINE * thread] = ABSENT
             if thread == 0:
                 wait_while(sync, n_threads, WORKING)
@@ -766,7 +767,7 @@ class TestTeam:
 
         @kernel
         def wait(thread, n_threads, sync, out):
-            out[thread] = barrier(sync, thread, n_threads, 1)
+            out[thread] = barrier(Worker(thread, n_threads, sync), 1)
 
         out = np.zeros(2, np.int64)
         wait(0, 1, np.zeros(16, np.int64), out)  # compile
@@ -1010,7 +1011,7 @@ def test_a_last_batch_of_few_rows_makes_no_call_long(monkeypatch, rows_of_the_la
 def test_a_thread_moves_away_from_where_another_of_its_team_is():
     @kernel
     def move(sync, thread):
-        take_place(sync, thread, 2)
+        take_place(Worker(thread, 2, sync))
         return current_processor()
 
     allowed = os.sched_getaffinity(0)

@@ -25,20 +25,22 @@ def first_feature(features, bands, band, itemsize):
 
 
 @device
-def my_features(job, thread, n_threads, itemsize):
+def my_features(job, worker, itemsize):
     """First and last feature of those bands of which a thread has some rows, or all."""
+    thread, n_threads = worker.thread, worker.n_threads
     first, last = job.bands * thread // n_threads, (job.bands * (thread + 1) + n_threads - 1) // n_threads
     return first_feature(job.features, job.bands, first, itemsize), first_feature(job.features, job.bands, last, itemsize)
 
 
 @part
-def multiply_band(job, layers, band, left, right, first, rows, parameters, constants, activations):
+def multiply_band(job, layers, band, left, right, first, rows, parameters, space):
     """The product of a band, features left .. right, for rows first .. first + rows of the workspace; the last has the bias in it.
 
     It is put to ``job.band_sums`` in ``activations``: (bands, rows of the workspace, width).
     """
     layer = layers[0]
-    initial, i0 = constants, ZERO
+    activations = space.activations
+    initial, i0 = space.constants, ZERO
     if band == job.bands - 1:  # who has its weights has the bias, too
         initial, i0 = parameters, layer.bias
     product(
@@ -49,21 +51,23 @@ def multiply_band(job, layers, band, left, right, first, rows, parameters, const
 
 
 @part
-def multiply_bands(job, layers, x, order, position, rows, thread, n_threads, parameters, constants, activations):
+def multiply_bands(worker, job, layers, samples, position, rows, parameters, space):
     """One thread's share of the inputs and products of all bands, for ``rows`` rows from ``position`` on.
 
     What is shared out are the panels of the first band, then those of the second.
     """
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
     n_tasks = job.bands * n_panels
-    for task in range(n_tasks * thread // n_threads, n_tasks * (thread + 1) // n_threads):
+    first_task = n_tasks * worker.thread // worker.n_threads
+    last_task = n_tasks * (worker.thread + 1) // worker.n_threads
+    for task in range(first_task, last_task):
         band = task // n_panels
         first = (task - band * n_panels) * PANEL_ROWS
         n = min(PANEL_ROWS, rows - first)
-        left = first_feature(job.features, job.bands, band, x.itemsize)
-        right = first_feature(job.features, job.bands, band + 1, x.itemsize)
-        gather_inputs(job, layers, x, order, position + first, first, n, left, right, activations)
-        multiply_band(job, layers, band, left, right, first, n, parameters, constants, activations)
+        left = first_feature(job.features, job.bands, band, samples.x.itemsize)
+        right = first_feature(job.features, job.bands, band + 1, samples.x.itemsize)
+        gather_inputs(job, layers, samples, position + first, first, n, left, right, space.activations)
+        multiply_band(job, layers, band, left, right, first, n, parameters, space)
 
 
 @device

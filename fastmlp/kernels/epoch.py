@@ -18,6 +18,7 @@ from fastmlp.kernels.gradient import (
 )
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.layered import delta_columns, forward_columns, gather_columns, pack_columns
+from fastmlp.kernels.operands import Model, Samples, Space, Worker
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import (
     FEWEST_UNITS,
@@ -54,71 +55,70 @@ def _clip_factor(norms, max_norm):
     return factor if factor < 1.0 else 1.0  # nan, too, leaves the gradient as it is
 
 
+@device
+def _my_panels(worker, rows):
+    """First panel of a thread's share of so many rows, and the one after its last."""
+    n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
+    return n_panels * worker.thread // worker.n_threads, n_panels * (worker.thread + 1) // worker.n_threads
+
+
 @part
-def _panel(job, layers, x, indices, starts, y, labels, weights, order, position, first, rows, scale, parameters, transposed,
-           constants, activations, deltas, scratch, p0):  # fmt: skip
+def _panel(job, layers, samples, indices, starts, position, first, rows, scale, parameters, transposed, space):
     """All that comes before the gradients, for rows first .. first + rows of the workspace; returns their loss.
 
     ``position`` is that of the first of them in the epoch.
     """
+    activations, deltas = space.activations, space.deltas
     first_layer = 1
     if indices is not None:
         bottom = layers[0]
         o0 = bottom.outputs + first * bottom.width
-        sparse_affine(job, bottom, x, indices, starts, order, position, rows, parameters, activations, o0)
+        sparse_affine(job, bottom, samples.x, indices, starts, samples.order, position, rows, parameters, activations, o0)
     elif job.bands > 0:
         join_bands(job, layers, first, rows, activations)
     else:
         first_layer = 0
-        gather_inputs(job, layers, x, order, position, first, rows, ZERO, job.features, activations)
+        gather_inputs(job, layers, samples, position, first, rows, ZERO, job.features, activations)
     if first_layer == 1 and job.n_layers > 1:
         activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
     forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas)
-    loss = output_panel(
-        job, layers, y, labels, weights, order, position, first, rows, scale, constants, activations, deltas, scratch, p0
-    )
+    loss = output_panel(job, layers, samples, position, first, rows, scale, space)
     if job.mode != LOSS_ONLY:
-        delta_panel(layers, job.n_layers, first, rows, transposed, constants, deltas)
+        delta_panel(layers, job.n_layers, first, rows, transposed, space.constants, deltas)
     return loss
 
 
 @part
-def _layered_chunk(thread, n_threads, sync, meeting, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
-                   constants, activations, deltas, scratch, p0, panel_losses):  # fmt: skip
+def _layered_chunk(worker, meeting, job, layers, samples, position, rows, scale, parameters, space):
     """All that comes before the gradients, one layer at a time; returns the number of the next meeting."""
-    n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-    first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
+    first_panel, last_panel = _my_panels(worker, rows)
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
         n = min(PANEL_ROWS, rows - first)
-        gather_columns(job, layers, x, order, position + first, first, n, activations)
+        gather_columns(job, layers, samples, position + first, first, n, space.activations)
     for number in range(job.n_layers):
-        meeting = barrier(sync, thread, n_threads, meeting)
+        meeting = barrier(worker, meeting)
         if meeting < 0:
             return meeting
-        forward_columns(
-            thread, n_threads, sync, job, layers, number, position, rows, parameters, activations, deltas, scratch, p0
-        )  # fmt: skip
-    meeting = barrier(sync, thread, n_threads, meeting)
+        forward_columns(worker, job, layers, number, position, rows, parameters, space)
+    meeting = barrier(worker, meeting)
     if meeting < 0:
         return meeting
     for panel in range(first_panel, last_panel):
         first = panel * PANEL_ROWS
-        panel_losses[index(panel)] = output_panel(
-            job, layers, y, labels, weights, order, position + first, first, min(PANEL_ROWS, rows - first), scale,
-            constants, activations, deltas, scratch, p0,
-        )  # fmt: skip
+        n = min(PANEL_ROWS, rows - first)
+        space.panel_losses[index(panel)] = output_panel(job, layers, samples, position + first, first, n, scale, space)
     if job.mode != LOSS_ONLY:
         for number in range(job.n_layers - 1, 0, -1):
-            meeting = barrier(sync, thread, n_threads, meeting)
+            meeting = barrier(worker, meeting)
             if meeting < 0:
                 return meeting
-            delta_columns(thread, n_threads, sync, layers, number, rows, parameters, constants, deltas, scratch, p0)
+            delta_columns(worker, layers, number, rows, parameters, space)
     return meeting
 
 
 @part
-def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share, n_shares):
+def _prefetch_share(worker, job, samples, position, share, n_shares):
     """Ask for one of ``n_shares`` parts of the samples that this thread will gather next, when a chunk begins at ``position``.
 
     Spread over panels and units, so that they are on their way while there is something else to do: a processor can wait for
@@ -126,31 +126,31 @@ def _prefetch_share(job, x, y, labels, order, position, thread, n_threads, share
     """
     rows = min(job.chunk_rows, job.rows - position)
     n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-    left, right, place, n_places = ZERO, job.features, thread, n_threads
+    left, right, place, n_places = ZERO, job.features, worker.thread, worker.n_threads
     if job.bands > 0:  # threads share out the panels of a band only if there are more of them than bands
-        left, right = my_features(job, thread, n_threads, x.itemsize)
-        n_places = max(1, n_threads // job.bands)
-        place = thread % n_places
+        left, right = my_features(job, worker, samples.x.itemsize)
+        n_places = max(1, worker.n_threads // job.bands)
+        place = worker.thread % n_places
     first = n_panels * place // n_places * PANEL_ROWS
     last = min(rows, n_panels * (place + 1) // n_places * PANEL_ROWS)
     mine = max(0, last - first)
     start, stop = mine * share // n_shares, mine * (share + 1) // n_shares
-    prefetch_samples(job, x, y, labels, order, position + first + start, stop - start, left, right)
+    prefetch_samples(job, samples, position + first + start, stop - start, left, right)
 
 
 @part
-def _slot_chunk(thread, job, layers, units, x, y, labels, weights, order, position, rows, next_position, next_rows, scale,
-                parameters, transposed, constants, activations, deltas, scratch, p0, gradient, g0, is_first):  # fmt: skip
+def _slot_chunk(worker, job, layers, units, samples, position, rows, next_position, next_rows, scale, model, transposed, space, g0,
+                is_first):  # fmt: skip
     """Loss and gradient of the rows of a chunk, by one thread in its own rows of the workspace; returns the loss.
 
     The gradient is added to what is at g0, unless it is the slot's first. The rows of the chunk to come are asked for meanwhile.
     """
-    base = thread * job.chunk_rows
+    base = worker.thread * job.chunk_rows
     loss = 0.0
     for first in range(0, rows, PANEL_ROWS):
         loss += _panel(
-            job, layers, x, None, None, y, labels, weights, order, position + first, base + first,
-            min(PANEL_ROWS, rows - first), scale, parameters, transposed, constants, activations, deltas, scratch, p0,
+            job, layers, samples, None, None, position + first, base + first, min(PANEL_ROWS, rows - first), scale,
+            model.parameters, transposed, space,
         )  # fmt: skip
     if job.mode != LOSS_ONLY:
         n_units = len(units)
@@ -159,32 +159,31 @@ def _slot_chunk(thread, job, layers, units, x, y, labels, weights, order, positi
             layer = layers[unit.layer]
             if job.prefetches:
                 start, stop = next_rows * u // n_units, next_rows * (u + 1) // n_units
-                prefetch_samples(job, x, y, labels, order, next_position + start, stop - start, ZERO, job.features)
+                prefetch_samples(job, samples, next_position + start, stop - start, ZERO, job.features)
             d0 = layer.deltas + base * layer.width + unit.column
             w0 = layer.weights + unit.row * layer.width + unit.column
             gradient_block(
-                job, layers, unit, base, rows, is_first, activations, None, deltas, d0, layer.width, constants,
-                gradient, g0 + w0, layer.width, YES, scratch, p0,
+                job, layers, unit, base, rows, is_first, None, space.deltas, d0, layer.width, model.gradient, g0 + w0, layer.width,
+                YES, space,
             )  # fmt: skip
     return loss
 
 
 @part
-def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, y, labels, weights, order, parameters, transposed,
-               state1, state2, gradient, constants, activations, deltas, scratch, losses, norms, coefficients, first_batch,
-               first_chunk, last_chunk, sums):  # fmt: skip
+def _run_slots(worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk, last_chunk,
+               sums):  # fmt: skip
     """The same where each thread takes whole chunks of a batch.
 
     So threads share neither activations nor deltas, and meet twice a batch. Chunk number c of a batch adds to slot c % job.slots,
-    in order; slots have a gradient each, and a loss in ``losses``, and are summed when the batch is complete, which may be in a
-    later call. How many there are follows from the sizes, so who takes which changes nothing in the result.
+    in order; slots have a gradient each, and a loss in ``panel_losses``, and are summed when the batch is complete, which may be
+    in a later call. How many there are follows from the sizes, so who takes which changes nothing in the result.
     """
     if meeting < 0:
         return
+    thread, n_threads, gradient, losses = worker.thread, worker.n_threads, model.gradient, space.panel_losses
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     first_slot, last_slot = job.slots * thread // n_threads, job.slots * (thread + 1) // n_threads
-    length = len(parameters)
-    p0 = thread * job.scratch_stride
+    length = len(model.parameters)
     for batch in range(first_chunk // chunks_per_batch, (last_chunk + chunks_per_batch - 1) // chunks_per_batch):
         batch_start = batch * job.batch_size
         batch_rows = min(job.batch_size, job.rows - batch_start)
@@ -193,7 +192,7 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
         last = min(last_chunk - batch * chunks_per_batch, n_chunks)
         if first >= last:
             continue
-        weight = _weight_of_batch(job, weights, order, batch_start, batch_rows, last == n_chunks)
+        weight = _weight_of_batch(job, samples, batch_start, batch_rows, last == n_chunks)
         scale, l2 = _scales(job, weight)
         for number in range(first, last):
             slot = number % job.slots
@@ -206,11 +205,9 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
             if next_start >= next_stop:
                 next_start, next_stop = next_stop + first_slot * job.chunk_rows, min(next_stop + job.batch_size, job.rows)
             loss = _slot_chunk(
-                thread, job, layers, units, x, y, labels, weights, order,
-                batch_start + start, min(job.chunk_rows, batch_rows - start),
-                next_start, max(0, min(job.chunk_rows, next_stop - next_start)),
-                scale, parameters, transposed, constants, activations, deltas, scratch, p0,
-                gradient, slot * length, number < job.slots,
+                worker, job, layers, units, samples, batch_start + start, min(job.chunk_rows, batch_rows - start),
+                next_start, max(0, min(job.chunk_rows, next_stop - next_start)), scale, model, transposed, space, slot * length,
+                number < job.slots,
             )  # fmt: skip
             losses[index(slot)] = loss if number < job.slots else losses[index(slot)] + loss
         if last < n_chunks:
@@ -218,7 +215,7 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
         slots = min(job.slots, n_chunks)
         if n_threads > 1 and job.mode != LOSS_ONLY:
             add_slots(gradient, ZERO, ZERO, ONE, length, slots, length, job.slots, n_threads, thread)
-        meeting = barrier(sync, thread, n_threads, meeting)
+        meeting = barrier(worker, meeting)
         if meeting < 0:
             return
         if thread == 0:
@@ -230,35 +227,34 @@ def _run_slots(thread, n_threads, sync, meeting, job, layers, units, bounds, x, 
                 unit = units[u]
                 layer = layers[unit.layer]
                 g0 = layer.weights + unit.row * layer.width + unit.column
-                add_slots(
-                    gradient, g0, layer.width, unit.rows + unit.bias, unit.columns, slots, length, job.slots, n_threads, NOBODY
-                )  # fmt: skip
+                rows = unit.rows + unit.bias
+                add_slots(gradient, g0, layer.width, rows, unit.columns, slots, length, job.slots, n_threads, NOBODY)
                 if job.max_norm > 0:
-                    squared_norms(unit, gradient, g0, layer.width, norms)
+                    squared_norms(unit, gradient, g0, layer.width, space.norms)
         if job.mode == TRAINS:
             clip = 1.0
             if job.max_norm > 0:
-                meeting = barrier(sync, thread, n_threads, meeting)
+                meeting = barrier(worker, meeting)
                 if meeting < 0:
                     return
-                clip = _clip_factor(norms, job.max_norm)
+                clip = _clip_factor(space.norms, job.max_norm)
             c0 = (batch - first_batch) * job.step_columns
             for u in range(bounds[thread], bounds[thread + 1]):
                 unit = units[u]
                 layer = layers[unit.layer]
                 g0 = layer.weights + unit.row * layer.width + unit.column
-                update_block(job, layers, unit, parameters, gradient, g0, layer.width, state1, state2, clip, l2, coefficients, c0)
-                transpose_weights(layers, unit, parameters, transposed)
-        meeting = barrier(sync, thread, n_threads, meeting)
+                update_block(job, layers, unit, model, gradient, g0, layer.width, clip, l2, c0)
+                transpose_weights(layers, unit, model.parameters, transposed)
+        meeting = barrier(worker, meeting)
         if meeting < 0:
             return
 
 
 @device
-def _weight_of_batch(job, weights, order, position, rows, is_last):
+def _weight_of_batch(job, samples, position, rows, is_last):
     """Sum of the weights of a batch where it matters: to its deltas and penalty, and, once, to the sums. A batch may be long."""
     if job.mean or job.l2_by_weight or is_last:
-        return total_weight(job, weights, order, position, rows)
+        return total_weight(job, samples, position, rows)
     return 0.0
 
 
@@ -281,74 +277,68 @@ def _scales(job, weight):
 
 
 @part
-def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels, order,
-           position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed, packed, state1, state2, gradient,
-           constants, activations, deltas, scratch, p0, norms, coefficients, shares_before, n_shares):  # fmt: skip
+def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, indices, starts, position, rows, is_first,
+           steps_now, keep_gradient, l2, c0, model, transposed, packed, space, shares_before, n_shares):  # fmt: skip
     """Gradients by the weights of units first_unit .. last_unit of the rows of a chunk, and their step; returns the next meeting.
 
     is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.
     ``shares_before`` of ``n_shares`` parts of the samples that come next have been asked for.
     """
+    parameters, gradient = model.parameters, model.gradient
     clips = job.max_norm > 0
     clip = 1.0
     touched_only = False
     if indices is not None:
-        first_column, last_column = my_columns(layers[0], thread, n_threads, gradient)
+        first_column, last_column = my_columns(layers[0], worker, gradient)
         touched_only = steps_now and job.still
         sparse_gradient(
-            job, layers[0], x, indices, starts, order, position, rows, deltas, parameters if job.plain else gradient,
-            first_column, last_column,
+            job, layers[0], samples.x, indices, starts, samples.order, position, rows, space.deltas,
+            parameters if job.plain else gradient, first_column, last_column,
         )  # fmt: skip
         if touched_only:
             if not job.plain:
-                sparse_update(
-                    job, layers[0], indices, starts, order, position, rows, parameters, gradient, state1, state2,
-                    coefficients, c0, first_column, last_column,
-                )  # fmt: skip
+                sparse_update(job, layers[0], indices, starts, samples.order, position, rows, model, c0, first_column, last_column)
         else:
-            meeting = barrier(sync, thread, n_threads, meeting)
+            meeting = barrier(worker, meeting)
             if meeting < 0:
                 return meeting
     # Clipping needs the norm of the whole gradient before the first update: two rounds over the units instead of one.
     for turn in range(2 if clips and steps_now else 1):
         if turn == 1:
-            meeting = barrier(sync, thread, n_threads, meeting)
+            meeting = barrier(worker, meeting)
             if meeting < 0:
                 return meeting
-            clip = _clip_factor(norms, job.max_norm)
+            clip = _clip_factor(space.norms, job.max_norm)
         for u in range(first_unit, last_unit):
             unit = units[u]
             layer = layers[unit.layer]
             if turn == 0 and job.prefetches and shares_before + u - first_unit < n_shares:
-                _prefetch_share(
-                    job, x, y, labels, order, position + rows, thread, n_threads,
-                    shares_before + u - first_unit, n_shares,
-                )  # fmt: skip
+                _prefetch_share(worker, job, samples, position + rows, shares_before + u - first_unit, n_shares)
             gradient_is_there = indices is not None and unit.layer == 0 and not unit.bias
             if gradient_is_there and touched_only:
                 continue
-            out, out0, ld = scratch, p0, unit.columns
+            out, out0, ld = space.scratch, space.scratch0, unit.columns
             if job.plain or keep_gradient or gradient_is_there:
                 out = parameters if job.plain else gradient
                 out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
             if turn == 0:
-                d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
+                d, d0, ld_d = space.deltas, layer.deltas + unit.column, layer.width
                 if packed is not None:
-                    d, d0, ld_d = packed, p0 + UNIT_SCRATCH, unit.columns
+                    d, d0, ld_d = packed, space.scratch0 + UNIT_SCRATCH, unit.columns
                     if u == first_unit or unit.row == 0:  # the units of a block of columns follow one another
-                        pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
-                if steps_now and (n_threads > 1 or not job.shares_weights):
-                    prefetch_to_update(layers, unit, parameters, state1, state2, transposed)
+                        pack_columns(space.deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
+                if steps_now and (worker.n_threads > 1 or not job.shares_weights):
+                    prefetch_to_update(layers, unit, model, transposed)
                 if not gradient_is_there:
                     gradient_block(
-                        job, layers, unit, ZERO, rows, is_first and not job.plain, activations, packed, d, d0, ld_d, constants,
-                        out, out0, ld, keep_gradient or job.plain == 1, scratch, p0,
+                        job, layers, unit, ZERO, rows, is_first and not job.plain, packed, d, d0, ld_d,
+                        out, out0, ld, keep_gradient or job.plain == 1, space,
                     )  # fmt: skip
                 if clips:
-                    squared_norms(unit, out, out0, ld, norms)
+                    squared_norms(unit, out, out0, ld, space.norms)
             if steps_now and (turn == 1 or not clips):
                 if not job.plain:
-                    update_block(job, layers, unit, parameters, out, out0, ld, state1, state2, clip, l2, coefficients, c0)
+                    update_block(job, layers, unit, model, out, out0, ld, clip, l2, c0)
                 if indices is not None and gradient_is_there:
                     clear_block(unit, out, out0, ld)
                 if transposed is not None:
@@ -357,12 +347,11 @@ def _units(thread, n_threads, sync, meeting, job, layers, units, first_unit, las
 
 
 @part
-def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-         transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms, coefficients,
-         first_batch, first_chunk, last_chunk, sums):  # fmt: skip
+def _run(worker, job, layers, units, bounds, samples, indices, starts, model, transposed, packed, space, first_batch, first_chunk,
+         last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch.
 
-    A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. Thread ``thread``
+    A chunk is at most job.chunk_rows rows of one batch; the last of a batch updates the parameters. A worker
     computes its share of the panels of rows (where samples are wide, behind a barrier that follows the products of its bands of
     features, see :mod:`fastmlp.kernels.bands`), then (behind a barrier) the gradient of units bounds[thread] ..
     bounds[thread + 1], or, of weights that outgrow the caches, of any units that are left. Who computes what changes nothing in
@@ -373,18 +362,15 @@ def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, start
     zero before and after). ``packed`` is ``scratch`` where a chunk goes layer by layer (:mod:`fastmlp.kernels.layered`), and
     ``transposed`` is None there; everywhere else it is the other way round.
 
-    x (rows, features), y (rows, outputs) or labels (rows,), weights (rows,), order (rows,): flat, contiguous, read only;
-    those that the job does not use have any length. parameters, state1, state2, gradient: laid out as ``layers`` says.
-    constants: a row of zeros, then a panel of outputs (see JOB). coefficients (steps, STEP_COLUMNS): of batch first_batch and
-    those after it, or of any batch if there is one row. sums: the weighted loss and the weight are added to it.
+    The coefficients of the model are of batch first_batch and those after it, or of any batch if there is one row. sums: the
+    weighted loss and the weight are added to it.
     """
     mode = flush_denormals()
-    job = jobs[0]
+    thread, n_threads, parameters = worker.thread, worker.n_threads, model.parameters
     meeting = ONE
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     clips = job.max_norm > 0
     keep_gradient = chunks_per_batch > 1 or clips or job.mode == GRADIENT_ONLY
-    p0 = thread * job.scratch_stride
     # With bands that are all a thread's own, a chunk may begin while other threads are still busy with the one before: until the
     # next meeting, a thread reads and writes what nobody else does. It writes the inputs and the sums of its own bands: of the
     # inputs, only the gradients of its own units read these (partition.py keeps them together), and the sums were read before the
@@ -393,12 +379,11 @@ def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, start
     if transposed is not None:
         for u in range(bounds[thread], bounds[thread + 1]):  # somebody may have changed the weights since the last call
             transpose_weights(layers, units[u], parameters, transposed)
-        meeting = barrier(sync, thread, n_threads, meeting)
+        meeting = barrier(worker, meeting)
         if indices is None and job.slots > 0:
             _run_slots(
-                thread, n_threads, sync, meeting, job, layers, units, bounds, x, y, labels, weights, order, parameters,
-                transposed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
-                coefficients, first_batch, first_chunk, last_chunk, sums,
+                worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk,
+                last_chunk, sums,
             )  # fmt: skip
             last_chunk = first_chunk
     weight = 0.0
@@ -415,13 +400,13 @@ def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, start
             continue
         is_last = chunk_start + rows == batch_rows
         if number == 0 or chunk == first_chunk or is_last:
-            weight = _weight_of_batch(job, weights, order, batch_start, batch_rows, is_last)
+            weight = _weight_of_batch(job, samples, batch_start, batch_rows, is_last)
         scale, l2 = _scales(job, weight)
         c0 = (batch - first_batch) * job.step_columns
         # Plain gradient descent, w - rate * gradient: with -rate in the deltas, the product that gives the gradient gives the
         # new weights if it begins with the old ones.
         if job.plain:
-            scale *= -coefficients[index(c0)]
+            scale *= -model.coefficients[index(c0)]
 
         if transposed is not None and n_threads > 1 and number == 0 and job.shares_weights:
             for u in range(len(units)):
@@ -429,42 +414,36 @@ def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, start
                 if is_needed and (u < bounds[thread] or u >= bounds[thread + 1]):
                     prefetch_weights(layers, units[u], parameters, transposed)
         n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
-        first_panel, last_panel = n_panels * thread // n_threads, n_panels * (thread + 1) // n_threads
+        first_panel, last_panel = _my_panels(worker, rows)
         first_unit, last_unit = bounds[thread], bounds[thread + 1]
         shares_before = 0 if transposed is None else last_panel - first_panel  # of the samples that are asked for
         n_shares = shares_before + last_unit - first_unit
         position = batch_start + chunk_start
         if packed is not None:
-            meeting = _layered_chunk(
-                thread, n_threads, sync, meeting, job, layers, x, y, labels, weights, order, position, rows, scale, parameters,
-                constants, activations, deltas, packed, p0, panel_losses,
-            )  # fmt: skip
+            meeting = _layered_chunk(worker, meeting, job, layers, samples, position, rows, scale, parameters, space)
             if meeting < 0:
                 break
         if transposed is not None:
             if indices is None and job.bands > 0:
-                multiply_bands(job, layers, x, order, position, rows, thread, n_threads, parameters, constants, activations)
-                meeting = barrier(sync, thread, n_threads, meeting)
+                multiply_bands(worker, job, layers, samples, position, rows, parameters, space)
+                meeting = barrier(worker, meeting)
                 if meeting < 0:
                     break
             for panel in range(first_panel, last_panel):
                 if job.prefetches:
-                    _prefetch_share(
-                        job, x, y, labels, order, position + rows, thread, n_threads, panel - first_panel, n_shares
-                    )  # fmt: skip
+                    _prefetch_share(worker, job, samples, position + rows, panel - first_panel, n_shares)
                 first = panel * PANEL_ROWS
                 n = min(PANEL_ROWS, rows - first)
-                panel_losses[index(panel)] = _panel(
-                    job, layers, x, indices, starts, y, labels, weights, order, position + first, first, n, scale,
-                    parameters, transposed, constants, activations, deltas, scratch, p0,
-                )  # fmt: skip
-        meeting = barrier(sync, thread, n_threads, meeting)
+                space.panel_losses[index(panel)] = _panel(
+                    job, layers, samples, indices, starts, position + first, first, n, scale, parameters, transposed, space
+                )
+        meeting = barrier(worker, meeting)
         if meeting < 0:
             break
 
         if thread == 0:
             for panel in range(n_panels):
-                sums[LOSS_SUM] += panel_losses[index(panel)]
+                sums[LOSS_SUM] += space.panel_losses[index(panel)]
             if is_last:
                 sums[WEIGHT_SUM] += weight
         if job.mode != LOSS_ONLY:
@@ -474,24 +453,22 @@ def _run(thread, n_threads, sync, jobs, layers, units, bounds, x, indices, start
             at_once = units_at_once(len(units), n_threads) if packed is not None and not clips else 0
             takes_any = at_once > 0
             n_turns = (len(units) + at_once - 1) // at_once if takes_any else 1
-            turn = take_ticket(sync, thread, n_threads, NOBODY) if takes_any else 0
+            turn = take_ticket(worker, NOBODY) if takes_any else 0
             while turn < n_turns:
                 if takes_any:
                     first_unit, last_unit = turn * at_once, min(len(units), (turn + 1) * at_once)
                 meeting = _units(
-                    thread, n_threads, sync, meeting, job, layers, units, first_unit, last_unit, x, indices, starts, y, labels,
-                    order, position, rows, is_first, steps_now, keep_gradient, l2, c0, parameters, transposed,
-                    packed, state1, state2, gradient, constants, activations, deltas, scratch, p0, norms, coefficients,
-                    shares_before, n_shares,
+                    worker, meeting, job, layers, units, first_unit, last_unit, samples, indices, starts, position, rows, is_first,
+                    steps_now, keep_gradient, l2, c0, model, transposed, packed, space, shares_before, n_shares,
                 )  # fmt: skip
                 shares_before += last_unit - first_unit
-                turn = take_ticket(sync, thread, n_threads, turn) if takes_any else n_turns
+                turn = take_ticket(worker, turn) if takes_any else n_turns
             if meeting < 0:
                 break
             if takes_any:
-                return_tickets(sync, thread, n_threads, n_turns)
+                return_tickets(worker, n_turns)
         if not has_own_bands:
-            meeting = barrier(sync, thread, n_threads, meeting)
+            meeting = barrier(worker, meeting)
     restore_denormals(mode)
 
 
@@ -504,18 +481,22 @@ def run_chunks(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, i
     calls: number of the first batch, first chunk and the one after the last.
     The other arguments: see :func:`_run`.
     """
+    job = jobs[0]
+    worker = Worker(thread, n_threads, sync)
+    samples = Samples(x, y, labels, weights, order)
+    model = Model(parameters, state1, state2, gradient, coefficients)
+    space = Space(constants, activations, deltas, scratch, thread * job.scratch_stride, panel_losses, norms)
     while True:
         if n_threads > 1:
-            take_place(sync, thread, n_threads)
+            take_place(worker)
         _run(
-            thread, n_threads, sync, jobs, layers, units, bounds, x, indices, starts, y, labels, weights,
-            order, parameters, transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch,
-            panel_losses, norms, coefficients, calls[FIRST_BATCH], calls[FIRST_CHUNK], calls[LAST_CHUNK], sums,
+            worker, job, layers, units, bounds, samples, indices, starts, model, transposed, packed, space,
+            calls[FIRST_BATCH], calls[FIRST_CHUNK], calls[LAST_CHUNK], sums,
         )  # fmt: skip
         if n_threads == 1:
             return
         if thread == 0:
             wait_while(sync, n_threads, WORKING)
             return
-        if not next_call(sync, thread):
+        if not next_call(worker):
             return

@@ -14,16 +14,16 @@ def sample(job, order, position):
 
 
 @device
-def gather_inputs(job, layers, x, order, position, first, rows, left, right, activations):
+def gather_inputs(job, layers, samples, position, first, rows, left, right, activations):
     """Features left .. right of rows first .. first + rows of the workspace: of the samples at positions ``position`` ...."""
     bottom = layers[0]
     for i in range(rows):
-        source = sample(job, order, position + i) * job.features + left
-        copy(x, source, activations, bottom.inputs + (first + i) * bottom.input_width + left, right - left)
+        source = sample(job, samples.order, position + i) * job.features + left
+        copy(samples.x, source, activations, bottom.inputs + (first + i) * bottom.input_width + left, right - left)
 
 
 @device
-def gather_targets(job, y, labels, order, position, rows, out, o0):
+def gather_targets(job, samples, position, rows, out, o0):
     """out (outputs, PANEL_ROWS) at o0 = targets of the samples at positions ``position`` ..., one sample per column.
 
     Class labels become one-hot columns.
@@ -31,21 +31,21 @@ def gather_targets(job, y, labels, order, position, rows, out, o0):
     outputs = job.outputs
     if not job.labelled:
         for i in range(rows):
-            first = sample(job, order, position + i) * outputs
+            first = sample(job, samples.order, position + i) * outputs
             for j in range(outputs):
-                out[index(o0 + j * PANEL_ROWS + i)] = y[index(first + j)]
+                out[index(o0 + j * PANEL_ROWS + i)] = samples.y[index(first + j)]
     elif outputs == 1:
         for i in range(rows):
-            out[index(o0 + i)] = labels[index(sample(job, order, position + i))]
+            out[index(o0 + i)] = samples.labels[index(sample(job, samples.order, position + i))]
     else:
         for q in range(outputs * PANEL_ROWS):
             out[index(o0 + q)] = 0
         for i in range(rows):
-            out[index(o0 + labels[index(sample(job, order, position + i))] * PANEL_ROWS + i)] = 1
+            out[index(o0 + samples.labels[index(sample(job, samples.order, position + i))] * PANEL_ROWS + i)] = 1
 
 
 @device
-def gather_target_rows(job, y, labels, order, position, rows, out, o0, ld):
+def gather_target_rows(job, samples, position, rows, out, o0, ld):
     """out (rows, ld) at o0 = targets of the samples at positions ``position`` ....
 
     What stands beyond them, in a padded row, may change or not.
@@ -53,49 +53,49 @@ def gather_target_rows(job, y, labels, order, position, rows, out, o0, ld):
     outputs = job.outputs
     if not job.labelled:
         for i in range(rows):
-            copy(y, sample(job, order, position + i) * outputs, out, o0 + i * ld, outputs)
+            copy(samples.y, sample(job, samples.order, position + i) * outputs, out, o0 + i * ld, outputs)
     elif outputs == 1:
         for i in range(rows):
-            out[index(o0 + i * ld)] = labels[index(sample(job, order, position + i))]
+            out[index(o0 + i * ld)] = samples.labels[index(sample(job, samples.order, position + i))]
     else:
         for q in range(rows * ld):
             out[index(o0 + q)] = 0
         for i in range(rows):
-            out[index(o0 + i * ld + labels[index(sample(job, order, position + i))])] = 1
+            out[index(o0 + i * ld + samples.labels[index(sample(job, samples.order, position + i))])] = 1
 
 
 @device
-def gather_weights(job, weights, order, position, rows, out, o0):
+def gather_weights(job, samples, position, rows, out, o0):
     """out (PANEL_ROWS,) at o0 = weights of the samples at positions ``position`` ...."""
     for i in range(rows):
-        out[index(o0 + i)] = weights[index(sample(job, order, position + i))]
+        out[index(o0 + i)] = samples.weights[index(sample(job, samples.order, position + i))]
 
 
 @device
-def total_weight(job, weights, order, position, rows):
+def total_weight(job, samples, position, rows):
     """Sum of the weights of the samples at positions ``position`` .. position + rows."""
     if not job.weighted:
         return float(rows)
     total = 0.0
     for i in range(rows):
-        total += weights[index(sample(job, order, position + i))]
+        total += samples.weights[index(sample(job, samples.order, position + i))]
     return total
 
 
 @part
-def prefetch_samples(job, x, y, labels, order, position, rows, first, last):
+def prefetch_samples(job, samples, position, rows, first, last):
     """Ask for the beginning of features first .. last, and for the targets, of the samples at positions ``position`` ....
 
     Read in random order, nearly every row is a cache miss.
     """
-    line = LINE_BYTES // x.itemsize
+    line = LINE_BYTES // samples.x.itemsize
     most = AHEAD_LINES * line
     end = last + line - 1 if last - first <= most else first + most  # a short row may lie on one line more
     for i in range(rows):
-        row = sample(job, order, position + i)
+        row = sample(job, samples.order, position + i)
         for k in range(first, end, line):
-            prefetch(x, row * job.features + min(k, last - 1))
+            prefetch(samples.x, row * job.features + min(k, last - 1))
         if job.labelled:
-            prefetch(labels, row)
+            prefetch(samples.labels, row)
         else:
-            prefetch(y, row * job.outputs)
+            prefetch(samples.y, row * job.outputs)

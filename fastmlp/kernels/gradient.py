@@ -21,33 +21,34 @@ def spread_columns(source, s0, ld_source, count, rows, columns, out, o0, ld):
 
 
 @part
-def _few_outputs_block(layer, unit, i0, rows, activations, d, d0, ld_d, constants, out, out0, ld, scratch, s0):
+def _few_outputs_block(layer, unit, i0, rows, d, d0, ld_d, out, out0, ld, space):
     """The same sums as a product of the transposes: out^T = d^T a, with vectors along the inputs, which are many."""
+    scratch, s0 = space.scratch, space.scratch0 + FEW_SCRATCH
     line = LINE_BYTES // d.itemsize
     width = (unit.rows + line - 1) // line * line
     product(
-        layer.fan_out, width, rows, d, d0, ONE, ld_d, activations, i0, layer.input_width, constants, ZERO, ZERO,
+        layer.fan_out, width, rows, d, d0, ONE, ld_d, space.activations, i0, layer.input_width, space.constants, ZERO, ZERO,
         scratch, s0, width, YES, NO,
     )  # fmt: skip
     spread_columns(scratch, s0, width, layer.fan_out, unit.rows, unit.columns, out, out0, ld)
 
 
 @part
-def gradient_block(job, layers, unit, first, rows, first_chunk, activations, packed, d, d0, ld_d, constants, out, out0, ld, exact,
-                   scratch, p0):  # fmt: skip
+def gradient_block(job, layers, unit, first, rows, first_chunk, packed, d, d0, ld_d, out, out0, ld, exact, space):
     """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows first .. first + rows of the workspace.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
     always 1. d (rows, unit.columns) at d0: the deltas, or a packed copy. With ``exact``, nothing beyond the block is written.
-    p0: where this thread's scratch memory begins. Where ``packed`` is not None, inputs are read in strips.
+    Where ``packed`` is not None, inputs are read in strips.
     """
+    activations, constants = space.activations, space.constants
     layer = layers[unit.layer]
     initial, i0, ld_i = out, out0, ld
     if first_chunk:
         initial, i0, ld_i = constants, ZERO, ZERO
     inputs = layer.inputs + first * layer.input_width + unit.row
     if first_chunk and layer.fan_out <= FEW_OUTPUTS and unit.rows > 0:
-        _few_outputs_block(layer, unit, inputs, rows, activations, d, d0, ld_d, constants, out, out0, ld, scratch, p0 + FEW_SCRATCH)
+        _few_outputs_block(layer, unit, inputs, rows, d, d0, ld_d, out, out0, ld, space)
     elif packed is not None:
         for i in range(0, unit.rows, STRIP_ROWS):
             strip = job.strips + layer.inputs + (unit.row + i) * job.chunk_rows
@@ -80,8 +81,9 @@ def prefetch_weights(layers, unit, parameters, transposed):
 
 
 @part
-def prefetch_to_update(layers, unit, parameters, state1, state2, transposed):
+def prefetch_to_update(layers, unit, model, transposed):
     """Ask for what the step of a block reads and writes, where it begins anew, so that it comes while the gradient is computed."""
+    parameters, state1, state2 = model.parameters, model.state1, model.state2
     layer = layers[unit.layer]
     line = LINE_BYTES // parameters.itemsize
     w0 = layer.weights + unit.row * layer.width + unit.column
@@ -126,17 +128,15 @@ def transpose_weights(layers, unit, parameters, transposed):
 
 
 @part
-def _update_rows(job, layer, unit, first, n_rows, parameters, gradient, g0, ld, state1, state2, shrink, l2, coefficients, c0):
+def _update_rows(job, layer, unit, first, n_rows, model, gradient, g0, ld, shrink, l2, c0):
     """One optimizer step of rows first .. first + n_rows of a block."""
     runs, count = n_rows, unit.columns
     if unit.columns == layer.width and ld == layer.width:  # the rows of the block follow one another
         runs, count = 1, n_rows * unit.columns
     for i in range(first, first + runs):
         w0 = layer.weights + (unit.row + i) * layer.width + unit.column
-        update(
-            job.update,
-            (parameters, w0, gradient, g0 + i * ld, state1, w0, state2, w0, coefficients, c0, count, shrink, l2),
-        )  # fmt: skip
+        where = (model.parameters, w0, gradient, g0 + i * ld, model.state1, w0, model.state2, w0)
+        update(job.update, (*where, model.coefficients, c0, count, shrink, l2))
 
 
 @device
@@ -148,21 +148,21 @@ def scale_block(gradient, g0, ld, rows, columns, factor):
 
 
 @part
-def update_block(job, layers, unit, parameters, gradient, g0, ld, state1, state2, scale, l2, coefficients, c0):
+def update_block(job, layers, unit, model, gradient, g0, ld, scale, l2, c0):
     """One optimizer step of a block of parameters from its gradient (unit.rows + unit.bias, unit.columns) at g0, times ``scale``.
 
     ``coefficients`` at c0: those of the step formula, then the factor that weight decay multiplies weights with.
     """
     layer = layers[unit.layer]
-    shrink = coefficients[index(c0 + SHRINK)]
+    shrink = model.coefficients[index(c0 + SHRINK)]
     n_rows = unit.rows + unit.bias
     if scale != 1.0:
         scale_block(gradient, g0, ld, n_rows, unit.columns, type(gradient[index(g0)])(scale))
     penalized = n_rows
     if unit.bias and (shrink != 1.0 or l2 != 0.0):  # penalties are for weights, not for biases
         penalized = unit.rows
-        _update_rows(job, layer, unit, unit.rows, ONE, parameters, gradient, g0, ld, state1, state2, 1.0, 0.0, coefficients, c0)
-    _update_rows(job, layer, unit, ZERO, penalized, parameters, gradient, g0, ld, state1, state2, shrink, l2, coefficients, c0)
+        _update_rows(job, layer, unit, unit.rows, ONE, model, gradient, g0, ld, 1.0, 0.0, c0)
+    _update_rows(job, layer, unit, ZERO, penalized, model, gradient, g0, ld, shrink, l2, c0)
 
 
 @device

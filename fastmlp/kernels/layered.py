@@ -69,28 +69,27 @@ def copy_strips(job, source, s0, ld, first, rows, column, columns, activations, 
 
 
 @part
-def gather_columns(job, layers, x, order, position, first, rows, activations):
+def gather_columns(job, layers, samples, position, first, rows, activations):
     """Inputs of rows first .. first + rows of the workspace, and strips of them: of the samples at positions ``position`` ...."""
     bottom = layers[0]
-    gather_inputs(job, layers, x, order, position, first, rows, ZERO, job.features, activations)
+    gather_inputs(job, layers, samples, position, first, rows, ZERO, job.features, activations)
     if job.mode != LOSS_ONLY:
         i0, width = bottom.inputs + first * bottom.input_width, bottom.input_width
         copy_strips(job, activations, i0, width, first, rows, ZERO, width, activations, bottom.inputs)
 
 
 @part
-def forward_columns(
-    thread, n_threads, sync, job, layers, number, position, rows, parameters, activations, deltas, scratch, p0
-):  # fmt: skip
+def forward_columns(worker, job, layers, number, position, rows, parameters, space):
     """Columns of a layer that no other thread has taken, for all rows: a_l, and of a hidden layer its strips.
 
-    Of a hidden layer, f'_l(z_l) is left in ``deltas``. ``position`` is that of the first row in the epoch. ``scratch`` at p0 has
-    room for two panels as wide as the tile, and then for a packed block of columns.
+    Of a hidden layer, f'_l(z_l) is left in ``deltas``. ``position`` is that of the first row in the epoch. The thread's scratch
+    memory has room for two panels as wide as the tile, and then for a packed block of columns.
     """
+    activations, deltas, scratch, p0 = space.activations, space.deltas, space.scratch, space.scratch0
     layer = layers[number]
     hidden = number < job.n_layers - 1
     n_blocks = n_column_blocks(layer.width, parameters)
-    block = take_ticket(sync, thread, n_threads, NOBODY)
+    block = take_ticket(worker, NOBODY)
     while block < n_blocks:
         first = column_block(layer.width, parameters, block)
         columns = column_block(layer.width, parameters, block + 1) - first
@@ -118,16 +117,17 @@ def forward_columns(
                     copy(scratch, slope0 + q * columns, deltas, layer.deltas + row, columns)
             if hidden and job.mode != LOSS_ONLY:
                 copy_strips(job, scratch, p0, columns, i, n, first, columns, activations, layer.outputs)
-        block = take_ticket(sync, thread, n_threads, block)
-    return_tickets(sync, thread, n_threads, n_blocks)
+        block = take_ticket(worker, block)
+    return_tickets(worker, n_blocks)
 
 
 @part
-def delta_columns(thread, n_threads, sync, layers, number, rows, parameters, constants, deltas, scratch, p0):
+def delta_columns(worker, layers, number, rows, parameters, space):
     """Columns of the deltas below layer ``number`` that no other thread has taken, for all rows; f'(z) stands there before."""
+    deltas, scratch, p0 = space.deltas, space.scratch, space.scratch0
     layer, below = layers[number], layers[number - 1]
     n_blocks = n_column_blocks(below.width, parameters)
-    block = take_ticket(sync, thread, n_threads, NOBODY)
+    block = take_ticket(worker, NOBODY)
     while block < n_blocks:
         first = column_block(below.width, parameters, block)
         columns = column_block(below.width, parameters, block + 1) - first
@@ -135,7 +135,7 @@ def delta_columns(thread, n_threads, sync, layers, number, rows, parameters, con
         pack_transposed(parameters, layer.weights + first * layer.width, layer.width, here, layer.fan_out, columns, scratch, p0)
         product(
             rows, columns, layer.fan_out, deltas, layer.deltas, layer.width, ONE, scratch, p0, columns,
-            constants, ZERO, ZERO, deltas, below.deltas + first, below.width, NO, YES,
+            space.constants, ZERO, ZERO, deltas, below.deltas + first, below.width, NO, YES,
         )  # fmt: skip
-        block = take_ticket(sync, thread, n_threads, block)
-    return_tickets(sync, thread, n_threads, n_blocks)
+        block = take_ticket(worker, block)
+    return_tickets(worker, n_blocks)

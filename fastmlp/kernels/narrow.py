@@ -17,6 +17,7 @@ from fastmlp.kernels.gather import prefetch_samples, sample
 from fastmlp.kernels.gradient import transpose_weights
 from fastmlp.kernels.jit import Kernel, formula, rolled_kernel, rolled_part
 from fastmlp.kernels.online import AHEAD
+from fastmlp.kernels.operands import Samples
 from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, NARROW_WIDTH, ONE, WEIGHT_SUM, ZERO
 from fastmlp.kernels.simd import (
     flush_denormals,
@@ -194,6 +195,7 @@ def narrow_rows(
         """Some steps of an epoch. Padding of outputs and deltas is zero."""
         mode = flush_denormals()
         job = jobs[0]
+        samples = Samples(x, y, labels, weights, order)
         last = job.n_layers - 1
         top = layers[last]
         outputs, slopes, delta_of = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
@@ -205,7 +207,7 @@ def narrow_rows(
             row = sample(job, order, position)
             x0 = row * job.features
             if job.prefetches and position + AHEAD < calls[LAST_CHUNK]:
-                prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE, ZERO, job.features)
+                prefetch_samples(job, samples, position + AHEAD, ONE, ZERO, job.features)
             rate = coefficients[index((position - calls[FIRST_CHUNK]) * job.step_columns)]
 
             for number in range(last):

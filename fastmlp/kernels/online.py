@@ -7,6 +7,7 @@ from fastmlp.kernels.forward import activate_panel
 from fastmlp.kernels.gather import gather_target_rows, prefetch_samples, sample
 from fastmlp.kernels.gradient import transpose_weights
 from fastmlp.kernels.jit import kernel, part
+from fastmlp.kernels.operands import Model, Samples, Space
 from fastmlp.kernels.output import block_elements, output_panel, output_row
 from fastmlp.kernels.plan import FIRST_CHUNK, LAST_CHUNK, LOSS_SUM, ONE, WEIGHT_SUM, ZERO
 from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, copy, flush_denormals, index, lanes, outer, restore_denormals, row_product
@@ -37,41 +38,39 @@ def _add_outer(values, first, count, d, d0, width, weights, w0):
 
 
 @part
-def _train_rows(job, layers, x, y, labels, weights, order, first, last, parameters, transposed, constants, activations, deltas,
-                scratch, coefficients, sums):  # fmt: skip
+def _train_rows(job, layers, samples, first, last, model, transposed, space, sums):
     """Steps first .. last of an epoch; their losses and weights are added to ``sums``.
 
-    coefficients: of these steps, ``job.step_columns`` apart. The bias of a layer is the row after its last one: it is the
-    weight of one more input, which is always 1.
+    The model's coefficients are those of these steps, ``job.step_columns`` apart. The bias of a layer is the row after its last
+    one: it is the weight of one more input, which is always 1.
     """
+    parameters, activations, deltas, scratch = model.parameters, space.activations, space.deltas, space.scratch
     bottom, top = layers[0], layers[job.n_layers - 1]
     zero, one = type(parameters[0])(0), type(parameters[0])(1)
     for position in range(first, last):
-        row = sample(job, order, position)
+        row = sample(job, samples.order, position)
         if job.prefetches and position + AHEAD < last:
-            prefetch_samples(job, x, y, labels, order, position + AHEAD, ONE, ZERO, job.features)
+            prefetch_samples(job, samples, position + AHEAD, ONE, ZERO, job.features)
         weight = 1.0
-        rate = coefficients[index((position - first) * job.step_columns)]
+        rate = model.coefficients[index((position - first) * job.step_columns)]
         scale = -rate * job.loss_scale  # the rate is in the deltas already, as they go into the weights
         if job.weighted:
-            weight = float(weights[index(row)])
+            weight = float(samples.weights[index(row)])
             if job.mean:
                 scale = scale / weight if weight > 0 else 0.0
-        copy(x, row * job.features, activations, bottom.inputs, job.features)
+        copy(samples.x, row * job.features, activations, bottom.inputs, job.features)
         if not top.by_row:  # so early that it has come when it is needed
-            gather_target_rows(job, y, labels, order, position, ONE, scratch, block_elements(job.outputs), top.width)
+            gather_target_rows(job, samples, position, ONE, scratch, block_elements(job.outputs), top.width)
         for number in range(job.n_layers - 1):
             _affine_row(layers[number], parameters, activations, activations, layers[number].outputs)
             activate_panel(job, layers, number, position, ZERO, ONE, activations, deltas)
         if top.by_row:
             _affine_row(top, parameters, activations, activations, top.outputs)
-            loss = output_panel(
-                job, layers, y, labels, weights, order, position, ZERO, ONE, scale, constants, activations, deltas, scratch, ZERO
-            )  # fmt: skip
+            loss = output_panel(job, layers, samples, position, ZERO, ONE, scale, space)
         else:
             _affine_row(top, parameters, activations, scratch, ZERO)
             loss = output_row(job, top, weight, scale, deltas, scratch, ZERO)
-        delta_panel(layers, job.n_layers, ZERO, ONE, transposed, constants, deltas)
+        delta_panel(layers, job.n_layers, ZERO, ONE, transposed, space.constants, deltas)
         for number in range(job.n_layers):
             layer = layers[number]
             constant = index(layer.inputs + layer.fan_in)
@@ -102,8 +101,8 @@ def run_rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, ind
     mode = flush_denormals()
     for u in range(len(units)):
         transpose_weights(layers, units[u], parameters, transposed)
-    _train_rows(
-        jobs[0], layers, x, y, labels, weights, order, calls[FIRST_CHUNK], calls[LAST_CHUNK], parameters, transposed, constants,
-        activations, deltas, scratch, coefficients, sums,
-    )  # fmt: skip
+    samples = Samples(x, y, labels, weights, order)
+    model = Model(parameters, state1, state2, gradient, coefficients)
+    space = Space(constants, activations, deltas, scratch, ZERO, panel_losses, norms)
+    _train_rows(jobs[0], layers, samples, calls[FIRST_CHUNK], calls[LAST_CHUNK], model, transposed, space, sums)
     restore_denormals(mode)

@@ -179,43 +179,43 @@ def weigh_rows(count, scale, constants, c0, scratch, d0, t0, deltas, o0):
 
 
 @part
-def _output_rows(job, layer, y, labels, order, position, rows, scale, constants, activations, z0, deltas, o0, scratch, p0):
+def _output_rows(job, layer, samples, position, rows, scale, space, z0, o0):
     """The same for outputs that do not depend on each other, of samples without weights: as the rows that they are.
 
-    Logits and deltas, (rows, layer.width), at z0 and o0; four blocks of PANEL_ROWS such rows in ``scratch`` at p0.
+    Logits and deltas, (rows, layer.width), at z0 and o0; four blocks of PANEL_ROWS such rows in the thread's scratch memory.
     """
+    scratch, p0 = space.scratch, space.scratch0
     block = PANEL_ROWS * layer.width
     y0, d0, t0 = p0 + block, p0 + 2 * block, p0 + 3 * block
     count = rows * layer.width
-    gather_target_rows(job, y, labels, order, position, rows, scratch, y0, layer.width)
-    copy(activations, z0, scratch, p0, count)
+    gather_target_rows(job, samples, position, rows, scratch, y0, layer.width)
+    copy(space.activations, z0, scratch, p0, count)
     elementwise_loss_and_delta(job, layer, rounded(count), scratch, p0, y0, d0, t0)
-    return weigh_rows(count, scale, constants, job.is_output, scratch, d0, t0, deltas, o0)
+    return weigh_rows(count, scale, space.constants, job.is_output, scratch, d0, t0, space.deltas, o0)
 
 
 @part
-def output_panel(job, layers, y, labels, weights, order, position, first, rows, scale, constants, activations, deltas, scratch, z0):
+def output_panel(job, layers, samples, position, first, rows, scale, space):
     """Loss of rows first .. first + rows of the workspace, whose logits are there, and their deltas of the last layer.
 
-    ``position`` is that of the first of them in the epoch, ``z0`` where this thread's scratch memory begins: room for four blocks
-    and two rows.
+    ``position`` is that of the first of them in the epoch. The thread's scratch memory has room for four blocks and two rows.
     """
     last = layers[job.n_layers - 1]
     if not last.by_row and not job.weighted and 2 * job.outputs > last.width:
         return _output_rows(
-            job, last, y, labels, order, position, rows, scale, constants, activations, last.outputs + first * last.width,
-            deltas, last.deltas + first * last.width, scratch, z0,
-        )  # fmt: skip
+            job, last, samples, position, rows, scale, space, last.outputs + first * last.width, last.deltas + first * last.width
+        )
+    scratch, z0 = space.scratch, space.scratch0
     block = block_elements(job.outputs)
     y0, d0, t0, s0 = z0 + block, z0 + 2 * block, z0 + 3 * block, z0 + 4 * block
-    gather_targets(job, y, labels, order, position, rows, scratch, y0)
-    transpose_panel(activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
+    gather_targets(job, samples, position, rows, scratch, y0)
+    transpose_panel(space.activations, last.outputs + first * last.width, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
     loss_and_delta(job, last, scratch, z0, y0, d0, t0, s0)
     if job.weighted:
-        gather_weights(job, weights, order, position, rows, scratch, s0)
+        gather_weights(job, samples, position, rows, scratch, s0)
     loss = weigh(job, job.outputs, rows, scale, scratch, y0, d0, t0, s0)
     if job.mode != LOSS_ONLY:
-        scatter_deltas(scratch, d0, job.outputs, rows, deltas, last.deltas + first * last.width, last.width)
+        scatter_deltas(scratch, d0, job.outputs, rows, space.deltas, last.deltas + first * last.width, last.width)
     return loss
 
 

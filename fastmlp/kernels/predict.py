@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastmlp.kernels.forward import affine, few_outputs, hidden_layer, rounded
 from fastmlp.kernels.jit import device, kernel, part
 from fastmlp.kernels.loops import activate
+from fastmlp.kernels.operands import Worker
 from fastmlp.kernels.output import block_elements, softmax, transpose_panel
 from fastmlp.kernels.plan import (
     AHEAD_LINES,
@@ -84,8 +85,7 @@ def transpose_few(layer, parameters, out, o0):
 
 
 @part
-def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, piece_panels,
-             finite):  # fmt: skip
+def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, piece_panels, finite):
     """One thread's share of :func:`predict_rows`: some panels of rows through all layers, between two buffers in its scratch.
 
     Threads take ``piece_panels`` panels that follow one another whenever they are done with others.
@@ -93,9 +93,8 @@ def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, paramete
     Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, and so are their weighted sums, else nan.
     """
     mode = flush_denormals()
-    job = jobs[0]
     block = block_elements(job.outputs)
-    z0 = thread * job.scratch_stride
+    z0 = worker.thread * job.scratch_stride
     s0 = z0 + 3 * block
     p0 = s0 + 2 * RUN
     last = layers[job.n_layers - 1]
@@ -110,7 +109,7 @@ def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, paramete
     panel, last_panel, piece = 0, 0, NOBODY
     while True:
         if panel == last_panel:
-            piece = take_ticket(sync, thread, n_threads, piece)
+            piece = take_ticket(worker, piece)
             panel, last_panel = piece * piece_panels, min(n_panels, (piece + 1) * piece_panels)
             if panel >= n_panels:
                 break
@@ -153,7 +152,7 @@ def _predict(thread, n_threads, sync, jobs, layers, x, indices, starts, paramete
             activate(last.activate, (scratch, outputs, rounded(rows * last.width), last.parameter))
         compact_rows(scratch, outputs, last.width, rows, job.outputs, out, start * job.outputs)
         panel += 1
-    finite[index(8 * thread)] = seen
+    finite[index(8 * worker.thread)] = seen
     restore_denormals(mode)
 
 
@@ -165,21 +164,23 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
     and out, at which threads find them that have stayed in the kernel from a call with other ones. finite: room of
     (n_threads * 8,). Returns 0 in thread 0 if all numbers that were read are finite, and so are their weighted sums, else nan.
     """
+    job = jobs[0]
+    worker = Worker(thread, n_threads, sync)
     if n_threads == 1:
         _predict(
-            thread, n_threads, sync, jobs, layers, x, indices, starts, parameters, scratch, out, calls[FIRST_ROW], calls[LAST_ROW],
+            worker, job, layers, x, indices, starts, parameters, scratch, out, calls[FIRST_ROW], calls[LAST_ROW],
             calls[PIECE_PANELS], finite,
         )  # fmt: skip
         return finite[ZERO]
     while True:
-        take_place(sync, thread, n_threads)
+        take_place(worker)
         _predict(
-            thread, n_threads, sync, jobs, layers, array_at(calls[X_ADDRESS], x), array_at(calls[INDICES_ADDRESS], indices),
+            worker, job, layers, array_at(calls[X_ADDRESS], x), array_at(calls[INDICES_ADDRESS], indices),
             array_at(calls[STARTS_ADDRESS], starts), parameters, scratch, array_at(calls[OUT_ADDRESS], out),
             calls[FIRST_ROW], calls[LAST_ROW], calls[PIECE_PANELS], finite,
         )  # fmt: skip
         if thread == 0:
             wait_while(sync, n_threads, WORKING)
             return finite[::8].sum()
-        if not next_call(sync, thread):
+        if not next_call(worker):
             return finite[ZERO]

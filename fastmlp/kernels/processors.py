@@ -78,8 +78,9 @@ def _is_taken(sync, thread, n_threads, processor):
 
 
 @device
-def take_place(sync, thread, n_threads):
+def take_place(worker):
     """Write down where this thread is; if another one of the team is there, move to where none is, without being bound to it."""
+    thread, n_threads, sync = worker
     here = current_processor()
     if here < 0 or here >= _BITS * MASK_WORDS:
         return

@@ -29,11 +29,12 @@ def sparse_affine(job, layer, x, indices, starts, order, position, rows, paramet
 
 
 @device
-def my_columns(layer, thread, n_threads, array):
+def my_columns(layer, worker, array):
     """First and last column of a thread's share of a layer: whole cache lines, so that no two threads write to the same one."""
     columns = LINE_BYTES // array.itemsize
     lines = layer.width // columns
-    return lines * thread // n_threads * columns, lines * (thread + 1) // n_threads * columns
+    first, last = lines * worker.thread // worker.n_threads, lines * (worker.thread + 1) // worker.n_threads
+    return first * columns, last * columns
 
 
 @part
@@ -63,8 +64,7 @@ def _clear(x, x0, count):
 
 
 @part
-def sparse_update(job, layer, indices, starts, order, position, rows, parameters, gradient, state1, state2, coefficients, c0,
-                  first_column, last_column):  # fmt: skip
+def sparse_update(job, layer, indices, starts, order, position, rows, model, c0, first_column, last_column):
     """One optimizer step of those weights that the samples have touched, some columns of them; leaves their gradient zero.
 
     For optimizers that a gradient of zero does not move, which is what a weight has that is come by for the second time.
@@ -76,8 +76,8 @@ def sparse_update(job, layer, indices, starts, order, position, rows, parameters
             update(
                 job.update,
                 (
-                    parameters, w0, gradient, w0, state1, w0, state2, w0, coefficients, c0,
+                    model.parameters, w0, model.gradient, w0, model.state1, w0, model.state2, w0, model.coefficients, c0,
                     last_column - first_column, 1.0, 0.0,
                 ),
             )  # fmt: skip
-            _clear(gradient, w0, last_column - first_column)
+            _clear(model.gradient, w0, last_column - first_column)

@@ -42,12 +42,13 @@ _SPINS = 2000
 
 
 @device
-def barrier(sync, thread, n_threads, meeting):
+def barrier(worker, meeting):
     """Wait until all threads have come to meeting number ``meeting`` (1, 2, ...); returns the next number, or -1 to give up.
 
     Each tells the one 1, then 2, 4, ... places further that it, and whoever has told it so far, is there (the dissemination barrier
     of Hensgen, Finkel and Manber, 1988): each number has one writer and one reader, so threads need not queue for a counter.
     """
+    thread, n_threads, sync = worker
     distance, told = 1, FLAGS
     while distance < n_threads:
         other = thread + distance
@@ -70,22 +71,22 @@ def barrier(sync, thread, n_threads, meeting):
 
 
 @device
-def take_ticket(sync, thread, n_threads, last):
+def take_ticket(worker, last):
     """Number of a piece of work that no other thread has taken: 0, 1, ...; ``last``: the thread's last one, -1 at first.
 
     Threads that take a piece when they are done with another are done at the same time, even if one of them is slower or has been
     interrupted. A thread stops when it is given a number that is too large.
     """
-    if n_threads == 1:
+    if worker.n_threads == 1:
         return last + 1
-    return atomic_add(sync, TICKETS, 1) - sync[index(STATES + LINE * thread + FIRST_TICKET)]
+    return atomic_add(worker.sync, TICKETS, 1) - worker.sync[index(STATES + LINE * worker.thread + FIRST_TICKET)]
 
 
 @device
-def return_tickets(sync, thread, n_threads, pieces):
+def return_tickets(worker, pieces):
     """Be ready for other work, behind the next barrier, when this thread was given a number too large for so many pieces."""
-    if n_threads > 1:
-        sync[index(STATES + LINE * thread + FIRST_TICKET)] += pieces + n_threads  # each thread was
+    if worker.n_threads > 1:  # each thread was
+        worker.sync[index(STATES + LINE * worker.thread + FIRST_TICKET)] += pieces + worker.n_threads
 
 
 _LINGER = 1000
@@ -93,9 +94,9 @@ _LINGER = 1000
 
 
 @device
-def next_call(sync, thread):
+def next_call(worker):
     """Whether there is another call for a helper that has done its part of one; waits for a while."""
-    state = STATES + LINE * thread
+    sync, state = worker.sync, STATES + LINE * worker.thread
     atomic_store(sync, state, WAITING)
     spins = 0
     while True:
