@@ -23,7 +23,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def threshold(rate: float) -> int:
     """Units with a hash below this are left out; of 2^32."""
-    return round(rate * 2**32)
+    return min(round(rate * 2**32), 2**32 - 1)
 
 
 def mask(key: int, layer: int, positions: slice, units: int, rate: float, dtype: np.dtype[Any]) -> Array:

@@ -21,10 +21,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def _engine_class() -> type[Engine]:
-    module = sys.modules.get("fastmlp.engine")
-    if module is None:  # numba cannot be imported again after an interrupt in the middle of it
-        module = undisturbed(importlib.import_module, "fastmlp.engine")
-    engine: type[Engine] = module.Engine
+    engine: type[Engine] | None = getattr(sys.modules.get("fastmlp.engine"), "Engine", None)
+    if engine is None:  # not imported, or another thread is in the middle of it: this waits until that is done
+        # numba cannot be imported again after an interrupt.
+        engine = undisturbed(importlib.import_module, "fastmlp.engine").Engine
     return engine
 
 
@@ -111,6 +111,7 @@ class MLP(Network):
         return engine.step(self._buffer, data, rate, mean=self.reduction == "mean")
 
     def _trainer(self, data: Data, batch_size: int, recipe: Recipe) -> CompiledTrainer:
+        engine = self.engine  # first: it imports numba where no signal handler runs
         from fastmlp.engine import CompiledTrainer
 
-        return CompiledTrainer(self.engine, self._buffer, data, batch_size, recipe, mean=self.reduction == "mean")
+        return CompiledTrainer(engine, self._buffer, data, batch_size, recipe, mean=self.reduction == "mean")

@@ -59,7 +59,7 @@ class Optimizer(Entry):
 
     def __reduce__(self) -> tuple[Any, ...]:
         is_known = self.coefficients is OPTIMIZERS[self.name].coefficients
-        return _restore, (self.name, dict(self.options), None if is_known else self.coefficients)
+        return _restore, (self.name, dict(self.options), None if is_known else self.coefficients, self.weight_decay)
 
     def __call__(self, **options: float) -> Optimizer:
         """The same optimizer with other constants."""
@@ -259,6 +259,8 @@ OPTIMIZERS: Table[Optimizer] = Table(
 """Every optimizer, by name."""
 
 
-def _restore(name: str, options: dict[str, float], coefficients: Any = None) -> Optimizer:
+def _restore(name: str, options: dict[str, float], coefficients: Any = None, weight_decay: float | None = None) -> Optimizer:
     restored = OPTIMIZERS[name](**options)
-    return restored if coefficients is None else replace(restored, coefficients=coefficients)
+    if coefficients is not None:
+        restored = replace(restored, coefficients=coefficients)
+    return restored if weight_decay is None else replace(restored, weight_decay=weight_decay)

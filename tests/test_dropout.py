@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse, stats
 
 from fastmlp import MLP, ReferenceMLP
-from fastmlp.dropout import mask
+from fastmlp.dropout import mask, threshold
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -121,3 +121,7 @@ def test_dropout_helps_where_a_network_overfits():
 def test_errors(kind, dropout, message):
     with pytest.raises(ValueError, match=message):
         kind((2, 3, 1)).fit([[0, 0]], [[0]], epochs=1, batch_size=1, dropout=dropout)
+
+
+def test_a_threshold_fits_its_32_bits():
+    assert threshold(1 - 1e-10) == 2**32 - 1

@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import Callback
+from fastmlp.exceptions import DivergenceError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -33,6 +34,33 @@ def classifier(**options):
 
 def regressor(loss="squared_error", **options):
     return MLPRegressor(loss, (5,), **OPTIONS | options)
+
+
+@pytest.mark.parametrize("options", [{"solver": "adam"}, {"solver": "sgd"}, {"optimizer": "rmsprop"}])
+def test_after_a_divergence_it_learns_again(options):
+    model = regressor(learning_rate_init=0.01, n_iter_no_change=np.inf, **options).partial_fit(X, TWO[:, 0])
+    before = model.loss_
+    with pytest.raises(DivergenceError):
+        model.partial_fit(X, np.full(len(X), 1e200))
+    model.partial_fit(X, TWO[:, 0], epochs=50)
+    assert model.loss_ < 0.9 * before
+
+
+def test_an_interrupted_epoch_counts_its_steps():
+    class Interrupt(Callback):
+        def on_rows(self, run):
+            raise KeyboardInterrupt
+
+    model = classifier(batch_size=30, callbacks=[Interrupt()], warm_start=True)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(X, Y)
+    assert np.any(model._optimizer_state["arrays"][0])
+    assert model._optimizer_state["steps"] == 4  # of 30 rows of 120 each
+
+
+def test_nothing_to_predict_for_is_told_as_scikit_learn_does():
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        classifier().fit(X, Y).predict(None)
 
 
 class TestCopies:

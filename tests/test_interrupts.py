@@ -87,6 +87,7 @@ def test_kernels_are_compiled_and_loaded_where_no_signal_handler_runs():
 def test_a_call_with_other_types_compiles_where_no_signal_handler_runs():
     printed = run_python("""
         import threading
+        from fastmlp.kernels.cache import KernelCache
         from fastmlp.kernels.jit import kernel
 
         @kernel
@@ -94,23 +95,26 @@ def test_a_call_with_other_types_compiles_where_no_signal_handler_runs():
             return 2 * x
 
         print(twice(1))
-        where, compile = [], twice.dispatcher._compiler.compile
+        where, load = [], KernelCache.load_overload
 
-        def compile_(*arguments):
+        def load_overload(self, *arguments):  # what is not there is compiled
             where.append(threading.current_thread() is threading.main_thread())
-            return compile(*arguments)
+            return load(self, *arguments)
 
-        twice.dispatcher._compiler.compile = compile_
+        KernelCache.load_overload = load_overload
         print(twice(1.5), where)
     """)
     assert printed.split() == ["2", "3.0", "[False]"]
 
 
-def test_numba_is_imported_where_no_signal_handler_runs():
-    printed = run_python("""
+@pytest.mark.parametrize("call", ["engine", "predict(x)", "train_step(x, y, 0.1)", "fit(x, y, epochs=1, batch_size=1)"])
+def test_numba_is_imported_where_no_signal_handler_runs(call):
+    printed = run_python(f"""
         import builtins, threading
+        import numpy as np
         from fastmlp import MLP
 
+        x, y = np.ones((2, 2)), np.ones(2)
         where, imported = [], builtins.__import__
 
         def import_(name, *arguments, **options):
@@ -119,10 +123,27 @@ def test_numba_is_imported_where_no_signal_handler_runs():
             return imported(name, *arguments, **options)
 
         builtins.__import__ = import_
-        MLP((2, 3, 1)).engine
+        MLP((2, 3, 1)).{call}
         print(where[0])
     """)
     assert printed.split() == ["False"]
+
+
+def test_who_comes_while_another_thread_imports_the_engine_waits_for_it():
+    printed = run_python("""
+        import sys, threading, time
+        import numpy as np
+        from fastmlp import MLP
+
+        x = np.ones((1, 2))
+        thread = threading.Thread(target=MLP((2, 3, 1)).predict, args=(x,))
+        thread.start()
+        while "fastmlp.engine" not in sys.modules:
+            time.sleep(1e-4)
+        print(MLP((2, 3, 1)).predict(x).shape == (1, 1))
+        thread.join()
+    """)
+    assert printed.split() == ["True"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")

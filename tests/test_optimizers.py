@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
 
@@ -171,6 +172,11 @@ def test_a_pickled_optimizer_has_the_coefficients_that_it_had():
         copy = pickle.loads(pickle.dumps(optimizer))
         rates = np.array([0.1, 0.2])
         assert np.array_equal(copy.coefficient_table(1, rates), optimizer.coefficient_table(1, rates))
+
+
+def test_a_pickled_optimizer_keeps_its_weight_decay():
+    optimizer = dataclasses.replace(OPTIMIZERS["adamw"], weight_decay=0.1)
+    assert pickle.loads(pickle.dumps(optimizer)).weight_decay == 0.1
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "cross_entropy"])

@@ -24,7 +24,7 @@ class CompiledTrainer(Trainer):
     """A training of one network by the kernels."""
 
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
-        self._recipe, self._layout = recipe, engine.shape.layout
+        self._recipe, self._layout, self._batch_size = recipe, engine.shape.layout, batch_size
         self._steady: tuple[float, Array] | None = None  # a rate, and the coefficients that do not depend on the number of steps
         self.steps = 0
         self.session = engine.session(
@@ -74,11 +74,13 @@ class CompiledTrainer(Trainer):
             row = self._row(rates.rate)
             return lambda first, last: row
 
+        before = self.steps
+
         def table(first: int, last: int) -> Array:
             of_steps = rates[first:last]
             if steady and of_steps.min() == of_steps.max():  # as in an epoch of the schedule "step"
                 return self._row(of_steps.item(0))
-            return self._table(self.steps + first + 1, of_steps)
+            return self._table(before + first + 1, of_steps)
 
         return table
 
@@ -101,9 +103,11 @@ class CompiledTrainer(Trainer):
 
     def epoch(self, order: Order | None, rates: Rates, dropout_key: int = 0) -> Iterator[Totals]:
         """Train on all rows once."""
+        before = self.steps
         for rows in self.session.run(order, self.coefficients(rates), dropout_key):
+            self.steps = before + rows // self._batch_size  # whoever is interrupted now has made so many
             yield self.totals(rows)
-        self.steps += len(rates)
+        self.steps = before + len(rates)
 
 
 class PreparedStep:

@@ -400,7 +400,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         check_is_fitted(self)
         if isinstance(X, Source):
             raise TypeError(f"Predictions are made of arrays and tables, got {X!r}; give the X of its rows, some at a time.")
-        if X is not self._checked_rows:
+        if X is None or X is not self._checked_rows:
             X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
         return self._synchronized().predict(X)
 

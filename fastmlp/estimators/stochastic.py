@@ -15,6 +15,7 @@ from fastmlp.estimators.callbacks import FitCallbacks
 from fastmlp.estimators.samples import BATCH_SIZE, Samples
 from fastmlp.estimators.solvers import WITH_VELOCITY, LearningRate, recipe_of
 from fastmlp.estimators.validation_set import validation_loss
+from fastmlp.exceptions import DivergenceError
 from fastmlp.feed import Feed, InMemory
 from fastmlp.schedules import SCHEDULES
 from fastmlp.trainer import Rates, Recipe, Trainer, scheduled
@@ -99,6 +100,7 @@ class _Training:
                 _keep_velocity(trainer, optimizer.name, state["rate"], rate.now)
             # The schedule is that of all calls of partial_fit together, or of this fit.
             first_step = 0 if self._goes_on else trainer.steps
+            begins_anew = False
             try:
                 for _ in range(run.epochs):
                     run.epoch, run.rows_done = run.epoch + 1, 0
@@ -116,8 +118,11 @@ class _Training:
                             f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                             "converged yet.", ConvergenceWarning, stacklevel=7,
                         )  # fmt: skip
+            except DivergenceError:  # the state has seen what the parameters were brought back from
+                begins_anew = True
+                raise
             finally:
-                estimator._optimizer_state = {
+                estimator._optimizer_state = {} if begins_anew else {
                     "optimizer": optimizer.name, "steps": trainer.steps, "arrays": trainer.state(), "rate": rate.now,
                     "rate_of": [rate.initial, rate.kind, optimizer.name],
                 }  # fmt: skip
