@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastmlp import MLP, ReferenceMLP
+from fastmlp.shuffle import DRAWN_ROWS
 
 # Kernels are compiled inside the first example that needs them, so a deadline would only measure the compiler.
 settings.register_profile("fastmlp", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +28,7 @@ def rng():
 @pytest.fixture(scope="session")
 def compiled():
     """What the command line uses has been compiled, and said to be, before anybody looks at what a program says."""
-    x, y = np.zeros((100, 2)), np.arange(100) % 2
+    x, y = np.zeros((DRAWN_ROWS + 1, 2)), np.arange(DRAWN_ROWS + 1) % 2
     net = MLP((2, 2, 2), ("relu", "softmax"), "cross_entropy", n_threads=2)
     net.fit(x, y, epochs=1, batch_size=50, optimizer="adamw").predict(x)
 

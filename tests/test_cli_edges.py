@@ -591,3 +591,19 @@ class TestBeginning:
             """
         )
         assert printed.endswith("False False False\n")
+
+
+def test_a_table_that_cannot_be_read_to_its_end_is_named(command, table, monkeypatch):
+    from fastmlp.data import files
+
+    assert command("train", "t.csv", *Y, "--epochs", "1", "--out", "m.safetensors")[0] == 0
+    whole = files.batches_as
+
+    def failing(*arguments):
+        yield from whole(*arguments)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "batches_as", failing)
+    code, _, errors = command("predict", "m.safetensors", "t.csv", "--out", "p.csv")
+    assert (code, errors) == (1, "t.csv cannot be read: Input/output error.\n")
+    assert not list(table.glob("*p.csv*"))

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow
 import pytest
 
+from fastmlp.data import files as files_module
 from fastmlp.data import from_files
 from fastmlp.data.files import Csv, TableError, form_of, names_of, read_batches, read_table
 from fastmlp.data.preparation import Number
@@ -488,6 +489,10 @@ BAD = {
     ),
     "dates to predict": (table(line=lambda n, a, c: f"{a},{c},2024-01-01").encode(), "'y' is of the type date32[day]; it must"),
     "names that spaces tell apart": (table("age,age ,y").encode(), "t.csv has more than one column 'age'."),
+    "two commas at the end": (
+        table("age,colour,y,,", lambda n, a, c: f"{a},{c},{label(a, c)},,").encode(),
+        "t.csv has 2 columns without a name; give each",
+    ),
     "a constant": (table(line=lambda n, a, c: f"{a},{c},7.5").encode(), "The target 'y' has one value only, 7.5"),
     "names": (table(line=lambda n, a, c: f"{a},{c},name {n}").encode(), "'y' has 200 classes, but there are only 136 rows"),
     "one class, and NA": (
@@ -991,3 +996,63 @@ def test_a_table_of_many_classes_is_printed_whole(command, tmp_path):
     out = command("evaluate", "m.safetensors", "t.csv")[1]
     assert "…" not in out
     assert all(out.count(name) >= 2 for name in names)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_lines_of_more_than_a_mebibyte(tmp_path, header):
+    """Arrow reads so much at a time, and takes a longer first line for a file without rows."""
+    names = [f"ENSG{number:011d}.14" for number in range(60_660)]
+    row = ",".join(["7" if header else "0.1234567890123456789012345678901234567890"] * len(names))
+    (tmp_path / "t.csv").write_text("\n".join([*([",".join(names)] if header else []), *[row] * 3]) + "\n")
+    assert sum(batch.num_rows for batch in read_batches(tmp_path / "t.csv")) == 3
+
+
+def test_a_row_of_megabytes_after_short_ones(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\nshort,1\nshort,1\n" + f"{'x' * (3 << 20)},2\n")
+    with pytest.raises(TableError, match=r"t\.csv has a row of more than a mebibyte, .* make Parquet of it"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_few_rows_of_a_wide_table_are_looked_at_as_they_are_written(tmp_path, monkeypatch):
+    seen, numbered = [], files_module._numbered_rows
+    monkeypatch.setattr(files_module, "_numbered_rows", lambda *given: (seen.append(row) or row for row in numbered(*given)))
+    line = ",".join(["007"] + ["1"] * 19_999)
+    (tmp_path / "t.csv").write_text("\n".join([",".join(f"c{n}" for n in range(20_000)), *[line] * 200]))
+    assert "007 is read as 7" in files_module.read_otherwise(tmp_path / "t.csv")["c0"]
+    assert len(seen) <= 50
+
+
+@HOW
+def test_the_index_of_pandas_is_no_column(command, tmp_path, how):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"age": [age for age, _ in ROWS], "y": [label(*row) for row in ROWS]})
+    frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "t.parquet")
+    frame[["age"]].to_parquet(tmp_path / "new.parquet")
+    assert names_of(tmp_path / "t.parquet") == ["age", "y"]
+    assert command("train", "t.parquet", *TRAIN, how)[0] == 0
+    assert [feature["name"] for feature in json.loads(command("info", "m.safetensors", "--json")[1])["features"]] == ["age"]
+    for name in ("new.parquet", "t.parquet"):
+        code, out, errors = command("predict", "m.safetensors", name)
+        assert (code, errors, len(out.splitlines())) == (0, "", 201)
+
+
+@HOW
+def test_classes_that_are_decimals_without_a_fraction(command, tmp_path, how):
+    """As databases write whole numbers."""
+    ages, classes = [age for age, _ in ROWS], [int(age > 50) for age, _ in ROWS]
+    y = pyarrow.array(classes).cast(pyarrow.decimal128(38, 0))
+    pyarrow.parquet.write_table(pyarrow.table({"age": ages, "y": y}), tmp_path / "t.parquet")
+    code, out, _ = command("train", "t.parquet", *TRAIN, how, "--json")
+    assert (code, json.loads(out)["task"]) == (0, "classification")
+    assert set(command("predict", "m.safetensors", "t.parquet")[1].split()) <= {"y", "0", "1"}
+    assert command("evaluate", "m.safetensors", "t.parquet", "--quiet")[0] == 0
+
+
+def test_parquet_is_predicted_in_parts_of_what_is_needed(tmp_path):
+    from fastmlp.cli.predictions import batches
+
+    wide = {f"x{number}": np.zeros(5_000) for number in range(1_000)}
+    pyarrow.parquet.write_table(pyarrow.table({**wide, "picture": [b"x" * 100] * 5_000}), tmp_path / "t.parquet")
+    parts = [batch for _, batch in batches(dict.fromkeys(wide, "number"), [tmp_path / "t.parquet"], Csv())]
+    assert sum(part.num_rows for part in parts) == 5_000
+    assert all("picture" not in part.schema.names and part.num_rows * 1_000 <= 1 << 20 for part in parts)

@@ -363,3 +363,26 @@ class TestCommandLine:
             assert done.exit_code in (1, 2)
             assert message in done.output
             assert "Traceback" not in done.output
+
+
+def test_truth_values_in_one_file_and_text_in_another(tmp_path):
+    for name, values in ("a", ("True", "False")), ("b", ("unknown", "unknown")):
+        lines = [f"{values[n % 2]},{n},{'yes' if n % 3 else 'no'}" for n in range(60)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["member,n,y", *lines]))
+    both = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    with pytest.raises(TableError, match="'member' is of truth values in some files and of text in others"):
+        from_files(both, target="y").prepared()
+    source = from_files(both, target="y", categories=["member"]).prepared()
+    assert source.preparation.features[0].categories == ("False", "True", "unknown")
+    assert all((piece.x[:, :3].sum(axis=1) == 1).all() for block in range(source.n_blocks) for piece in source.pieces(block))
+
+
+@pytest.mark.parametrize(("said", "is_limit"), [("1000000\n", True), ("max\n", False), ("9223372036854771712\n", False)])
+def test_the_memory_of_a_container(tmp_path, monkeypatch, said, is_limit):
+    before = models.memory_bytes()
+    (tmp_path / "memory.max").write_text(said)
+    monkeypatch.setattr(models, "_CGROUP_LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    assert (models.memory_bytes() == 1_000_000) == is_limit
+    assert is_limit or models.memory_bytes() >= before
+    (tmp_path / "t.csv").write_bytes(b"x" * 200_000)
+    assert models.is_large([tmp_path / "t.csv"]) == is_limit

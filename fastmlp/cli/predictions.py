@@ -17,14 +17,27 @@ if TYPE_CHECKING:
 def batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv, target: str | None = None) -> Iterator[tuple[Path, Any]]:
     """The rows of some files, one batch after the other, each with the file that it is from.
 
-    Of CSV, columns that have no type are not needed, and nothing in them is wrong; but ``target`` is what it looks like.
+    Columns that have no type are not needed, and nothing in them is wrong; but ``target`` is what it looks like.
     """
-    from fastmlp.data.files import is_csv, names_of, read_batches
+    from fastmlp.data.files import is_idx, names_of, read_batches
 
     for path in paths:
-        names = names_of(path, csv) if is_csv(path) else []
+        names = [] if is_idx(path) else names_of(path, csv)
         known = {**{name: "unused" for name in names if name != target}, **types}
-        yield from ((path, batch) for batch in read_batches(path, known, csv) if batch.num_rows)
+        rows = read_batches(path, known, csv)
+        while (batch := _next(rows, path)) is not None:
+            if batch.num_rows:
+                yield path, batch
+
+
+def _next(rows: Iterator[Any], path: Path) -> Any:
+    """The next rows of a file, None after the last: an error of the system says which file it is that cannot be read."""
+    from fastmlp.data.files import TableError
+
+    try:
+        return next(rows, None)
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
 def predicted_names(model: TableModel, proba: bool) -> list[str]:

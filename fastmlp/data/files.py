@@ -42,6 +42,12 @@ _VIEWS = {"string_view": "string", "binary_view": "binary"}
 _LOOK_BYTES = 1 << 16
 READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else whole row groups would be in memory, and in the end all of them."""
+_BLOCK_BYTES, _MOST_BLOCK_BYTES = 1 << 20, 1 << 30
+"""Of a CSV file that is read at a time: Arrow wants its first row in one such block, and no row in more than two."""
+_BATCH_ROWS, _BATCH_VALUES, _BATCH_BYTES = 1 << 16, 1 << 20, 1 << 24
+"""Most of a Parquet file that is decoded at a time."""
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls its names of rows in a Parquet file, where they have no name: no column that anybody has made."""
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _COMPRESSED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 """What other files begin with."""
@@ -216,7 +222,9 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
                 arrow.parquet.ParquetFile(readable, buffer_size=READ_BYTES, pre_buffer=False) as file,
             ):
                 _check_names(path, file.schema_arrow.names)
-                yield from map(without_views, file.iter_batches())
+                columns = [name for name in columns_of(file.schema_arrow) if (types or {}).get(name) != "unused"]
+                rows = min(_BATCH_ROWS, _BATCH_VALUES // max(1, len(columns)), _BATCH_BYTES // _row_bytes(file.metadata))
+                yield from map(without_views, file.iter_batches(max(1, rows), columns=columns))
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise parquet_error(path, error) from None
         return
@@ -238,7 +246,7 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
             arrow.input_stream(readable, compression="gzip" if _is_gzip(path) else None) as file,  # whatever its name says
             arrow.csv.open_csv(
                 file,
-                arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip),
+                arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip, block_size=_block_bytes(path, form)),
                 arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
                 arrow.csv.ConvertOptions(
                     null_values=_NULLS, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
@@ -249,6 +257,25 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
     except arrow.ArrowInvalid as error:
         if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
             raise _csv_error(path, error, form, types or {}) from None
+
+
+def _block_bytes(path: Path, form: Form) -> int:
+    """How much of a CSV file to read at a time, by the length of its first rows."""
+    with _lines(path, form) as file:
+        rows = itertools.islice(filter(None, csv.reader(file, delimiter=form.delimiter)), 2)
+        longest = max((sum(len(cell.encode(errors="replace")) + 3 for cell in row) for row in rows), default=0)  # 3: ",", quotes
+    return min(max(_BLOCK_BYTES, 8 * longest), _MOST_BLOCK_BYTES)
+
+
+def _row_bytes(footer: Any) -> int:
+    """Of a row of a Parquet file, where they are longest."""
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    return max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0) or 1
+
+
+def columns_of(schema: Any) -> list[str]:
+    """Names of the columns of a Parquet file."""
+    return [name for name in schema.names if not _PANDAS_INDEX.fullmatch(name)]
 
 
 def without_views(batch: Any) -> Any:
@@ -262,6 +289,11 @@ def without_views(batch: Any) -> Any:
 def _check_names(path: Path, names: list[str]) -> None:
     """Each column has a name of its own."""
     doubles = sorted(name for name, count in Counter(names).items() if count > 1)
+    if doubles and not doubles[0]:
+        raise TableError(
+            f"{path} has {names.count('')} columns without a name; give each a name, or remove them (a spreadsheet writes empty "
+            "ones as separators at the end of each line)."
+        )
     if doubles:
         raise TableError(f"{path} has more than one column {doubles[0]!r}.")
 
@@ -288,7 +320,7 @@ def footer_of(path: Path) -> Any:
 def names_of(path: Path, given: Csv = GUESSED) -> list[str]:
     """Names of all columns of a table."""
     if is_parquet(path):
-        return list(footer_of(path).schema.to_arrow_schema().names)
+        return columns_of(footer_of(path).schema.to_arrow_schema())
     if is_csv(path):
         return header_of(path, given) or form_of(path, given).names or []
     return _idx_names(read_idx(path).shape)
@@ -305,6 +337,8 @@ def _csv_error(path: Path, error: Exception, form: Form, types: Mapping[str, str
     if ragged:
         expected, got = map(int, ragged.groups())
         return _ragged(path, form, expected, got)
+    if "straddling object" in text:
+        return TableError(f"{path} has a row of more than a mebibyte, where the first ones are short; make Parquet of it.")
     if "UTF8" in text:
         return TableError(f"{path} is not in UTF-8 as a whole; save it as UTF-8.")
     wrong = re.match(
@@ -584,8 +618,8 @@ def header_of(path: Path, given: Csv = GUESSED) -> list[str] | None:
     return _header(path, form) if form.names is None else None
 
 
-_SOME_ROWS = 1000
-"""Of a file's beginning, whose values are looked at as they are written."""
+_SOME_ROWS, _SOME_CELLS = 1000, 1_000_000
+"""Of a file's beginning, whose values are looked at as they are written; of a wide table fewer rows, but ten."""
 
 
 def read_otherwise(path: Path, given: Csv = GUESSED) -> dict[str, str]:
@@ -597,7 +631,8 @@ def read_otherwise(path: Path, given: Csv = GUESSED) -> dict[str, str]:
     if not is_csv(path):
         return {}
     form, found = form_of(path, given), dict[str, str]()
-    rows = [row for _, row in itertools.islice(_numbered_rows(path, form), _SOME_ROWS)]
+    some = min(_SOME_ROWS, max(10, _SOME_CELLS // max(1, len(form.names or _first_row(path, form)))))
+    rows = [row for _, row in itertools.islice(_numbered_rows(path, form), some)]
     mark, called = form.decimal, "comma" if form.decimal == "," else "point"
     thousands = re.compile(rf"[+-]?([1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}|\d{{1,3}})")
     for name, *cells in itertools.zip_longest(*(rows if form.names is None else [form.names, *rows]), fillvalue=""):

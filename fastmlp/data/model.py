@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -47,6 +48,8 @@ MOST_DEVIATIONS = 1e15
 """The square of a target this far from the mean is still a float32, and so is the sum of many."""
 LARGE_SHARE = 1 / 8
 """A table whose files have more than this of the memory is not read whole: columns and samples take several times that."""
+_CGROUP_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where a container says how much memory it may have."""
 _MEMORY_BYTES = 8 << 30
 """Of a system that does not say."""
 _KEY, _BEST, _HELD_OUT = "preparation", "best_theta", "held_out"
@@ -466,11 +469,15 @@ def is_large(paths: Sequence[Path]) -> bool:
 
 
 def memory_bytes() -> int:
-    """Of this machine."""
+    """Of this machine, or what this container may have of it."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on Windows
-        return _MEMORY_BYTES
+        there = _MEMORY_BYTES
+    for file in _CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            there = min(there, int(file.read_text()))
+    return there
 
 
 def _new_model(preparation: Preparation, plan: Plan) -> TableModel:

@@ -421,23 +421,30 @@ class _Feature:
 
 
 class _Alike:
-    """Refuses a column of truth values in one place and of numbers in another: whether 1 is true is not said anywhere."""
+    """Refuses a column of truth values in one place and of others elsewhere.
+
+    Whether 1 is true is not said anywhere, and of "True" and "unknown" the first is text, which would be another category.
+    """
 
     def __init__(self, what: str) -> None:
-        self._what, self._seen = what, set[bool]()
+        self._what, self._seen = what, set[str]()
 
     def check(self, kind: Any) -> None:
         """Take account of the type of some rows."""
         is_truth = str(kind) == "bool"
-        if is_truth or is_number(kind):
-            self._seen.add(is_truth)
-        if len(self._seen) > 1:
-            raise mixed_truth(self._what)
+        kinds = {"truth values": is_truth, "numbers": is_number(kind), "text": is_text(kind) and not is_truth}
+        self._seen |= {name for name, is_so in kinds.items() if is_so}
+        for other in ("numbers", "text"):
+            if {"truth values", other} <= self._seen:
+                raise mixed_truth(self._what, other)
 
 
-def mixed_truth(what: str) -> TableError:
-    """About a column, or the target."""
-    return TableError(f"{what} is of truth values in some files and of numbers in others; write it alike in all of them.")
+def mixed_truth(what: str, other: str) -> TableError:
+    """About a column, or the target, that has ``other`` values, too."""
+    advice = "write it alike in all of them"
+    if other == "text":
+        advice += ", or name it among the categories (--categories, or categories=[...]) to have it read as text everywhere"
+    return TableError(f"{what} is of truth values in some files and of {other} in others; {advice}.")
 
 
 class _Numbers:
@@ -579,7 +586,8 @@ class LearnedTarget:
             raise TableError(f"The target {self._name!r} holds text, which cannot be predicted as numbers; leave the task out.")
         self._decided = self._task == "classification" or of_text
         types = require("pyarrow", "cli").types
-        self._most_classes = MOST_CLASSES if types.is_integer(kind) else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0
+        is_whole = types.is_integer(kind) or (types.is_decimal(kind) and kind.scale == 0)  # the latter as databases write them
+        self._most_classes = MOST_CLASSES if is_whole else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0
         self._texts = _Texts(self._name) if self._decided or (self._task is None and self._most_classes) else None
         self._numbers = None if self._decided else _Numbers(self._name)
 

@@ -24,6 +24,7 @@ from fastmlp.data.files import (
     TableError,
     batches_as,
     check_file,
+    columns_of,
     footer_of,
     for_arrow,
     is_parquet,
@@ -109,7 +110,7 @@ class _Look(NamedTuple):
             Block(path, number, group.num_rows, group.total_byte_size // max(1, group.num_rows))
             for number, group in enumerate(groups)
         ]
-        return cls(path, list(schema.names), schema, blocks, has_dictionaries)
+        return cls(path, columns_of(schema), schema, blocks, has_dictionaries)
 
     def blocks(self) -> list[Block]:
         """The file, or its row groups."""
@@ -463,7 +464,7 @@ class TableSource(Source):
         """Numbers and truth values as they are; text without the white space around it."""
         kinds = column.type, self._target_kind
         if any(str(kind) == "bool" for kind in kinds) and any(map(is_number, kinds)):
-            raise mixed_truth(f"The target {self.target!r}")
+            raise mixed_truth(f"The target {self.target!r}", "numbers")
         if str(column.type) == "bool" or not is_text(column.type):
             return _numbers(column)
         return np.asarray(texts(column, str(self.target))).astype(str)
