@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -22,8 +21,9 @@ from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading, given_source
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.memory import aligned_zeros
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.safeguard import Safeguard
 from fastmlp.schedules import SCHEDULES, Schedule
-from fastmlp.trainer import PLAIN_DESCENT, ConstantRates, Recipe, Totals, Trainer, scheduled
+from fastmlp.trainer import PLAIN_DESCENT, ConstantRates, Rates, Recipe, Totals, Trainer, scheduled
 from fastmlp.training_state import TrainingState, generator_state
 from fastmlp.validation import (
     Data,
@@ -39,7 +39,6 @@ from fastmlp.validation import (
     check_sizes,
     check_weight,
     check_x_shape,
-    is_finite,
 )
 
 if TYPE_CHECKING:
@@ -331,9 +330,9 @@ class Network(ABC):
         """
         rate = check_real(learning_rate, "learning_rate", above=True)
         data = self._check_data(x, y, sample_weight)
-        good = self._buffer.copy()
+        safeguard = Safeguard(self._buffer)
         progress = self._step(data, rate)
-        self._check_totals(progress, good, 1, 1, rate)
+        self._check_totals(progress, safeguard, 1, 1, rate)
         return progress.loss_sum / self._divisor(data)
 
     def fit(
@@ -443,7 +442,7 @@ class Network(ABC):
             "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
             "buffer_bytes": None if feed.reading is None else buffer_bytes,  # it decides on the order of rows that are read
         }  # fmt: skip
-        good, kept = self._buffer.copy(), (self._generator, self.loss_curve_, self.reading_)
+        safeguard, kept = Safeguard(self._buffer), (self._generator, self.loss_curve_, self.reading_)
         before = None if resume is None else self._resume(resume, options, epochs, chosen_schedule, steps)
         options["epochs"] = epochs  # may be another where the schedule is none of the length
         self.loss_curve_ = [] if before is None else list(before.loss_curve)
@@ -461,28 +460,36 @@ class Network(ABC):
                 try:
                     listeners.on_train_begin(run)
                     begun = True
-                    good[:] = self._buffer  # of a checkpoint, where there is one
-                    for epoch in range(run.epoch, epochs):
-                        if run.stop:
-                            break
-                        run.epoch, run.rows_done = epoch + 1, 0
-                        rates = scheduled(rate, chosen_schedule, epoch * steps, steps, epochs * steps)
-                        for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=epoch + 1 == epochs):
-                            self._check_totals(done, good, run.epoch, epochs, rate)
-                            run.rows_done = done.rows
-                            run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
-                            listeners.on_rows(run)
-                        self.loss_curve_.append(run.loss)
-                        run.epochs_done = run.epoch
-                        listeners.on_epoch_end(run)
+                    safeguard.keep()  # those of a checkpoint, where there is one
+                    while run.epoch < epochs and not run.stop:
+                        rates = scheduled(rate, chosen_schedule, run.epoch * steps, steps, epochs * steps)
+                        self._run_epoch(feed, trainer, recipe, rates, rate, run, listeners, safeguard)
+                except BaseException:
+                    safeguard.settle()
+                    raise
                 finally:
                     listeners.on_train_end(run)
         except BaseException:
             if not begun:  # refused, by a callback perhaps: as if nothing had been called
-                self._buffer[:] = good
+                safeguard.bring_back()
                 self._generator, self.loss_curve_, self.reading_ = kept
             raise
         return self
+
+    def _run_epoch(
+        self, feed: Feed, trainer: Trainer, recipe: Recipe, rates: Rates, rate: float, run: Run, listeners: Callbacks,
+        safeguard: Safeguard,
+    ) -> None:  # fmt: skip
+        """Train on all rows once, and tell of it."""
+        run.epoch, run.rows_done = run.epoch + 1, 0
+        for done in feed.epoch(trainer, rates, recipe.dropout, self._generator, last=run.epoch == run.epochs):
+            self._check_totals(done, safeguard, run.epoch, run.epochs, rate, ends=done.rows == feed.rows)
+            run.rows_done = done.rows
+            run.loss = done.loss_sum / (done.weight_sum if self.reduction == "mean" and done.weight_sum else 1)
+            listeners.on_rows(run)
+        self.loss_curve_.append(run.loss)
+        run.epochs_done = run.epoch
+        listeners.on_epoch_end(run)
 
     def _resume(
         self, path: str | os.PathLike[str], options: dict[str, Any], epochs: int, schedule: Schedule, steps: int
@@ -522,13 +529,11 @@ class Network(ABC):
 
     # --- shared pieces --------------------------------------------------------------------------------------------------------
 
-    def _check_totals(self, done: Totals, good: Array, epoch: int, epochs: int, rate: float) -> None:
+    def _check_totals(self, done: Totals, safeguard: Safeguard, epoch: int, epochs: int, rate: float, *, ends: bool = True) -> None:
         """Keep the parameters if they and the loss are finite; else restore the last good ones and say so."""
-        if math.isfinite(done.loss_sum) and is_finite(self._buffer):
-            good[:] = self._buffer
+        if safeguard.is_well(done.loss_sum, ends=ends):
             return
-        self._buffer[:] = good
-        if not is_finite(good):
+        if not safeguard.bring_back():
             raise ValueError(
                 "The network has parameters that are not finite, from which nothing can be learned; assign others first."
             )

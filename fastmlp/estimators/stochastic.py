@@ -17,6 +17,7 @@ from fastmlp.estimators.solvers import WITH_VELOCITY, LearningRate, recipe_of
 from fastmlp.estimators.validation_set import validation_loss
 from fastmlp.exceptions import DivergenceError
 from fastmlp.feed import Feed, InMemory
+from fastmlp.safeguard import Safeguard
 from fastmlp.schedules import SCHEDULES
 from fastmlp.trainer import Rates, Recipe, Trainer, scheduled
 
@@ -83,7 +84,7 @@ class _Training:
     ) -> None:
         self._estimator, self._feed, self._held_out = estimator, feed, held_out
         self._run, self._callbacks, self._goes_on = run, callbacks, goes_on
-        self._last_finite = estimator._network._buffer.copy()
+        self._safeguard = Safeguard(estimator._network._buffer)
 
     def run_epochs(self, batch_size: int) -> None:
         """Train epoch by epoch, until the last or until there is no hope of improvement, or a callback asks for a stop."""
@@ -118,8 +119,8 @@ class _Training:
                             f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                             "converged yet.", ConvergenceWarning, stacklevel=7,
                         )  # fmt: skip
-            except DivergenceError:  # the state has seen what the parameters were brought back from
-                begins_anew = True
+            except BaseException as error:  # the state has seen what the parameters were brought back from
+                begins_anew = self._safeguard.settle() or isinstance(error, DivergenceError)
                 raise
             finally:
                 estimator._optimizer_state = {} if begins_anew else {
@@ -141,7 +142,7 @@ class _Training:
         penalty_before = _penalty(estimator)
         self._callbacks.epoch_begins()
         for done in feed.epoch(trainer, rates, recipe.dropout, estimator._generator, last=run.epoch == run.epochs):
-            network._check_totals(done, self._last_finite, run.epoch, run.epochs, rate)
+            network._check_totals(done, self._safeguard, run.epoch, run.epochs, rate, ends=done.rows == feed.rows)
             run.rows_done = done.rows
             run.loss = recipe.loss_scale * done.loss_sum / done.weight_sum if done.weight_sum else math.nan
             self._callbacks.rows_done()
