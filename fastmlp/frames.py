@@ -261,5 +261,9 @@ def arrow_of_frame(frame: Any) -> Any:
     if library == "pandas" and is_frame(frame):
         import pyarrow
 
-        return pyarrow.Table.from_pandas(frame, preserve_index=False)
+        try:
+            return pyarrow.Table.from_pandas(frame, preserve_index=False)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+            where = str(error.args[-1]).replace("Conversion failed for ", "")
+            raise TypeError(f"The {where} holds values of several kinds; make them alike, as by astype(str).") from None
     raise TypeError(f"Rows must be a table of pandas, polars or pyarrow, with columns that have names; got {type(frame).__name__}.")

@@ -389,7 +389,8 @@ def check_weight(sample_weight: Any, rows: int, dtype: np.dtype[Any], *, part: b
     if not part and not weight.any():
         raise ValueError("sample_weight must not be zero for every sample.")
     largest = float(weight.max())
-    if largest > _WEIGHT_RANGE[dtype.itemsize] or 0 < largest < 1 / _WEIGHT_RANGE[dtype.itemsize]:
+    is_too_small = not part and 0 < largest < 1 / _WEIGHT_RANGE[dtype.itemsize]  # other parts may have larger ones
+    if largest > _WEIGHT_RANGE[dtype.itemsize] or is_too_small:
         raise ValueError(
             f"The largest sample_weight is {largest:g}, with which {dtype} cannot compute gradients; divide all of them by it "
             "(a mean stays the same), or use dtype='float64'."

@@ -243,3 +243,29 @@ def test_predictions_of_a_source(x, labels):
     model = fitted(MLPClassifier(**OPTIONS), x, labels)
     with pytest.raises(TypeError, match=r"Predictions are made of arrays and tables, got from_blocks\(...\)"):
         model.predict(from_blocks(blocks(x, labels)))
+
+
+def test_validation_tables_that_mean_something_else(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    n = np.arange(200.0)
+    parquet.write_table(arrow.table({"a": n, "b": n % 7, "y": n}), tmp_path / "a.parquet")
+    parquet.write_table(arrow.table({"b": n % 7, "a": 1000 + n, "y": 50 + n}), tmp_path / "b.parquet")
+    train, other = (from_files(tmp_path / f"{name}.parquet", "y") for name in "ab")
+    model = MLPRegressor(early_stopping=True, max_iter=2, random_state=0)
+    with pytest.raises(ValueError, match=r"X_val has the columns b, a, but X has a, b; give the same, in this order"):
+        model.fit(train, X_val=other)
+    with pytest.raises(ValueError, match=r"X_val has the columns b, a, but X has a, b"):
+        model.fit(cached(train), X_val=cached(other))
+    with pytest.raises(ValueError, match=r"prepare it as the rows to train on: prepared\(train\.preparation\)"):
+        model.fit(train.prepared(), X_val=other.prepared())
+    learned = train.prepared()
+    with pytest.warns(ConvergenceWarning):
+        model.fit(learned, X_val=other.prepared(learned.preparation))
+    assert len(model.validation_scores_) == 2
+
+
+def test_validation_blocks_of_tables_in_another_order():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "b": [3.0, 4.0, 5.0]})
+    with pytest.raises(ValueError, match=r"X_val has the columns b, a, but X has a, b"):
+        MLPRegressor().fit([(frame, frame["a"])], X_val=[(frame[["b", "a"]], frame["a"])])

@@ -161,6 +161,20 @@ class TestWeights:
             MLP((4, 3, 1)).fit(source, epochs=1, batch_size=10, buffer_bytes=buffer_bytes)
         with pytest.raises(TableError, match="a weight of zero for every row"):
             MLPRegressor(hidden_layer_sizes=(3,), batch_size=10).fit(source, None, buffer_bytes=buffer_bytes)
+        with pytest.raises(TableError, match="a weight of zero for every row"):
+            MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs").fit(source, None, buffer_bytes=buffer_bytes)
+
+    @pytest.mark.parametrize("buffer_bytes", [5_000, 1 << 20])
+    def test_a_block_of_which_all_are_tiny(self, buffer_bytes):
+        x = np.random.default_rng(0).normal(size=(500, 4))
+        blocks = [(x[:250], x[:250, 0], np.full(250, 1e-25)), (x[250:], x[250:, 0], np.ones(250))]
+        net = MLP((4, 3, 1), random_state=0).fit(from_blocks(blocks), epochs=1, batch_size=10, buffer_bytes=buffer_bytes)
+        assert np.isfinite(net.loss_curve_).all()
+
+    def test_all_are_tiny(self):
+        x = np.random.default_rng(0).normal(size=(500, 4))
+        with pytest.raises(ValueError, match=r"The largest sample_weight is 1e-25"):
+            MLP((4, 3, 1)).fit(from_blocks([(x, x[:, 0], np.full(500, 1e-25))]), epochs=1, batch_size=10)
 
 
 class TestInterrupts:
@@ -372,10 +386,50 @@ class TestFilesThatDiffer:
         source = from_files(write(tmp_path / "t.parquet", columns), "y")
         whole = np.concatenate([piece.x for piece in source.prepared().pieces(0)])
         monkeypatch.setattr(parquet.ParquetFile, "iter_batches", read)
-        monkeypatch.setattr(tables, "_TEXT_BYTES", 1 << 20)
+        monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
         few = source.prepared()
-        assert decoded == [8192, 8192, rows - 2 * 8192]
+        assert decoded[0] == tables._SAMPLE_ROWS
+        assert 4096 < max(decoded[1:]) <= (1 << 20) // 200
+        assert sum(decoded[1:]) == rows
         assert np.array_equal(np.concatenate([piece.x for piece in few.pieces(0)]), whole)
+
+    @pytest.mark.parametrize("kind", ["texts", "columns"])
+    def test_large_rows_are_decoded_fewer_at_a_time(self, tmp_path, monkeypatch, kind):
+        monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
+        rows = 3000
+        columns = {"x": np.arange(rows) % 7.0, "y": np.arange(rows) % 2}
+        if kind == "texts":
+            columns["text"] = [f"{n:05000}" for n in range(rows)]
+        else:
+            columns |= {f"c{n}": np.arange(float(rows)) for n in range(600)}
+        source = from_files(write(tmp_path / "t.parquet", columns), "y")
+        learned = source.prepared().preparation
+        assert max(batch.nbytes for batch in source.batches()) < 2 << 20
+        whole = learned.rows(tables.read_tables([tmp_path / "t.parquet"]))
+        assert np.array_equal(np.concatenate([piece.x for piece in source.prepared(learned, rows=rows).pieces(0)]), whole)
+
+    def test_long_texts_that_repeat_are_decoded_a_few_at_a_time(self, tmp_path, monkeypatch):
+        """As places in a dictionary they take two bytes each in the file."""
+        monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
+        parquet, decoded = pytest.importorskip("pyarrow.parquet"), []
+        iter_batches, read_group = parquet.ParquetFile.iter_batches, parquet.ParquetFile.read_row_group
+
+        def some(file, *args, **options):
+            for batch in iter_batches(file, *args, **options):
+                decoded.append(batch.nbytes)
+                yield batch
+
+        def whole(file, *args, **options):
+            table = read_group(file, *args, **options)
+            decoded.append(table.nbytes)
+            return table
+
+        monkeypatch.setattr(parquet.ParquetFile, "iter_batches", some)
+        monkeypatch.setattr(parquet.ParquetFile, "read_row_group", whole)
+        n = np.arange(20_000)
+        texts = [f"{one:01000}" for one in n % 9]
+        from_files(write(tmp_path / "t.parquet", {"text": texts, "x": n * 1.0, "y": n % 2}), "y").prepared()
+        assert max(decoded) < 2 << 20
 
     def test_parquet_is_opened_once_before_rows_are_read(self, tmp_path, monkeypatch):
         parquet = pytest.importorskip("pyarrow.parquet")

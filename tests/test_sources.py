@@ -723,6 +723,19 @@ class TestErrors:
         ):
             MLP((2, 3, 1)).fit(samples, epochs=1, batch_size=1)
 
+    @pytest.mark.parametrize(
+        ("given", "shape", "advice"),
+        [
+            ([[0.0, 1.0], [1.0, 0.0]], r"\(\)", "if these are rows of samples and no blocks, y is missing"),
+            ([(np.zeros((3, 2, 2)), np.arange(3))], r"\(3, 2, 2\)", "make rows of them"),
+        ],
+    )
+    def test_samples_of_other_dimensions(self, given, shape, advice):
+        with pytest.raises(TableError, match=rf"block 0 must hold rows of samples, got X of the shape {shape}; {advice}"):
+            MLP((2, 3, 1)).fit(given, epochs=1, batch_size=1)
+        with pytest.raises(TableError, match=rf"block 0 must hold rows of samples, got X of the shape {shape}; {advice}"):
+            MLPRegressor().fit(given)
+
     def test_of_npy_files(self, data, tmp_path):
         x, y = data
         np.save(tmp_path / "x.npy", x)

@@ -386,3 +386,14 @@ def test_the_memory_of_a_container(tmp_path, monkeypatch, said, is_limit):
     assert is_limit or models.memory_bytes() >= before
     (tmp_path / "t.csv").write_bytes(b"x" * 200_000)
     assert models.is_large([tmp_path / "t.csv"]) == is_limit
+
+
+def test_the_report_is_made_part_by_part(tmp_path, monkeypatch):
+    lines = "".join(f"{number},{number % 2}\n" for number in range(40_000))
+    (tmp_path / "t.csv").write_text("x,y\n" + lines)
+    seen, outputs = [], TableModel.outputs
+    monkeypatch.setattr(TableModel, "outputs", lambda model, rows: seen.append(rows.num_rows) or outputs(model, rows))
+    options = ["--target", "y", "--epochs", "1", "--test", "0.5", "--no-stream", "--out", str(tmp_path / "m.safetensors")]
+    assert CliRunner().invoke(app, ["train", str(tmp_path / "t.csv"), *options]).exit_code == 0
+    assert sum(seen) == 20_000
+    assert max(seen) <= 8192

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastmlp import MLP
 from fastmlp.callbacks import Run
+from fastmlp.data import preparation
 from fastmlp.data.evaluation import evaluate
 from fastmlp.data.files import TableError, names_of, read_batches, read_idx, read_table
 from fastmlp.data.model import Plan, TableModel, Watch, begin, guess_batch_size, learn, split_table
@@ -29,6 +30,18 @@ def table(**columns):
 
 
 class TestPreparation:
+    def test_many_long_texts_are_not_kept(self, monkeypatch):
+        monkeypatch.setattr(preparation, "MOST_TEXT_CHARACTERS", 10_000)
+        batches = [
+            table(text=[f"{n:0500}" for n in range(first, first + 50)], x=list(range(50)), y=[0, 1] * 25)
+            for first in range(0, 500, 50)
+        ]
+        learned, _ = learn_from_batches(batches, "y")
+        assert learned.dropped == {"text": "its different texts have more than 10,000 characters"}
+        assert [feature.name for feature in learned.features] == ["x"]
+        with pytest.raises(TableError, match=r"target 'text': .* 10,000 characters, too many for classes; is it the right column"):
+            learn_from_batches(batches, "text")
+
     def test_numbers(self):
         given_ = table(x=[1.0, 3.0, None, 5.0], y=[0.5, 1.5, 2.5, 3.5])
         learned = learn_preparation(given_, "y")
@@ -295,6 +308,23 @@ def trained(tmp_path):
 
 
 class TestModel:
+    def test_columns_that_are_not_needed_may_hold_anything(self, tmp_path):
+        pytest.importorskip("pandas")
+        model, given_, _ = trained(tmp_path)
+        frame = given_.to_pandas()
+        expected = model.predictions(frame)
+        assert (model.predictions(frame.assign(note=[object()] * len(frame))) == expected).all()
+        with pytest.raises(TableError, match=r"There is no column"):
+            model.predictions(frame.drop(columns="x"))
+
+    def test_a_column_of_several_kinds(self, tmp_path):
+        pytest.importorskip("pandas")
+        model, given_, _ = trained(tmp_path)
+        frame = given_.to_pandas()
+        mixed = ["a", 1] * (len(frame) // 2) + ["a"] * (len(frame) % 2)
+        with pytest.raises(TableError, match="The column c with type object holds values of several kinds; make them alike"):
+            model.predictions(frame.assign(c=mixed))
+
     def test_there_and_back(self, tmp_path):
         model, given_, path = trained(tmp_path)
         again = TableModel.load(path)

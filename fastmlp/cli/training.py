@@ -169,6 +169,7 @@ def train_and_report(
     from fastmlp.data import model as models
     from fastmlp.data.evaluation import evaluate, figures, finite_or_none
     from fastmlp.data.evaluation import plot as draw
+    from fastmlp.data.tables import PIECE_ROWS
 
     model = begun.model
     if not quiet:
@@ -185,7 +186,8 @@ def train_and_report(
         raise end(str(error), FAILED) from None
     model.save(out)
     try:
-        result = evaluate(model, begun.tested_name, [(begun.tested_name, begun.tested)])
+        parts = ((begun.tested_name, batch) for batch in begun.tested.to_batches(max_chunksize=PIECE_ROWS))
+        result = evaluate(model, begun.tested_name, parts)
         if plot is not None:
             draw(model, result, plot)
     except KeyboardInterrupt:

@@ -65,6 +65,7 @@ class CachedSource(Source):
         self._source = source
         self.mixed_blocks, self.n_blocks = source.mixed_blocks, source.n_blocks
         self.n_features, self.dtype, self.preparation = source.n_features, source.dtype, source.preparation
+        self.feature_names = source.feature_names
         self._parent = folder
         self._make_folder()
         self._lock = threading.RLock()  # a block that was given up may be collected while this thread has it

@@ -28,9 +28,9 @@ from fastmlp.data.preparation import (
     nearly_numbers,
 )
 from fastmlp.data.sources import Source
-from fastmlp.data.tables import TableSource, joined, together
+from fastmlp.data.tables import PIECE_ROWS, TableSource, joined, together
 from fastmlp.feed import BUFFER_BYTES
-from fastmlp.frames import arrow_of_array, arrow_of_frame
+from fastmlp.frames import arrow_of_array, arrow_of_frame, in_order_of, is_frame, library_of, names_of_frame
 from fastmlp.io import safetensors as model_files
 from fastmlp.io.extras import require
 from fastmlp.mlp import MLP
@@ -197,7 +197,7 @@ class TableModel:
             Where columns are missing or of another kind, or have numbers that the network cannot take.
         """
         with np.errstate(over="ignore"):  # of what is not scaled; if it matters, the network says so
-            x = self.preparation.rows(arrow_of_frame(table))
+            x = self.preparation.rows(self._needed(table))
         target = self.preparation.target
         if not len(x):
             return np.empty(0) if target.classes is None else np.empty((0, len(target.classes)), self.network.dtype)
@@ -210,6 +210,19 @@ class TableModel:
             numbers: Array = raw[:, 0].astype(np.float64) * target.scale + target.mean
             return numbers
         return np.hstack([1 - raw, raw]) if self._is_probability else raw
+
+    def _needed(self, table: Any) -> Any:
+        """As a table of pyarrow, at least the columns that features are made of."""
+        if library_of(table) != "pandas" or not is_frame(table):
+            return arrow_of_frame(table)
+        names, needed = names_of_frame(table), self.preparation.types
+        for name in needed:
+            if name not in names:
+                raise TableError(missing_column(name, names))
+        try:
+            return arrow_of_frame(in_order_of(table, list(needed)))
+        except TypeError as error:
+            raise TableError(str(error)) from None
 
     def _check_finite(self, x: Array) -> None:
         """Refuse samples (rows, width) with a number that float32 has not, and say in which column."""
@@ -525,7 +538,7 @@ def check_table(model: TableModel, table: Any, name: str) -> int:
         y, _ = preparation.target.values(table.column(preparation.target.name))
         if len(y) == 0:
             raise TableError(f"No row has a value of the target {preparation.target.name!r}.")
-        for batch in table.to_batches():  # or what is of another kind would be said after the training
+        for batch in table.to_batches(max_chunksize=PIECE_ROWS):  # or what is of another kind would be said after the training
             preparation.rows(batch)
     return len(y)
 

@@ -24,7 +24,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MOST_CATEGORIES = 200
 """Of a column; the rarer ones share the place of values that were never seen."""
 MOST_TEXTS = 1_000_000
-"""A column with more different ones is not counted any further."""
+"""A column with more different ones is not counted any further..."""
+MOST_TEXT_CHARACTERS = 1 << 26
+"""...nor one whose different ones have more than this together."""
 MOST_CLASSES = 20
 """A target of whole numbers that takes no more values than this is taken for classes..."""
 MOST_CLASSES_OF_FLOATS = 2
@@ -502,22 +504,36 @@ class _Texts:
     def __init__(self, name: str, missing: int = 0) -> None:
         self._name = name
         self.counts: Counter[str] = Counter()
+        self._n_texts = self._characters = 0
         self._rows = self._missing = missing
 
     def add(self, column: Any) -> None:
         """Take account of some rows."""
         self._rows += len(column)
         self._missing += column.null_count
-        if len(self.counts) <= MOST_TEXTS:
-            self.counts.update(_counts(column, self._name))
+        if self.is_full:
+            return
+        found = _counts(column, self._name)
+        self._characters += sum(len(text) for text in found if text not in self.counts)
+        self.counts.update(found)
+        self._n_texts = len(self.counts)
+        if self.is_full:  # some tell what they are like, and nobody needs the others
+            self.counts = Counter(dict(islice(self.counts.items(), _SOME_TEXTS)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are too many to count."""
+        return self._n_texts > MOST_TEXTS or self._characters > MOST_TEXT_CHARACTERS
 
     def why_not(self) -> str | None:
         """Why the column is of no use, if it is not."""
         if self._missing == self._rows:
             return "it has no values"
         why = None
-        if len(self.counts) > MOST_TEXTS:
+        if self._n_texts > MOST_TEXTS:
             why = f"it has more than {MOST_TEXTS:,} different texts"
+        elif self.is_full:
+            why = f"its different texts have more than {MOST_TEXT_CHARACTERS:,} characters"
         elif len(self.counts) > max(MOST_CATEGORIES, 0.5 * self._rows):
             why = f"nearly every row has a text of its own ({len(self.counts)})"
         notation = None if why is None else nearly_numbers(islice(self.counts, _SOME_TEXTS))
@@ -621,6 +637,10 @@ class LearnedTarget:
             raise TableError(f"The target {self._name!r} has no values.")
         if self._texts is not None:
             classes = self._texts.counts
+            if self._texts.is_full:
+                raise TableError(
+                    f"The target {self._name!r}: {self._texts.why_not()}, too many for classes; is it the right column?"
+                )
             if len(classes) < 2:
                 without = f" ({self._without_value} have none: empty cells, NA, None and the like)" if self._without_value else ""
                 raise TableError(

@@ -76,10 +76,13 @@ class Source(ABC):
         Of the features.
     preparation : fastmlp.data.preparation.Preparation or None
         How columns of a table have become features; None where they are as they were.
+    feature_names : list of str or None
+        Of the columns that are features as they are, where they have names.
     """
 
     mixed_blocks = 8
     preparation: Preparation | None = None
+    feature_names: list[str] | None = None
     n_blocks: int
     n_features: int
     dtype: np.dtype[Any]
@@ -457,7 +460,7 @@ class BlockSource(Source):
         if first is None:
             raise TableError("There are no blocks with rows: the first pass over them ended without any.")
         x = first[0]
-        self.n_features = int(x.shape[1]) if len(x.shape) == 2 else 0
+        self.n_features = int(x.shape[1])
         self.dtype = np.dtype(getattr(x, "dtype", np.float64))
 
     def __repr__(self) -> str:
@@ -476,16 +479,17 @@ class BlockSource(Source):
             except ValueError as error:
                 raise TableError(str(error)) from None
             if is_frame(given):
-                names = names or names_of_frame(given)
+                names = self.feature_names = names or names_of_frame(given)
                 given = _with_columns(given, names, f"block {number}")
             x = _dense(given)
             if x.shape[:1] == (0,):
                 continue  # its targets are of any type, such as those of an empty list
-            if x.ndim == 1:
-                raise TableError(
-                    f"block {number} must hold rows of samples, got X of the shape {x.shape}; single samples go in as two lists: "
-                    "fit([x for x, y in samples], [y for x, y in samples], ...)."
-                )
+            if x.ndim != 2:
+                advice = {
+                    0: "if these are rows of samples and no blocks, y is missing",
+                    1: "single samples go in as two lists: fit([x for x, y in samples], [y for x, y in samples], ...)",
+                }.get(x.ndim, "make rows of them: X.reshape(len(X), -1)")
+                raise TableError(f"block {number} must hold rows of samples, got X of the shape {x.shape}; {advice}.")
             yield x, _of_one_kind(y, f"block {number}"), weight
 
     @cached_property

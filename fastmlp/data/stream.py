@@ -26,7 +26,7 @@ from fastmlp.feed import Beside, Feed, InMemory, Reading
 from fastmlp.interrupts import LOOK_SECONDS
 from fastmlp.shuffle import Order
 from fastmlp.trainer import ConstantRates, Rates, Totals, Trainer
-from fastmlp.validation import Data
+from fastmlp.validation import Data, check_weight
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Convert = Callable[[Piece], Data]
@@ -71,6 +71,8 @@ def open_feed(
         data = _read_whole(source, convert, like)
         if data.weight is not None and not data.weight.any():
             raise _no_weight(source)
+        if data.weight is not None:
+            check_weight(data.weight, data.rows, data.weight.dtype)  # of all rows, which no piece tells
         return InMemory(data, shuffle, beside)
     return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle, beside)
 
@@ -410,12 +412,15 @@ class Stream(Feed):
 
     def parts(self) -> Iterator[Data]:
         """See the base class; read as they are asked for."""
-        rows = 0
+        rows, weight = 0, 0.0
         for data in _converted(self._source, self._convert, np.arange(self._source.n_blocks), mixed=1):
             rows += data.rows
+            weight += data.rows if data.weight is None else float(data.weight.sum(dtype=np.float64))
             yield data
         if rows != self.rows:
             raise _other_rows(self._source, rows)
+        if weight == 0:
+            raise _no_weight(self._source)
 
     def _next_part(self) -> _Part | None:
         began = time.perf_counter()

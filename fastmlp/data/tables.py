@@ -9,6 +9,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -54,13 +55,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
 
 PIECE_ROWS = 8192
-"""Rows of a row group that are prepared at a time: some hundred kilobytes."""
+"""Rows of a row group that are prepared at a time: some hundred kilobytes; fewer of long rows."""
+_SAMPLE_ROWS = 64
+"""By so many it is seen how long rows with texts are: a file says how long they are where each text is written once."""
 _PIECE_BYTES = 1 << 21
 """Rows whose columns are taken as they are become arrays so many bytes at a time: a cache holds them."""
 _DECODED_VALUES = 1 << 20
 """That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
-_TEXT_BYTES = 1 << 24
-"""But no more than this, about, of rows that may have long texts among their values."""
+_LONG_BYTES = 1 << 24
+"""But no more than this, about, of rows that may be long."""
 _DECODED_SHARE, _SHARE_BESIDE_DICTIONARIES = 3 / 4, 1 / 4
 """Of the buffer, for what Arrow decodes at a time of all open row groups whose columns are taken as they are: more costs less of a
 processor, and a row group as a whole least. Less of it where dictionaries stay in memory, which they do until a row group ends."""
@@ -167,7 +170,7 @@ class TableSource(Source):
         self._has_dictionaries = next((look.has_dictionaries for look in looks if look.groups), False)
         self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema(looks)
-        kinds = {name: self._schema.field(name).type for name in self._names}
+        kinds = self._kinds = {name: self._schema.field(name).type for name in self._names}
         self._types = {
             name: "category" if is_string(kind) else "decimal"
             for name, kind in kinds.items()
@@ -178,7 +181,7 @@ class TableSource(Source):
         targets = [schema.field(self.target).type for schema in schemas]
         self._target_kind = next((kind for kind in targets if str(kind) != "null"), targets[0])
         self._features = [name for name in self._names if name not in (self.target, weight)]
-        self.n_features = len(self._features)
+        self.feature_names, self.n_features = self._features, len(self._features)
         read_as = [schema.field(name).type for schema in schemas for name in self._features]
         narrow = all(str(kind) in ("float", "halffloat", "bool", "int8", "uint8", "int16", "uint16") for kind in read_as)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
@@ -276,6 +279,7 @@ class TableSource(Source):
         names = preparation.target.classes
         return self._otherwise(
             preparation=preparation,
+            feature_names=None,
             n_features=preparation.width,
             dtype=np.dtype(np.float32),
             _given_classes=None if names is None else np.array(names),
@@ -357,24 +361,38 @@ class TableSource(Source):
         return batch.filter(arrow_of_array(require("pyarrow", "cli"), np.logical_and.reduce(masks)))
 
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
-        path, group, _, row_bytes = self.blocks[block]
+        path, group, *_ = self.blocks[block]
         if group is None:
             for batch in batches_as(path, self._types, self._csv):
                 _check_there(path, columns or self._names, batch.schema.names)
                 yield batch
             return
         columns = columns or self._names
-        rows = min(_DECODED_VALUES // len(columns), _TEXT_BYTES // max(1, row_bytes))
-        for decoded in self._decoded(block, columns, rows, PIECE_ROWS):
-            for start in range(0, decoded.num_rows, PIECE_ROWS):
-                yield with_texts(without_views(decoded.slice(start, PIECE_ROWS)), self._categories)
+        some = max(1, _LONG_BYTES // self._decoded_row_bytes(block, columns))
+        piece_rows = min(PIECE_ROWS, some)
+        for decoded in self._decoded(block, columns, min(_DECODED_VALUES // len(columns), some), piece_rows):
+            for start in range(0, decoded.num_rows, piece_rows):
+                yield with_texts(without_views(decoded.slice(start, piece_rows)), self._categories)
             del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
 
-    def _decoded(self, block: int, columns: list[str], rows: int, piece_rows: int) -> Iterator[Any]:
-        """Record batches of a row group, about so many rows at a time, in whole pieces; or all of it, if that is no more."""
+    def _decoded_row_bytes(self, block: int, columns: list[str]) -> int:
+        """Of a row of these columns in memory, about; it follows from the file alone: pieces decide on the order of rows."""
+        kinds = [self._kinds[name] for name in columns]
+        if not any(map(_varies, kinds)):
+            return sum(map(_value_bytes, kinds))
+        _, group, rows_there, row_bytes = self.blocks[block]
+        if rows_there <= _SAMPLE_ROWS:
+            return max(1, row_bytes)
+        with self._opened(block, columns) as file:
+            some = next(file.iter_batches(_SAMPLE_ROWS, row_groups=[group], columns=columns, use_threads=False))
+        in_file = row_bytes if len(columns) == len(self._names) else 1
+        return max(1, in_file, int(some.nbytes) // int(some.num_rows))
+
+    @contextmanager
+    def _opened(self, block: int, columns: list[str]) -> Iterator[Any]:
+        """The file of a row group, which must be what it was when it was first looked at."""
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
         path, group, rows_there, _ = self.blocks[block]
-        some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         try:
             with (
                 for_arrow(path) as readable,
@@ -385,15 +403,23 @@ class TableSource(Source):
                     raise TableError(
                         f"{path} has changed since it was first read: it must stay as it is while its rows are needed."
                     )
-                if rows < rows_there:
-                    rows = piece_rows * max(1, rows // piece_rows)
-                    yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=_may_share())
-                    return
-                parts = (columns[first : first + some] for first in range(0, len(columns), some))
-                read = [file.read_row_group(group, columns=part, use_threads=_may_share()) for part in parts]
-            yield from arrow.table({name: part.column(name) for part in read for name in part.schema.names}).to_batches()
+                yield file
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
+
+    def _decoded(self, block: int, columns: list[str], rows: int, piece_rows: int) -> Iterator[Any]:
+        """Record batches of a row group, about so many rows at a time, in whole pieces; or all of it, if that is no more."""
+        arrow = require("pyarrow", "cli")
+        _, group, rows_there, _ = self.blocks[block]
+        some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
+        with self._opened(block, columns) as file:
+            if rows < rows_there:
+                rows = piece_rows * max(1, rows // piece_rows)
+                yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=_may_share())
+                return
+            parts = (columns[first : first + some] for first in range(0, len(columns), some))
+            read = [file.read_row_group(group, columns=part, use_threads=_may_share()) for part in parts]
+        yield from arrow.table({name: part.column(name) for part in read for name in part.schema.names}).to_batches()
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """Parts of record batches as arrays."""
@@ -500,6 +526,14 @@ def _value_bytes(kind: Any) -> int:
         return max(1, int(kind.bit_width) // 8)
     except ValueError:
         return 4
+
+
+def _varies(kind: Any) -> bool:
+    """Whether values of a type of Arrow's take different numbers of bytes, or did before they were places in a dictionary."""
+    try:
+        return int(kind.bit_width) == 0 or is_string(kind)
+    except ValueError:
+        return True
 
 
 def is_string(kind: Any) -> bool:

@@ -254,7 +254,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 follow_parameters(self, hidden_sizes)
             self._check_training()
             feed = open_source(self, source, "X", self._weighting(source), buffer_bytes)
-            held_out = validation_set.given_samples(self, *validation)
+            held_out = validation_set.given_samples(self, *validation, beside=source)
         return self._train(feed, (None, None), held_out, None)
 
     def _train(self, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None, epochs: int | None) -> Self:

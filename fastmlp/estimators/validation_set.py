@@ -15,6 +15,7 @@ from fastmlp.estimators.samples import Samples, as_given, given_source, open_sou
 from fastmlp.validation import Data
 
 if TYPE_CHECKING:
+    from fastmlp.data.sources import Source
     from fastmlp.estimators.base import MLPBase
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,6 +28,21 @@ def check_complete(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
     for name, value in (("y_val", y_val), ("sample_weight_val", sample_weight_val)):
         if value is not None and X_val is None:
             raise ValueError(f"{name} was given without X_val; both are needed for validation.")
+
+
+def _check_alike(source: Source, X_val: Source) -> None:
+    """Refuse a source of validation rows whose columns are others, or mean something else, than those of the rows to train on."""
+    mine, other = source.preparation, X_val.preparation
+    if mine is not None and other is not None:
+        scales = [(one.target.mean, one.target.scale) for one in (mine, other)]
+        if mine.features != other.features or scales[0] != scales[1]:
+            raise ValueError(
+                "X_val has been prepared by what its own rows are like; prepare it as the rows to train on: "
+                "prepared(train.preparation)."
+            )
+    names, others = source.feature_names, X_val.feature_names
+    if names is not None and others is not None and names != others:
+        raise ValueError(f"X_val has the columns {', '.join(others)}, but X has {', '.join(names)}; give the same, in this order.")
 
 
 def split(
@@ -49,12 +65,16 @@ def split(
     return samples_of(estimator, X, y, weight), samples_of(estimator, X_val, y_val, weight_val)
 
 
-def given_samples(estimator: MLPBase, X_val: Any, y_val: Any, sample_weight_val: Any) -> Samples | None:
-    """A person's own validation rows, if there are any."""
+def given_samples(
+    estimator: MLPBase, X_val: Any, y_val: Any, sample_weight_val: Any, *, beside: Source | None = None
+) -> Samples | None:
+    """A person's own validation rows, if there are any; ``beside``: the rows to train on, where these are a source."""
     if X_val is None:
         return None
     source = given_source(X_val, y_val, sample_weight_val, "_val")
     if source is not None:
+        if beside is not None:
+            _check_alike(beside, source)
         data = open_source(estimator, source, "X_val", as_given, sys.maxsize).data
         return Samples(data.x, estimator._given_targets(data), data)
     if y_val is None:
