@@ -397,3 +397,12 @@ def test_the_report_is_made_part_by_part(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, ["train", str(tmp_path / "t.csv"), *options]).exit_code == 0
     assert sum(seen) == 20_000
     assert max(seen) <= 8192
+
+
+def test_rows_that_are_held_out_fit_into_memory(folder, monkeypatch):
+    source = from_files(folder, target="income")
+    _, _, held_out, tested, _ = models.begin_streamed(source, 0.2, models.Plan("income"))
+    assert len(held_out.x) + tested.num_rows > 0.3 * ROWS
+    monkeypatch.setattr(models, "memory_bytes", lambda: 16 * source.row_bytes * 300)
+    _, _, held_out, tested, _ = models.begin_streamed(source, 0.2, models.Plan("income"))
+    assert 150 < len(held_out.x) + tested.num_rows < 450

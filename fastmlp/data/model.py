@@ -48,6 +48,8 @@ MOST_DEVIATIONS = 1e15
 """The square of a target this far from the mean is still a float32, and so is the sum of many."""
 LARGE_SHARE = 1 / 8
 """A table whose files have more than this of the memory is not read whole: columns and samples take several times that."""
+ASIDE_SHARE = 1 / 16
+"""Of the memory, for those rows of a table that is not read whole which are kept for validation and for the report."""
 _CGROUP_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where a container says how much memory it may have."""
 _MEMORY_BYTES = 8 << 30
@@ -438,8 +440,9 @@ def begin_streamed(source: TableSource, test: float, plan: Plan) -> tuple[TableM
     batch_size : int
     """
     rows = source.rows
-    test = min(test, MOST_TEST_ROWS / rows)
-    validation = min(VALIDATION_SHARE, (1 - test) / 2, MOST_VALIDATION_ROWS / rows)
+    fits = ASIDE_SHARE * memory_bytes() / source.row_bytes / rows
+    test = min(test, MOST_TEST_ROWS / rows, fits * 2 / 3)
+    validation = min(VALIDATION_SHARE, (1 - test) / 2, MOST_VALIDATION_ROWS / rows, fits / 3)
     bounds = (0.0, test, test + validation, 1.0)
     shares = [source.share(low, high, plan.seed) for low, high in pairwise(bounds)]
     aside = [_Aside(), _Aside()]

@@ -199,6 +199,11 @@ class TableSource(Source):
         more = f" and {len(self._paths) - 1} more" if len(self._paths) > 1 else ""
         return f"from_files({str(self._paths[0])!r}{more})"
 
+    @property
+    def row_bytes(self) -> int:
+        """Of a row with all its columns in memory, about."""
+        return max(self._row_bytes, *(block.row_bytes for block in self.blocks))
+
     def _first_schema(self, looks: Sequence[_Look]) -> Any:
         """The types of the first rows, as batches have them."""
         for block, (path, group, rows, _) in enumerate(self.blocks):
