@@ -6,9 +6,12 @@ import contextlib
 import difflib
 import errno
 import os
+import platform
 import re
 import secrets
 import stat
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,7 +68,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         Where it could not. It names the path.
     """
     _, temporary, _ = _made_beside(Path(path))
-    temporary.unlink()
+    temporary.unlink(missing_ok=True)
 
 
 def _made_beside(named: Path) -> tuple[Path, Path, int | None]:
@@ -73,7 +76,7 @@ def _made_beside(named: Path) -> tuple[Path, Path, int | None]:
     if named.is_dir():
         raise IsADirectoryError(errno.EISDIR, "This is a folder; give the name of a file in it", os.fspath(named))
     target = Path(os.path.realpath(named))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name}.{_machine()}{os.getpid():08x}{secrets.token_hex(4)}.tmp")
     try:
         if named.exists() and not named.is_file():  # a pipe or a device, which somebody else reads
             raise OSError(errno.EINVAL, "This is no ordinary file; give the name of one, or a new name")
@@ -85,13 +88,35 @@ def _made_beside(named: Path) -> tuple[Path, Path, int | None]:
     return target, temporary, kept
 
 
+_LEFT_SECONDS = 300
+"""Whoever has not written for so long to a file beside its place has been killed, wherever that was."""
+
+
+def _machine() -> str:
+    """Tells this machine, or container, from others that may write to the same folder: four hexadecimal digits."""
+    return f"{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}"
+
+
+def _is_left(temporary: Path) -> bool:
+    """Whether the writer of a file beside its place is gone; several trainings may write to one path."""
+    token = temporary.suffixes[-2][1:]
+    if token[:4] == _machine() and os.name != "nt":  # where to ask for a process is to interrupt it
+        try:
+            os.kill(int(token[4:12], 16), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):  # it is somebody else's; or there is no such number
+            pass
+    return time.time() - temporary.stat().st_mtime > _LEFT_SECONDS
+
+
 def remove_leftovers(path: str) -> None:
     """Delete what writers that were killed have left beside a file; ``{epoch}`` in its name stands for a number."""
     folder, name = os.path.split(os.path.realpath(path))  # where replacement writes
-    pattern = re.compile(r"\." + r"\d+".join(map(re.escape, name.split("{epoch}"))) + r"\.[0-9a-f]{8}\.tmp")
+    pattern = re.compile(r"\." + r"\d+".join(map(re.escape, name.split("{epoch}"))) + r"\.[0-9a-f]{20}\.tmp")
     for leftover in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(OSError):  # somebody else's, or gone
-            if pattern.fullmatch(leftover.name):
+            if pattern.fullmatch(leftover.name) and _is_left(leftover):
                 leftover.unlink()
 
 

@@ -192,6 +192,10 @@ class Succession:
         self._calls = self._calls + 1 if closely else 1
         return self._calls
 
+    def forget_callers(self) -> None:
+        """In a process that was forked: the other threads of the one before are not in it, and will not end their calls."""
+        self._callers.clear()
+
     def end(self) -> None:
         """The call of this thread has ended."""
         self._callers.discard(threading.get_ident())

@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from fastmlp.kernels import cache
+from fastmlp.kernels.cache import KernelCache
+from fastmlp.kernels.team import signal_helpers
+
 ROOT = Path(__file__).parent.parent
 
 HELPER = "from fastmlp.kernels.jit import device\n\n@device\ndef helper(x):\n    return x + 1\n"
@@ -206,3 +210,16 @@ def test_to_forget_what_was_never_kept_touches_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(KernelCache, "cache_path", "")
     cache.flush()
     assert mine.exists()
+
+
+def test_what_nobody_has_used_for_long_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "fastmlp"
+    folder.mkdir()
+    old, used, of_another = folder / "signal_helpers-00.kernel", folder / "signal_helpers-01.kernel", folder / "other-00.kernel"
+    for path in (old, used, of_another):
+        path.touch()
+        os.utime(path, (0, 0))
+    cache._say_used(used)
+    KernelCache(signal_helpers.py_func)._remove_old()
+    assert [path.exists() for path in (old, used, of_another)] == [False, True, True]

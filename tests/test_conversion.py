@@ -7,8 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn import neural_network
 from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp import ACTIVATIONS, LOSSES, MLP, MLPClassifier, MLPRegressor, ReferenceMLP, io, make_activation
 from fastmlp.callbacks import Checkpoint
@@ -455,3 +457,46 @@ def test_digits_go_around(tmp_path):
     exec((tmp_path / "digits.py").read_text(), namespace)
     assert (namespace["predict"](x).argmax(axis=1) == expected).mean() > 0.999
     assert (expected == y).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_early_stopping_goes_on_at_scikit_learn(kind):
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    options = {"early_stopping": True, "warm_start": True, "max_iter": 5, "random_state": 0}
+    with pytest.warns(ConvergenceWarning):
+        made = io.to_sklearn(kind(hidden_layer_sizes=(8,), **options).fit(x, (x[:, 0] > 0).astype(int)))
+    made.best_validation_score_ = 2.0  # which nothing improves on
+    expected = made.predict(x)
+    with pytest.warns(ConvergenceWarning):
+        made.fit(x, (x[:, 0] > 0).astype(int))
+    np.testing.assert_array_equal(made.predict(x), expected)
+
+
+def test_a_class_made_from_ours_goes_everywhere(tmp_path):
+    class Mine(MLPClassifier):
+        pass
+
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    with pytest.warns(ConvergenceWarning):
+        model = Mine((4,), max_iter=2, random_state=0).fit(x, (x[:, 0] > 0).astype(int))
+    io.to_numpy_source(model, tmp_path / "net.py")
+    exec((tmp_path / "net.py").read_text(), namespace := {})
+    np.testing.assert_allclose(namespace["predict"](x), model._network.predict(x), rtol=1e-5, atol=1e-6)
+
+
+def test_metadata_requests_are_kept():
+    with sklearn.config_context(enable_metadata_routing=True):
+        x = np.random.default_rng(0).normal(size=(40, 2))
+        theirs = neural_network.MLPClassifier((3,), max_iter=2).set_fit_request(sample_weight=True)
+        with pytest.warns(ConvergenceWarning):
+            theirs.fit(x, (x[:, 0] > 0).astype(int))
+        ours = io.from_sklearn(theirs)
+        assert ours.get_metadata_routing().fit.requests["sample_weight"] is True
+        assert io.to_sklearn(ours).get_metadata_routing().fit.requests["sample_weight"] is True
+
+
+def test_nothing_is_drawn_from_pytorch_s_random_numbers():
+    torch = pytest.importorskip("torch")
+    before = torch.get_rng_state()
+    io.to_torch(MLP((3, 4, 2), random_state=0))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.callbacks import Callback
 from fastmlp.exceptions import DivergenceError
+from fastmlp.parameters import Initializer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -347,3 +348,12 @@ class TestWhoIsTold:
         given = classifier(class_weight=[{0: 1, 1: 2}, {0: 3, 1: 1}]).fit(x, y)
         rows = np.where(y[:, 0], 2, 1) * np.where(y[:, 1], 1, 3)
         assert np.array_equal(given.predict_proba(x), classifier().fit(x, y, rows).predict_proba(x))
+
+
+def test_no_weights_are_drawn_that_are_not_used(monkeypatch):
+    model = classifier().fit(X, Y)
+    data, expected = pickle.dumps(model), model.transform(X)
+    drawn, draw = [], Initializer.draw
+    monkeypatch.setattr(Initializer, "draw", lambda self, *given: drawn.append(self.name) or draw(self, *given))
+    np.testing.assert_array_equal(pickle.loads(data).transform(X), expected)
+    assert set(drawn) == {"zeros"}

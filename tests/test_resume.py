@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.data import from_npy
+from fastmlp.files import _machine
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
 from fastmlp.schedules import Schedule, Step, WarmUp
@@ -434,13 +435,23 @@ def test_an_optimizer_with_numbers_of_numpy(tmp_path):
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "[epoch] {epoch}.safetensors"])
 def test_leftovers_of_killed_writes_are_removed(tmp_path, name):
-    mine = tmp_path / f".{name.replace('{epoch}', '17')}.0a1b2c3d.tmp"
-    others = tmp_path / ".other.safetensors.0a1b2c3d.tmp"
-    mine.write_text("half a checkpoint")
-    others.write_text("of somebody else")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    own = name.replace("{epoch}", "17")
+    left, at_work, elsewhere, long_ago, another = (
+        tmp_path / f".{named}.{machine}{process:08x}{number:08x}.tmp"
+        for number, (named, machine, process) in enumerate([
+            (own, _machine(), gone.pid), (own, _machine(), os.getpid()), (own, "0000", gone.pid), (own, "0000", gone.pid),
+            ("other.safetensors", _machine(), gone.pid),
+        ])
+    )  # fmt: skip
+    for path in (left, at_work, elsewhere, long_ago, another):
+        path.write_text("half a checkpoint")
+    os.utime(long_ago, (0, 0))
     fit(network(), epochs=1, callbacks=[Checkpoint(tmp_path / name)])
-    assert not mine.exists()
-    assert others.exists()
+    assert left.exists() == (os.name == "nt")  # where nobody can ask, until a while has passed
+    assert not long_ago.exists()
+    assert all(path.exists() for path in (at_work, elsewhere, another))
 
 
 def test_content_is_on_the_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels, limits
 from fastmlp.engine import engine as engine_module
 from fastmlp.engine.partition import share_units
+from fastmlp.engine.prediction import SpaceToPredict
 from fastmlp.engine.session import Session
 from fastmlp.kernels.epoch import units_at_once
 from fastmlp.kernels.jit import kernel
@@ -589,6 +590,63 @@ class TestChoice:
             assert np.array_equal(outputs, expected)
             (used,) = net.engine._spaces_to_predict
             assert used == min(net.n_threads, -(-rows // 16))
+
+    def test_predictions_by_many_numbers_of_threads_keep_few_buffers(self, rng, monkeypatch):
+        monkeypatch.setattr(engine_module, "FLOP_OF_TWO", 0)
+        monkeypatch.setattr(limits, "PIECE_FLOP", 1)
+        net, x = MLP((28, 64, 3), "tanh", random_state=0), rng.normal(size=(200, 28)).astype(np.float32)
+        for n_threads in (1, 2, 3, 4, 5, 6):
+            net.engine.n_threads = n_threads
+            net.n_threads = n_threads
+            net.predict(x)
+        assert set(net.engine._spaces_to_predict) == {1, 5, 6}
+
+    def test_many_threads_that_predict_at_once_keep_few_buffers(self, monkeypatch):
+        monkeypatch.setattr(limits, "MOST_SPACES", 2)
+        net, inside = MLP((2, 3, 1), random_state=0), threading.Barrier(5)
+        run = SpaceToPredict.run
+
+        def run_together(space, *arguments):
+            inside.wait()
+            return run(space, *arguments)
+
+        monkeypatch.setattr(SpaceToPredict, "run", run_together)
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            list(pool.map(net.predict, [np.ones((1, 2))] * 5))
+        assert len(net.engine._spaces_to_predict[1]) == 2
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+    def test_predictions_of_the_process_before_a_fork_are_forgotten(self):
+        begun, done = threading.Event(), threading.Event()
+
+        def predict():
+            engine_module._PREDICTIONS.begin()
+            begun.set()
+            done.wait()
+            engine_module._PREDICTIONS.end()
+
+        thread = threading.Thread(target=predict)
+        thread.start()
+        begun.wait()
+        try:
+            child = os.fork()
+            if child == 0:
+                os._exit(len(engine_module._PREDICTIONS._callers))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert engine_module._PREDICTIONS._callers
+        finally:
+            done.set()
+            thread.join()
+
+    def test_the_order_of_many_rows_is_not_kept(self, rng, monkeypatch):
+        monkeypatch.setattr(limits, "KEPT_BYTES", 10_000)
+        x = rng.normal(size=(20_000, 2)).astype(np.float32)
+        net = MLP((2, 3, 1), "tanh", random_state=0, n_threads=1)
+        net.fit(x, x[:, :1], epochs=1, batch_size=1, optimizer="sgd", schedule="cosine")
+        kept = list(net.engine._sessions._kept.values())
+        assert len(kept) == 1
+        assert sum(session._order.nbytes + session._steps.nbytes for session in kept) <= 10_000
 
     def test_predictions_in_succession_share_their_work(self, rng, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,6 +30,8 @@ from fastmlp.validation import Data
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _PREDICTIONS = Succession()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _PREDICTIONS.forget_callers())
 
 
 class Engine:
@@ -100,6 +103,7 @@ class Engine:
     def give_back_session(self, session: Session) -> None:
         """Keep a session without state for the next user of its kind, unless it has a large gradient."""
         if session.key is not None and session.gradient.nbytes <= limits.KEPT_BYTES:
+            session.forget_rows(limits.KEPT_BYTES)
             self._sessions.give_back(session.key, session)
 
     def is_small(self, data: Data) -> bool:
@@ -153,9 +157,12 @@ class Engine:
             space = spaces.pop()
         except IndexError:
             space = SpaceToPredict(self, n_threads)
+            for other in [number for number in self._spaces_to_predict if number > 1][: -limits.MOST_TEAM_SPACES]:
+                self._spaces_to_predict.pop(other, None)
         out = np.empty((x.shape[0], self.shape.sizes[-1]), self.shape.dtype)
         finite = space.run(buffer, x, out)
-        spaces.append(space)
+        if len(spaces) < limits.MOST_SPACES:
+            spaces.append(space)
         return out, finite
 
 

@@ -200,6 +200,11 @@ class Session:
         """Of the rows gone through: the sum of losses and, if wanted, a copy of its gradient."""
         return self.sums.item(plan.LOSS_SUM), self.gradient.copy() if gradient else None
 
+    def forget_rows(self, most_bytes: int) -> None:
+        """Let go of what each use fills in anew, if it takes more than this."""
+        if self._order.nbytes + self._steps.nbytes > most_bytes:
+            self._order, self._steps = NO_ORDER, np.empty(0)
+
     def replace(self, data: Data) -> None:
         """Go on with other rows, of the same kind and in any number."""
         self._dismiss()

@@ -33,6 +33,9 @@ from fastmlp.validation import Data, check_activations, check_count, check_dtype
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_NO_WEIGHTS: dict[str, Any] = {"random_state": 0, "initializer": "zeros"}
+"""For networks that are given weights at once: to draw others takes longer than many a prediction."""
+
 
 class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the estimators; see :class:`MLPClassifier` and :class:`MLPRegressor`."""
@@ -362,7 +365,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         sizes = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
         if loss is None:
             loss, activations = self._architecture(len(coefs))
-        network = MLP(sizes, activations, loss, dtype=coefs[0].dtype, random_state=0, n_threads=self.n_threads)
+        network = MLP(sizes, activations, loss, dtype=coefs[0].dtype, n_threads=self.n_threads, **_NO_WEIGHTS)
         network.w, network.b = coefs, [intercept.reshape(1, -1) for intercept in intercepts]
         self._network = network
         self.coefs_, self.intercepts_ = list(network.w), [array[0] for array in network.b]
@@ -443,9 +446,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
         whole = self._synchronized()
         depth = layer % n_hidden + 1
-        part = MLP(
-            whole.sizes[: depth + 1], whole._activations[:depth], dtype=whole.dtype, random_state=0, n_threads=self.n_threads
-        )
+        part = MLP(whole.sizes[: depth + 1], whole._activations[:depth], dtype=whole.dtype, n_threads=self.n_threads, **_NO_WEIGHTS)
         part.w, part.b = whole.w[:depth], whole.b[:depth]
         return part.predict(X)
 

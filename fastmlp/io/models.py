@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,8 @@ def network_of(model: Any) -> Network:
     """
     if isinstance(model, Network):
         return model
-    if hasattr(model, "hidden_layer_sizes") and type(model).__module__.startswith("fastmlp."):
+    estimators = sys.modules.get("fastmlp.estimators.base")  # whoever has an estimator has imported it
+    if estimators is not None and isinstance(model, estimators.MLPBase):
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(model)

@@ -48,6 +48,7 @@ def from_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
             _take_over(made, estimator)
             made._adopt([coef.copy() for coef in estimator.coefs_], [bias.copy() for bias in estimator.intercepts_])
             made.random_state = copy.deepcopy(estimator.random_state)
+            _take_over_requests(made, estimator)
             result: MLPClassifier | MLPRegressor = made
             return result
     raise TypeError(f"estimator must be scikit-learn's MLPClassifier or MLPRegressor, got {type(estimator).__name__}.")
@@ -91,8 +92,24 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
             made.set_params(**options)
             _take_over(made, estimator)
             made.coefs_, made.intercepts_ = [layer.weight for layer in layers], [layer.bias for layer in layers]
+            if made.early_stopping:  # what its fit returns to, with warm_start, if it finds nothing better
+                made._best_coefs, made._best_intercepts = copy.deepcopy((made.coefs_, made.intercepts_))
+            _take_over_requests(made, estimator)
             return made
     raise TypeError(f"estimator must be fastmlp's MLPClassifier or MLPRegressor, got {type(estimator).__name__}.")
+
+
+def _take_over_requests(made: Any, estimator: Any) -> None:
+    """What scikit-learn's metadata routing is to pass to which method, as far as both have it."""
+    if "_metadata_request" not in vars(estimator):
+        return
+    requests = made._get_metadata_request()
+    for method in ("fit", "partial_fit", "score"):
+        mine = getattr(requests, method)
+        for name, alias in getattr(estimator._metadata_request, method).requests.items():
+            if name in mine.requests:
+                mine.add_request(param=name, alias=alias)
+    made._metadata_request = requests
 
 
 def _take_over(made: Any, estimator: Any) -> None:

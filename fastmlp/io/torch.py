@@ -76,7 +76,8 @@ def to_torch(model: Any) -> Any:
     made = []
     for layer in layers_of(model, "a PyTorch module"):
         fan_in, fan_out = layer.weight.shape
-        linear = torch.nn.Linear(fan_in, fan_out, dtype=getattr(torch, layer.weight.dtype.name))
+        dtype = getattr(torch, layer.weight.dtype.name)
+        linear = torch.nn.utils.skip_init(torch.nn.Linear, fan_in, fan_out, dtype=dtype)  # which would draw random numbers
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(layer.weight.T.copy()))
             linear.bias.copy_(torch.from_numpy(layer.bias))

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import importlib.metadata
 import os
 import pickle
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,17 @@ def _content_of(function: Callable[..., Any]) -> tuple[Any, ...]:
     return code.co_code, code.co_names, code.co_varnames, constants
 
 
+_OLD_SECONDS, _DAY = 90 * 86400, 86400
+"""A kernel that has not been used for so long is removed when another version of it is written; once a day its file says that it
+has been."""
+
+
+def _say_used(path: Path) -> None:
+    with contextlib.suppress(OSError):  # in a folder that takes no changes
+        if time.time() - path.stat().st_mtime > _DAY:
+            os.utime(path)
+
+
 class KernelCache(caching._Cache):
     """The cache of one kernel, in the place of numba's own.
 
@@ -142,6 +155,7 @@ class KernelCache(caching._Cache):
             content = path.read_bytes()
             digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
             if hashlib.sha256(payload).digest() == digest:
+                _say_used(path)
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:  # whatever is wrong with a file in the cache, compiling is the answer to it
             pass
@@ -166,6 +180,15 @@ class KernelCache(caching._Cache):
             replace_file(path, hashlib.sha256(payload).digest() + payload)
         except OSError:
             KernelCache.not_kept += 1
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Delete what nobody has used for long, of this kernel: it is of older versions, or of a processor that is not there."""
+        with contextlib.suppress(OSError):
+            for path in Path(self.cache_path).glob(f"{glob.escape(self._name)}-*.kernel"):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                        path.unlink()
 
     def enable(self) -> None:
         """Use the disk (the default)."""
