@@ -18,11 +18,11 @@ lint: .venv/ready-dev  ## what pre-commit and CI check
 docs: .venv/ready-docs  ## the site, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs docs/_build/html
 
-bench: .venv/ready-bench  ## this machine's report: all peers, all sections, half an hour
+bench: .venv/ready-bench  ## this machine's report: all peers, all sections, half an hour to an hour
 	$(BIN)/python -m benchmarks --json benchmark.json --html benchmark.html
 
 roofline: .venv/ready-test  ## how near to the limit of the machine, and where the time goes
-	$(BIN)/python -m benchmarks --quick --sections kernels
+	$(BIN)/python -m benchmarks --quick --sections kernels --problems digits,online,nielsen,mnist,higgs,deep,wide,float64,matexp
 
 bench-check: .venv/ready-test  ## has anything become slower than the repository says?
 	$(BIN)/python -m benchmarks.check

@@ -50,7 +50,7 @@ def _not_a_network(problem: Problem) -> str:
 PEER = Peer(
     "lightgbm",
     "LightGBM, boosted trees",
-    "Its defaults with all threads; the held-out rows are looked at after every ten trees.",
+    "Its defaults with all threads; the held-out rows are looked at after every ten rounds of boosting.",
     None,
     packages=("lightgbm",),
     nearest=_not_a_network,

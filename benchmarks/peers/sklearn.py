@@ -77,7 +77,7 @@ PEER = Peer(
     "sklearn",
     "scikit-learn's MLPClassifier and MLPRegressor",
     "An epoch is one partial_fit over all rows, in the problem's dtype, with its checks of the data as a person has them; "
-    "rows are put in order by one fancy index, as its own shuffling does.",
+    "rows are put in order by one fancy index, where its own shuffling takes one for each minibatch.",
     _prepare,
     packages=("sklearn",),
     nearest=_nearest,
