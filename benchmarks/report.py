@@ -114,7 +114,8 @@ def _training(document: Document) -> Chapter | None:
 
     text = [
         "Microseconds per step, gather and update included (orders of rows are made beforehand; beyond 65,536 rows fastmlp "
-        f"computes its own): medians of {document['options']['rounds']} rounds in turns, in the steady state. Each peer with the number of threads that was fastest, found afterwards; fastmlp has to choose itself.",
+        f"computes its own): medians of {document['options']['rounds']} rounds in turns, in the steady state. Each peer with the "
+        "number of threads that was fastest, found afterwards; fastmlp has to choose itself.",
         "A star: the peer cannot do just this and does the nearest thing it can.",
     ]
     ratios = [ratio for one in found if (ratio := one.ratio(one.rivals.get(BASELINE))) is not None]
@@ -174,7 +175,8 @@ def _quality(document: Document) -> Chapter | None:
     text.append(
         "The second column of seconds is what comes before training runs at its own pace: import of the library, compilation or "
         "loading of kernels. fastmlp and torch.compile find theirs on the disk; JAX and Keras, which keep none unless they are "
-        "told to, compile. With all threads. A star: not the same network (LightGBM grows trees: ten rounds of boosting for an epoch)."
+        "told to, compile. With all threads. A star: not the same network (LightGBM grows trees: ten rounds of boosting for an "
+        "epoch)."
     )
     return Chapter(
         "quality", "Time to quality", text, rows, lambda: pictures.quality(goals), "Quality on held-out rows over seconds"
@@ -217,7 +219,8 @@ def _cold(document: Document) -> Chapter | None:
     text = [
         "Four times that are never mixed, for an epoch of higgs (10,000 rows): importing the library, the first epoch with an "
         "empty cache of compiled kernels (of one process), the first with a full one (medians of some, as are the others), and an "
-        "epoch of the steady state. Memory is the most that the process has had, as the system counts it; null shows what Python, NumPy and the data take."
+        "epoch of the steady state. Memory is the most that the process has had, as the system counts it; null shows what "
+        "Python, NumPy and the data take."
     ]
     return Chapter(
         "cold", "Cold start and memory", text, rows, lambda: pictures.cold(found), "Seconds until the first fit, and memory"
@@ -336,8 +339,8 @@ def _repeat(document: Document) -> Chapter:
         f"{REPEAT} --json mine.json --html mine.html",
         f"This report: problems {', '.join(options['problems'])}; threads {', '.join(map(str, options['threads']))}; "
         f"{options['rounds']} rounds{'; --quick' if options['quick'] else ''}. Each contestant has a process of its own, "
-        "bound to as many processors as it has threads; the contestants take turns round by round; the first three epochs, and some milliseconds "
-        "before each round, are not timed.",
+        "bound to as many processors as it has threads; the contestants take turns round by round; the first three "
+        "epochs, and some milliseconds before each round, are not timed.",
         "To see what has changed since: --compare old.json.",
     ]
     return Chapter("repeat", "How to repeat this", text, [])

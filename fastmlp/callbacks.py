@@ -63,7 +63,7 @@ class Callback:
         """Called before the first epoch."""
 
     def on_rows(self, run: Run) -> None:
-        """Called a few times a second, between two minibatches."""
+        """Called a few times a second, between two minibatches; the parameters of a large network may not be finite then."""
 
     def on_epoch_end(self, run: Run) -> None:
         """Called after each epoch."""

@@ -88,6 +88,7 @@ def _made_beside(named: Path) -> tuple[Path, Path, int | None]:
     return target, temporary, kept
 
 
+_STARTED = time.time()
 _LEFT_SECONDS = 300
 """Whoever has not written for so long to a file beside its place has been killed, wherever that was."""
 
@@ -101,8 +102,11 @@ def _is_left(temporary: Path) -> bool:
     """Whether the writer of a file beside its place is gone; several trainings may write to one path."""
     token = temporary.suffixes[-2][1:]
     if token[:4] == _machine() and os.name != "nt":  # where to ask for a process is to interrupt it
+        process = int(token[4:12], 16)
+        if process == os.getpid() and temporary.stat().st_mtime < _STARTED:  # in a container each may have the same number
+            return True
         try:
-            os.kill(int(token[4:12], 16), 0)
+            os.kill(process, 0)
         except ProcessLookupError:
             return True
         except (OSError, OverflowError):  # it is somebody else's; or there is no such number

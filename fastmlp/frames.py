@@ -172,8 +172,8 @@ def names_of_frame(frame: Any) -> list[str]:
 def in_order_of(frame: Any, names: Sequence[str]) -> Any:
     """A table with its columns, which have these names, in their order."""
     if library_of(frame) == "pandas":
-        own = names_of_frame(frame)
-        return frame.iloc[:, [own.index(name) for name in names]]
+        places = {name: place for place, name in reversed([*enumerate(names_of_frame(frame))])}
+        return frame.iloc[:, [places[name] for name in names]]
     return frame.select(list(names))
 
 
@@ -264,6 +264,6 @@ def arrow_of_frame(frame: Any) -> Any:
         try:
             return pyarrow.Table.from_pandas(frame, preserve_index=False)
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-            where = str(error.args[-1]).replace("Conversion failed for ", "")
-            raise TypeError(f"The {where} holds values of several kinds; make them alike, as by astype(str).") from None
+            why, where = str(error.args[0]), str(error.args[-1]).replace("Conversion failed for ", "")
+            raise TypeError(f"The {where} cannot be read ({why}); make its values alike, as by astype(str).") from None
     raise TypeError(f"Rows must be a table of pandas, polars or pyarrow, with columns that have names; got {type(frame).__name__}.")

@@ -410,7 +410,8 @@ class Network(ABC):
         Raises
         ------
         DivergenceError
-            When the loss or a parameter is no longer finite. The parameters are the last that were.
+            When the loss or a parameter is no longer finite. The parameters are the last that were seen to be: those of a large
+            network are looked at once a second, and at the end of an epoch.
         FileNotFoundError, ValueError
             If there is nothing to resume from, or it is from another training; the network is as it was.
         """

@@ -47,16 +47,17 @@ def test_after_a_divergence_it_learns_again(options):
     assert model.loss_ < 0.9 * before
 
 
-def test_an_interrupted_epoch_counts_its_steps():
+@pytest.mark.parametrize(("batch_size", "steps"), [(30, 4), (50, 3)])
+def test_an_interrupted_epoch_counts_its_steps(batch_size, steps):
     class Interrupt(Callback):
         def on_rows(self, run):
             raise KeyboardInterrupt
 
-    model = classifier(batch_size=30, callbacks=[Interrupt()], warm_start=True)
+    model = classifier(batch_size=batch_size, callbacks=[Interrupt()], warm_start=True)
     with pytest.warns(UserWarning, match="interrupted by user"):
         model.fit(X, Y)
     assert np.any(model._optimizer_state["arrays"][0])
-    assert model._optimizer_state["steps"] == 4  # of 30 rows of 120 each
+    assert model._optimizer_state["steps"] == steps
 
 
 def test_nothing_to_predict_for_is_told_as_scikit_learn_does():

@@ -256,8 +256,13 @@ def test_validation_tables_that_mean_something_else(tmp_path):
         model.fit(train, X_val=other)
     with pytest.raises(ValueError, match=r"X_val has the columns b, a, but X has a, b"):
         model.fit(cached(train), X_val=cached(other))
-    with pytest.raises(ValueError, match=r"prepare it as the rows to train on: prepared\(train\.preparation\)"):
+    with pytest.raises(ValueError, match=r"prepare it as X: prepared\(X\.preparation\)"):
         model.fit(train.prepared(), X_val=other.prepared())
+    for pair in (train.prepared(), other), (train, other.prepared()):
+        with pytest.raises(ValueError, match="one has been prepared, and the other has not"):
+            model.fit(pair[0], X_val=pair[1])
+    with pytest.warns(ConvergenceWarning):
+        model.fit(train.prepared(scale=False), X_val=train.share(0, 0.5, 0).prepared(scale=False))
     learned = train.prepared()
     with pytest.warns(ConvergenceWarning):
         model.fit(learned, X_val=other.prepared(learned.preparation))

@@ -388,9 +388,8 @@ class TestFilesThatDiffer:
         monkeypatch.setattr(parquet.ParquetFile, "iter_batches", read)
         monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
         few = source.prepared()
-        assert decoded[0] == tables._SAMPLE_ROWS
-        assert 4096 < max(decoded[1:]) <= (1 << 20) // 200
-        assert sum(decoded[1:]) == rows
+        assert 4096 < max(decoded) <= (1 << 20) // 200
+        assert sum(decoded) == rows
         assert np.array_equal(np.concatenate([piece.x for piece in few.pieces(0)]), whole)
 
     @pytest.mark.parametrize("kind", ["texts", "columns"])
@@ -430,6 +429,29 @@ class TestFilesThatDiffer:
         texts = [f"{one:01000}" for one in n % 9]
         from_files(write(tmp_path / "t.parquet", {"text": texts, "x": n * 1.0, "y": n % 2}), "y").prepared()
         assert max(decoded) < 2 << 20
+
+    def test_a_large_dictionary_does_not_make_rows_long(self, tmp_path):
+        arrow = pytest.importorskip("pyarrow")
+        names = arrow.array([f"customer number {n:09d}" for n in range(20_000)]).dictionary_encode()
+        columns = {f"c{number}": names for number in range(10)}
+        path = write(tmp_path / "t.parquet", columns | {"y": np.arange(20_000) % 2})
+        assert max(batch.num_rows for batch in from_files(path, "y").batches()) == tables.PIECE_ROWS
+
+    def test_a_row_group_is_looked_at_once(self, tmp_path, monkeypatch):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        n = np.arange(1000)
+        path = write(tmp_path / "t.parquet", {"text": [f"{one:0100}" for one in n], "y": n % 2}, row_group_size=100)
+        source, opened, init = from_files(path, "y"), [], parquet.ParquetFile.__init__
+
+        def counted(file, *args, **options):
+            opened.append(file)
+            init(file, *args, **options)
+
+        monkeypatch.setattr(parquet.ParquetFile, "__init__", counted)
+        assert sum(batch.num_rows for batch in source.batches()) == 1000
+        assert len(opened) == 2 * 10
+        assert sum(batch.num_rows for batch in source.share(0, 0.5, 0).batches()) < 1000
+        assert len(opened) == 3 * 10
 
     def test_parquet_is_opened_once_before_rows_are_read(self, tmp_path, monkeypatch):
         parquet = pytest.importorskip("pyarrow.parquet")

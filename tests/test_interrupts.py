@@ -107,6 +107,25 @@ def test_a_call_with_other_types_compiles_where_no_signal_handler_runs():
     assert printed.split() == ["2", "3.0", "[False]"]
 
 
+def test_a_function_of_numba_s_own_may_call_a_kernel():
+    """It is compiled under a lock that another thread would wait for."""
+    printed = run_python("""
+        import numba
+        from fastmlp.kernels.jit import kernel
+
+        @kernel
+        def twice(x):
+            return 2 * x
+
+        @numba.njit
+        def four_times(x):
+            return twice(twice(x))
+
+        print(four_times(1), twice(1), four_times(1.5))
+    """)
+    assert printed.split() == ["4", "2", "6.0"]
+
+
 @pytest.mark.parametrize("call", ["engine", "predict(x)", "train_step(x, y, 0.1)", "fit(x, y, epochs=1, batch_size=1)"])
 def test_numba_is_imported_where_no_signal_handler_runs(call):
     printed = run_python(f"""

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP
+from fastmlp import ACTIVATIONS, LOSSES, MLP, OPTIMIZERS, MLPRegressor, ReferenceMLP, files
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.data import from_npy
-from fastmlp.files import _machine
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
 from fastmlp.schedules import Schedule, Step, WarmUp
@@ -434,22 +433,25 @@ def test_an_optimizer_with_numbers_of_numpy(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "[epoch] {epoch}.safetensors"])
-def test_leftovers_of_killed_writes_are_removed(tmp_path, name):
+def test_leftovers_of_killed_writes_are_removed(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(files, "_LEFT_SECONDS", 1e9)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    own = name.replace("{epoch}", "17")
-    left, at_work, elsewhere, long_ago, another = (
+    own, here = name.replace("{epoch}", "17"), files._machine()
+    left, at_work, restarted, elsewhere, long_ago, another = (
         tmp_path / f".{named}.{machine}{process:08x}{number:08x}.tmp"
         for number, (named, machine, process) in enumerate([
-            (own, _machine(), gone.pid), (own, _machine(), os.getpid()), (own, "0000", gone.pid), (own, "0000", gone.pid),
-            ("other.safetensors", _machine(), gone.pid),
+            (own, here, gone.pid), (own, here, os.getpid()), (own, here, os.getpid()), (own, "0000", gone.pid),
+            (own, "0000", gone.pid), ("other.safetensors", here, gone.pid),
         ])
     )  # fmt: skip
-    for path in (left, at_work, elsewhere, long_ago, another):
+    for path in (left, at_work, restarted, elsewhere, long_ago, another):
         path.write_text("half a checkpoint")
+    os.utime(restarted, (files._STARTED - 1, files._STARTED - 1))  # by a process that had the same number
     os.utime(long_ago, (0, 0))
     fit(network(), epochs=1, callbacks=[Checkpoint(tmp_path / name)])
     assert left.exists() == (os.name == "nt")  # where nobody can ask, until a while has passed
+    assert not restarted.exists()
     assert not long_ago.exists()
     assert all(path.exists() for path in (at_work, elsewhere, another))
 

@@ -1056,3 +1056,11 @@ def test_parquet_is_predicted_in_parts_of_what_is_needed(tmp_path):
     parts = [batch for _, batch in batches(dict.fromkeys(wide, "number"), [tmp_path / "t.parquet"], Csv())]
     assert sum(part.num_rows for part in parts) == 5_000
     assert all("picture" not in part.schema.names and part.num_rows * 1_000 <= 1 << 20 for part in parts)
+
+
+def test_parquet_of_long_texts_that_repeat_is_read_in_parts(tmp_path):
+    texts = [str(n % 4) * 50_000 for n in range(4096)]  # 200 MB; the file says some bytes a row
+    pictures = [b"%07d" % n * 3000 for n in range(4096)]
+    pyarrow.parquet.write_table(pyarrow.table({"t": texts, "b": pictures, "n": np.arange(4096)}), tmp_path / "t.parquet")
+    assert max(batch.nbytes for batch in read_batches(tmp_path / "t.parquet", {"b": "unused"})) <= 1 << 25
+    assert len(list(read_batches(tmp_path / "t.parquet", {"b": "unused", "t": "unused"}))) == 1

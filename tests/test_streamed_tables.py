@@ -406,3 +406,10 @@ def test_rows_that_are_held_out_fit_into_memory(folder, monkeypatch):
     monkeypatch.setattr(models, "memory_bytes", lambda: 16 * source.row_bytes * 300)
     _, _, held_out, tested, _ = models.begin_streamed(source, 0.2, models.Plan("income"))
     assert 150 < len(held_out.x) + tested.num_rows < 450
+
+
+def test_long_texts_that_are_held_out_fit_into_memory(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("text,n,y\n" + "".join(f"{'x' * 10_000},{n},{n % 2}\n" for n in range(2000)))
+    monkeypatch.setattr(models, "memory_bytes", lambda: 16 * 10_000 * 200)
+    _, _, held_out, tested, _ = models.begin_streamed(from_files(tmp_path / "t.csv", target="y"), 0.2, models.Plan("y"))
+    assert 100 < len(held_out.x) + tested.num_rows < 300

@@ -595,11 +595,18 @@ class TestChoice:
         monkeypatch.setattr(engine_module, "FLOP_OF_TWO", 0)
         monkeypatch.setattr(limits, "PIECE_FLOP", 1)
         net, x = MLP((28, 64, 3), "tanh", random_state=0), rng.normal(size=(200, 28)).astype(np.float32)
-        for n_threads in (1, 2, 3, 4, 5, 6):
-            net.engine.n_threads = n_threads
+        for n_threads in (1, 2, 3, 4, 5, 6, 7):
             net.n_threads = n_threads
             net.predict(x)
-        assert set(net.engine._spaces_to_predict) == {1, 5, 6}
+        assert set(net.engine._spaces_to_predict) == {1, 4, 5, 6, 7}
+
+    def test_numbers_of_threads_in_turn_find_their_buffers(self, monkeypatch):
+        net, x = MLP((4, 5, 1), random_state=0), np.zeros((64, 4), np.float32)
+        made, init = [], SpaceToPredict.__init__
+        monkeypatch.setattr(SpaceToPredict, "__init__", lambda self, *given: made.append(given[1]) or init(self, *given))
+        for n_threads in (2, 3, 4) * 3:
+            net.engine._outputs(net._buffer, x, n_threads)
+        assert made == [2, 3, 4]
 
     def test_many_threads_that_predict_at_once_keep_few_buffers(self, monkeypatch):
         monkeypatch.setattr(limits, "MOST_SPACES", 2)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp.data.widths import row_bytes
 from fastmlp.files import no_file
 from fastmlp.io.extras import require
 
@@ -223,7 +224,9 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
             ):
                 _check_names(path, file.schema_arrow.names)
                 columns = [name for name in columns_of(file.schema_arrow) if (types or {}).get(name) != "unused"]
-                rows = min(_BATCH_ROWS, _BATCH_VALUES // max(1, len(columns)), _BATCH_BYTES // _row_bytes(file.metadata))
+                groups = range(file.num_row_groups)
+                longest = max((row_bytes(file, columns, group) for group in groups), default=1)
+                rows = min(_BATCH_ROWS, _BATCH_VALUES // max(1, len(columns)), _BATCH_BYTES // longest)
                 yield from map(without_views, file.iter_batches(max(1, rows), columns=columns))
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise parquet_error(path, error) from None
@@ -265,12 +268,6 @@ def _block_bytes(path: Path, form: Form) -> int:
         rows = itertools.islice(filter(None, csv.reader(file, delimiter=form.delimiter)), 2)
         longest = max((sum(len(cell.encode(errors="replace")) + 3 for cell in row) for row in rows), default=0)  # 3: ",", quotes
     return min(max(_BLOCK_BYTES, 8 * longest), _MOST_BLOCK_BYTES)
-
-
-def _row_bytes(footer: Any) -> int:
-    """Of a row of a Parquet file, where they are longest."""
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    return max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0) or 1
 
 
 def columns_of(schema: Any) -> list[str]:

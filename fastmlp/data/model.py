@@ -215,11 +215,12 @@ class TableModel:
 
     def _needed(self, table: Any) -> Any:
         """As a table of pyarrow, at least the columns that features are made of."""
-        if library_of(table) != "pandas" or not is_frame(table):
+        if not is_frame(table) or library_of(table) == "pyarrow":
             return arrow_of_frame(table)
         names, needed = names_of_frame(table), self.preparation.types
+        there = set(names)
         for name in needed:
-            if name not in names:
+            if name not in there:
                 raise TableError(missing_column(name, names))
         try:
             return arrow_of_frame(in_order_of(table, list(needed)))

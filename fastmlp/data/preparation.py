@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -214,6 +214,14 @@ class Preparation:
     def types(self) -> dict[str, str]:
         """Kinds of the columns that have to be in a file."""
         return {feature.name: "number" if isinstance(feature, Number) else "category" for feature in self.features}
+
+    def makes_the_same_as(self, other: Preparation) -> bool:
+        """Whether rows that have all their values become the same numbers by another preparation."""
+        mine, theirs = (
+            [replace(one, filler=0.0) if isinstance(one, Number) else one for one in each.features] for each in (self, other)
+        )
+        target, another = self.target, other.target
+        return mine == theirs and (target.mean, target.scale) == (another.mean, another.scale)
 
     def rows(self, table: Any) -> Array:
         """Samples (rows, width) in float32 from a table or a record batch."""

@@ -45,6 +45,7 @@ from fastmlp.data.preparation import (
     texts,
 )
 from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of
+from fastmlp.data.widths import fixed_bytes, row_bytes
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
 from fastmlp.io.extras import require
@@ -56,8 +57,6 @@ T = TypeVar("T")
 
 PIECE_ROWS = 8192
 """Rows of a row group that are prepared at a time: some hundred kilobytes; fewer of long rows."""
-_SAMPLE_ROWS = 64
-"""By so many it is seen how long rows with texts are: a file says how long they are where each text is written once."""
 _PIECE_BYTES = 1 << 21
 """Rows whose columns are taken as they are become arrays so many bytes at a time: a cache holds them."""
 _DECODED_VALUES = 1 << 20
@@ -170,7 +169,7 @@ class TableSource(Source):
         self._has_dictionaries = next((look.has_dictionaries for look in looks if look.groups), False)
         self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema(looks)
-        kinds = self._kinds = {name: self._schema.field(name).type for name in self._names}
+        kinds = {name: self._schema.field(name).type for name in self._names}
         self._types = {
             name: "category" if is_string(kind) else "decimal"
             for name, kind in kinds.items()
@@ -187,7 +186,8 @@ class TableSource(Source):
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
         self._n_rows: int | None = None
         self._whole: TableSource | None = None  # all rows, if these are a share of them
-        self._row_bytes = sum(_value_bytes(kind) for kind in self._schema.types)  # of one that has been decoded
+        self._row_bytes = fixed_bytes(self._schema.types)  # of one that has been decoded
+        self._row_bytes_of: dict[tuple[int, tuple[str, ...]], int] = {}  # of some columns of a block; shared with all shares
         self._whole_bytes = self._row_bytes * max(block.rows for block in self.blocks)
         open_bytes = _COLUMN_BYTES[self._has_dictionaries] * len(self._names)
         if self._whole_bytes:
@@ -202,7 +202,8 @@ class TableSource(Source):
     @property
     def row_bytes(self) -> int:
         """Of a row with all its columns in memory, about."""
-        return max(self._row_bytes, *(block.row_bytes for block in self.blocks))
+        in_files = sum(path.stat().st_size for path in self._paths) // max(1, (self._whole or self).rows)
+        return max(self._row_bytes, in_files, self._long(0, self._names) if self.blocks[0].group is not None else 0)
 
     def _first_schema(self, looks: Sequence[_Look]) -> Any:
         """The types of the first rows, as batches have them."""
@@ -373,25 +374,21 @@ class TableSource(Source):
                 yield batch
             return
         columns = columns or self._names
-        some = max(1, _LONG_BYTES // self._decoded_row_bytes(block, columns))
+        some = max(1, _LONG_BYTES // self._long(block, columns))
         piece_rows = min(PIECE_ROWS, some)
         for decoded in self._decoded(block, columns, min(_DECODED_VALUES // len(columns), some), piece_rows):
             for start in range(0, decoded.num_rows, piece_rows):
                 yield with_texts(without_views(decoded.slice(start, piece_rows)), self._categories)
             del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
 
-    def _decoded_row_bytes(self, block: int, columns: list[str]) -> int:
-        """Of a row of these columns in memory, about; it follows from the file alone: pieces decide on the order of rows."""
-        kinds = [self._kinds[name] for name in columns]
-        if not any(map(_varies, kinds)):
-            return sum(map(_value_bytes, kinds))
-        _, group, rows_there, row_bytes = self.blocks[block]
-        if rows_there <= _SAMPLE_ROWS:
-            return max(1, row_bytes)
-        with self._opened(block, columns) as file:
-            some = next(file.iter_batches(_SAMPLE_ROWS, row_groups=[group], columns=columns, use_threads=False))
-        in_file = row_bytes if len(columns) == len(self._names) else 1
-        return max(1, in_file, int(some.nbytes) // int(some.num_rows))
+    def _long(self, block: int, columns: list[str]) -> int:
+        """Bytes of a row of some columns of a row group; they follow from the file alone: pieces decide on the order of rows."""
+        key, group = (block, tuple(columns)), self.blocks[block].group
+        assert group is not None
+        if key not in self._row_bytes_of:
+            with self._opened(block, columns) as file:
+                self._row_bytes_of[key] = row_bytes(file, columns, group)
+        return self._row_bytes_of[key]
 
     @contextmanager
     def _opened(self, block: int, columns: list[str]) -> Iterator[Any]:
@@ -523,22 +520,6 @@ class TableSource(Source):
 def _may_share() -> bool:
     """Whether columns may be decoded on several processors: those that nobody else is likely to need now."""
     return is_awaited.get()() and available_threads() > 1
-
-
-def _value_bytes(kind: Any) -> int:
-    """Of a type of Arrow's; of text, those of where it stands."""
-    try:
-        return max(1, int(kind.bit_width) // 8)
-    except ValueError:
-        return 4
-
-
-def _varies(kind: Any) -> bool:
-    """Whether values of a type of Arrow's take different numbers of bytes, or did before they were places in a dictionary."""
-    try:
-        return int(kind.bit_width) == 0 or is_string(kind)
-    except ValueError:
-        return True
 
 
 def is_string(kind: Any) -> bool:

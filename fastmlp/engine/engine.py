@@ -157,7 +157,9 @@ class Engine:
             space = spaces.pop()
         except IndexError:
             space = SpaceToPredict(self, n_threads)
-            for other in [number for number in self._spaces_to_predict if number > 1][: -limits.MOST_TEAM_SPACES]:
+            self._spaces_to_predict.pop(n_threads, None)
+            self._spaces_to_predict[n_threads] = spaces  # the last to go
+            for other in [number for number in list(self._spaces_to_predict) if number > 1][: -limits.MOST_TEAM_SPACES]:
                 self._spaces_to_predict.pop(other, None)
         out = np.empty((x.shape[0], self.shape.sizes[-1]), self.shape.dtype)
         finite = space.run(buffer, x, out)

@@ -71,7 +71,7 @@ FIRST_FLOP_PER_SECOND = 4e9
 PIECE_FLOP, MOST_PIECES = 1e6, 32
 """Predictions are made in pieces of at least so many operations, some ten microseconds, and in at most so many for each thread."""
 
-MOST_SPACES, MOST_TEAM_SPACES = 16, 2
+MOST_SPACES, MOST_TEAM_SPACES = 16, 4
 """So many threads that predict at once, each by itself, find their buffers ready; and so many numbers of threads that share one."""
 
 MOST_SESSIONS = 8

@@ -24,7 +24,8 @@ class CompiledTrainer(Trainer):
     """A training of one network by the kernels."""
 
     def __init__(self, engine: Engine, buffer: Array, data: Data, batch_size: int, recipe: Recipe, *, mean: bool) -> None:
-        self._recipe, self._layout, self._batch_size = recipe, engine.shape.layout, batch_size
+        self._recipe, self._layout = recipe, engine.shape.layout
+        self._rows, self._batch_size = data.rows, batch_size
         self._steady: tuple[float, Array] | None = None  # a rate, and the coefficients that do not depend on the number of steps
         self.steps = 0
         self.session = engine.session(
@@ -43,6 +44,7 @@ class CompiledTrainer(Trainer):
 
     def take(self, data: Data) -> None:
         """Go on with other rows, of the same kind and in any number."""
+        self._rows = data.rows
         self.session.replace(data)
 
     def leave_room(self, somebody_works: Callable[[], bool]) -> None:
@@ -105,7 +107,8 @@ class CompiledTrainer(Trainer):
         """Train on all rows once."""
         before = self.steps
         for rows in self.session.run(order, self.coefficients(rates), dropout_key):
-            self.steps = before + rows // self._batch_size  # whoever is interrupted now has made so many
+            # Whoever is interrupted now has made so many; by Ctrl-C in the middle of a call, some more.
+            self.steps = before + (len(rates) if rows == self._rows else rows // self._batch_size)
             yield self.totals(rows)
         self.steps = before + len(rates)
 

@@ -33,13 +33,12 @@ def check_complete(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
 def _check_alike(source: Source, X_val: Source) -> None:
     """Refuse a source of validation rows whose columns are others, or mean something else, than those of the rows to train on."""
     mine, other = source.preparation, X_val.preparation
-    if mine is not None and other is not None:
-        scales = [(one.target.mean, one.target.scale) for one in (mine, other)]
-        if mine.features != other.features or scales[0] != scales[1]:
-            raise ValueError(
-                "X_val has been prepared by what its own rows are like; prepare it as the rows to train on: "
-                "prepared(train.preparation)."
-            )
+    if (mine is None) != (other is None) and (source.feature_names or X_val.feature_names):
+        raise ValueError(
+            "Of X and X_val, one has been prepared, and the other has not; prepare X_val as X: prepared(X.preparation)."
+        )
+    if mine is not None and other is not None and not mine.makes_the_same_as(other):
+        raise ValueError("X_val has been prepared by what its own rows are like; prepare it as X: prepared(X.preparation).")
     names, others = source.feature_names, X_val.feature_names
     if names is not None and others is not None and names != others:
         raise ValueError(f"X_val has the columns {', '.join(others)}, but X has {', '.join(names)}; give the same, in this order.")

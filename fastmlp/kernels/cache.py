@@ -21,7 +21,7 @@ import pickle
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ class KernelCache(caching._Cache):
     def _remove_old(self) -> None:
         """Delete what nobody has used for long, of this kernel: it is of older versions, or of a processor that is not there."""
         with contextlib.suppress(OSError):
-            for path in Path(self.cache_path).glob(f"{glob.escape(self._name)}-*.kernel"):
+            for path in self._files():
                 with contextlib.suppress(OSError):
                     if time.time() - path.stat().st_mtime > _OLD_SECONDS:
                         path.unlink()
@@ -203,5 +203,9 @@ class KernelCache(caching._Cache):
         if not self.cache_path:  # where there is no place for them; as a path, it would be the current folder
             return
         with contextlib.suppress(OSError):
-            for path in Path(self.cache_path).glob(f"{self._name}-*.kernel"):
+            for path in self._files():
                 path.unlink()
+
+    def _files(self) -> Iterator[Path]:
+        """All that is kept of this kernel, for any signature and processor, by any version."""
+        return Path(self.cache_path).glob(f"{glob.escape(self._name)}-*.kernel")

@@ -88,7 +88,7 @@ class Kernel(Generic[P, R]):
         from fastmlp.kernels.pipeline import COMPILERS
 
         dispatcher = numba.njit(pipeline_class=COMPILERS[self._compiler], **self._options)(self.py_func)
-        dispatcher.compile = partial(undisturbed, dispatcher.compile)  # also for other types, when a call comes with them
+        dispatcher.compile = partial(_compile, dispatcher.compile)  # also for other types, when a call comes with them
         if self._cache:
             from fastmlp.kernels.cache import KernelCache
 
@@ -124,6 +124,15 @@ class Kernel(Generic[P, R]):
             self.compiled_for(*args, *kwargs.values())
         result: R = self._dispatcher(*args, **kwargs)
         return result
+
+
+def _compile(compiler: Callable[..., Any], *args: Any) -> Any:
+    """Compile where no signal handler runs."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    if global_compiler_lock.is_locked():  # by this thread, which compiles what calls the kernel: no other one could compile it now
+        return compiler(*args)
+    return undisturbed(compiler, *args)
 
 
 def _prepare() -> None:
