@@ -89,6 +89,7 @@ def _made_beside(named: Path) -> tuple[Path, Path, int | None]:
 
 
 _STARTED = time.time()
+"""When this process had begun already."""
 _LEFT_SECONDS = 300
 """Whoever has not written for so long to a file beside its place has been killed, wherever that was."""
 

@@ -386,7 +386,7 @@ class TestFilesThatDiffer:
         source = from_files(write(tmp_path / "t.parquet", columns), "y")
         whole = np.concatenate([piece.x for piece in source.prepared().pieces(0)])
         monkeypatch.setattr(parquet.ParquetFile, "iter_batches", read)
-        monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
+        monkeypatch.setattr(tables, "LONG_BYTES", 1 << 20)
         few = source.prepared()
         assert 4096 < max(decoded) <= (1 << 20) // 200
         assert sum(decoded) == rows
@@ -394,7 +394,7 @@ class TestFilesThatDiffer:
 
     @pytest.mark.parametrize("kind", ["texts", "columns"])
     def test_large_rows_are_decoded_fewer_at_a_time(self, tmp_path, monkeypatch, kind):
-        monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
+        monkeypatch.setattr(tables, "LONG_BYTES", 1 << 20)
         rows = 3000
         columns = {"x": np.arange(rows) % 7.0, "y": np.arange(rows) % 2}
         if kind == "texts":
@@ -409,7 +409,7 @@ class TestFilesThatDiffer:
 
     def test_long_texts_that_repeat_are_decoded_a_few_at_a_time(self, tmp_path, monkeypatch):
         """As places in a dictionary they take two bytes each in the file."""
-        monkeypatch.setattr(tables, "_LONG_BYTES", 1 << 20)
+        monkeypatch.setattr(tables, "LONG_BYTES", 1 << 20)
         parquet, decoded = pytest.importorskip("pyarrow.parquet"), []
         iter_batches, read_group = parquet.ParquetFile.iter_batches, parquet.ParquetFile.read_row_group
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.widths import row_bytes
+from fastmlp.data.widths import DECODED_VALUES, LONG_BYTES, row_bytes
 from fastmlp.files import no_file
 from fastmlp.io.extras import require
 
@@ -45,8 +45,8 @@ READ_BYTES = 1 << 16
 """Of a column that is read from a Parquet file at a time; else whole row groups would be in memory, and in the end all of them."""
 _BLOCK_BYTES, _MOST_BLOCK_BYTES = 1 << 20, 1 << 30
 """Of a CSV file that is read at a time: Arrow wants its first row in one such block, and no row in more than two."""
-_BATCH_ROWS, _BATCH_VALUES, _BATCH_BYTES = 1 << 16, 1 << 20, 1 << 24
-"""Most of a Parquet file that is decoded at a time."""
+_BATCH_ROWS = 1 << 16
+"""Of a Parquet file that are decoded at a time, at most."""
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 """What pandas calls its names of rows in a Parquet file, where they have no name: no column that anybody has made."""
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -226,7 +226,7 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
                 columns = [name for name in columns_of(file.schema_arrow) if (types or {}).get(name) != "unused"]
                 groups = range(file.num_row_groups)
                 longest = max((row_bytes(file, columns, group) for group in groups), default=1)
-                rows = min(_BATCH_ROWS, _BATCH_VALUES // max(1, len(columns)), _BATCH_BYTES // longest)
+                rows = min(_BATCH_ROWS, DECODED_VALUES // max(1, len(columns)), LONG_BYTES // longest)
                 yield from map(without_views, file.iter_batches(max(1, rows), columns=columns))
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise parquet_error(path, error) from None

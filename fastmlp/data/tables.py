@@ -45,7 +45,7 @@ from fastmlp.data.preparation import (
     texts,
 )
 from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of
-from fastmlp.data.widths import fixed_bytes, row_bytes
+from fastmlp.data.widths import DECODED_VALUES, LONG_BYTES, fixed_bytes, row_bytes
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
 from fastmlp.io.extras import require
@@ -59,10 +59,6 @@ PIECE_ROWS = 8192
 """Rows of a row group that are prepared at a time: some hundred kilobytes; fewer of long rows."""
 _PIECE_BYTES = 1 << 21
 """Rows whose columns are taken as they are become arrays so many bytes at a time: a cache holds them."""
-_DECODED_VALUES = 1 << 20
-"""That Arrow decodes at a time, at least: some pieces, because each time it goes through pages that have left the caches since."""
-_LONG_BYTES = 1 << 24
-"""But no more than this, about, of rows that may be long."""
 _DECODED_SHARE, _SHARE_BESIDE_DICTIONARIES = 3 / 4, 1 / 4
 """Of the buffer, for what Arrow decodes at a time of all open row groups whose columns are taken as they are: more costs less of a
 processor, and a row group as a whole least. Less of it where dictionaries stay in memory, which they do until a row group ends."""
@@ -82,8 +78,6 @@ class Block(NamedTuple):
     group: int | None
     rows: int = 0
     """Of a row group."""
-    row_bytes: int = 0
-    """Of each of these rows, on average and with all columns, before they are compressed."""
 
 
 class _Look(NamedTuple):
@@ -108,10 +102,7 @@ class _Look(NamedTuple):
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
         columns = range(groups[0].num_columns if groups else 0)
         has_dictionaries = any(groups[0].column(place).has_dictionary_page for place in columns)
-        blocks = [
-            Block(path, number, group.num_rows, group.total_byte_size // max(1, group.num_rows))
-            for number, group in enumerate(groups)
-        ]
+        blocks = [Block(path, number, group.num_rows) for number, group in enumerate(groups)]
         return cls(path, columns_of(schema), schema, blocks, has_dictionaries)
 
     def blocks(self) -> list[Block]:
@@ -207,7 +198,7 @@ class TableSource(Source):
 
     def _first_schema(self, looks: Sequence[_Look]) -> Any:
         """The types of the first rows, as batches have them."""
-        for block, (path, group, rows, _) in enumerate(self.blocks):
+        for block, (path, group, rows) in enumerate(self.blocks):
             if group is None:
                 for batch in self._batches_of(block):
                     return batch.schema
@@ -367,16 +358,16 @@ class TableSource(Source):
         return batch.filter(arrow_of_array(require("pyarrow", "cli"), np.logical_and.reduce(masks)))
 
     def _batches_of(self, block: int, columns: list[str] | None = None) -> Iterator[Any]:
-        path, group, *_ = self.blocks[block]
+        path, group, _ = self.blocks[block]
         if group is None:
             for batch in batches_as(path, self._types, self._csv):
                 _check_there(path, columns or self._names, batch.schema.names)
                 yield batch
             return
         columns = columns or self._names
-        some = max(1, _LONG_BYTES // self._long(block, columns))
+        some = max(1, LONG_BYTES // self._long(block, columns))
         piece_rows = min(PIECE_ROWS, some)
-        for decoded in self._decoded(block, columns, min(_DECODED_VALUES // len(columns), some), piece_rows):
+        for decoded in self._decoded(block, columns, min(DECODED_VALUES // len(columns), some), piece_rows):
             for start in range(0, decoded.num_rows, piece_rows):
                 yield with_texts(without_views(decoded.slice(start, piece_rows)), self._categories)
             del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
@@ -394,7 +385,7 @@ class TableSource(Source):
     def _opened(self, block: int, columns: list[str]) -> Iterator[Any]:
         """The file of a row group, which must be what it was when it was first looked at."""
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
-        path, group, rows_there, _ = self.blocks[block]
+        path, group, rows_there = self.blocks[block]
         try:
             with (
                 for_arrow(path) as readable,
@@ -412,7 +403,7 @@ class TableSource(Source):
     def _decoded(self, block: int, columns: list[str], rows: int, piece_rows: int) -> Iterator[Any]:
         """Record batches of a row group, about so many rows at a time, in whole pieces; or all of it, if that is no more."""
         arrow = require("pyarrow", "cli")
-        _, group, rows_there, _ = self.blocks[block]
+        _, group, rows_there = self.blocks[block]
         some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
         with self._opened(block, columns) as file:
             if rows < rows_there:
@@ -451,7 +442,7 @@ class TableSource(Source):
     def _pieces_of_numbers(self, block: int) -> Iterator[Piece]:
         """Of columns that are taken as they are: more of them at a time, which is sooner decoded, and made into arrays once."""
         first, some = 0, max(1, _PIECE_BYTES // (self.dtype.itemsize * max(1, self.n_features)))
-        rows = max(_DECODED_VALUES // len(self._names), self._decoded_bytes // self._row_bytes)
+        rows = max(DECODED_VALUES // len(self._names), self._decoded_bytes // self._row_bytes)
         for decoded in self._decoded(block, self._names, rows, some):
             batch = without_views(decoded)
             columns = self._columns(batch, self._where(block, first, batch.num_rows))
@@ -470,7 +461,7 @@ class TableSource(Source):
         return Piece(x, self._plain_target(batch, where), weight, where, block, first)
 
     def _where(self, block: int, first: int, rows: int) -> str:
-        path, group, *_ = self.blocks[block]
+        path, group, _ = self.blocks[block]
         part = "" if group is None else f", row group {group}"
         return f"{path}{part}, rows {first} to {first + rows - 1}"
 

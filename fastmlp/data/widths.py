@@ -7,6 +7,11 @@ from typing import Any
 
 from fastmlp.io.extras import require
 
+DECODED_VALUES = 1 << 20
+"""That Arrow decodes at a time: at least, where columns are taken as they are, because each time it goes through pages that have
+left the caches since; and at most elsewhere..."""
+LONG_BYTES = 1 << 24
+"""...where it is no more than this, about, of rows that may be long."""
 SAMPLE_ROWS = 64
 """By so many it is seen how long rows are: a file says how long they are where each text stands once."""
 
