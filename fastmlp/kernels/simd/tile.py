@@ -18,6 +18,24 @@ SINGLE_ROW_VECTORS = 8
 
 _ROW_CHOICES = tuple(rows for rows in (8, 5, 4, 2, 1) if rows <= TILE_ROWS)
 
+_BYTES = ir.PointerType(ir.IntType(8))
+
+
+def _distances(builder: Any, distance: Any, rows: int) -> list[Any]:
+    """0, 1, 2 ... times a distance in bytes, so that one pointer is enough for all rows of A.
+
+    x86 adds to a pointer one, two or four times another register, so four registers reach eight rows. LLVM, left to itself,
+    goes from each row to the next by an addition, or keeps a pointer for each row; hence what hides from it how the registers
+    belong together: instructions of none.
+    """
+    hide = ir.FunctionType(I64, [I64])
+    odd = {i: builder.asm(hide, "", "=r,0", [builder.mul(distance, const(i))], False) for i in range(1, rows, 2)}
+    distances = [const(0)]
+    for i in range(1, rows):
+        shift = (i & -i).bit_length() - 1
+        distances.append(builder.shl(odd[i >> shift], const(shift)))
+    return distances
+
 
 def _emit_tile(builder: Any, number: Vectors, rows: int, vectors: int, operands: tuple[Any, ...]) -> None:
     """Emit C[rows, vectors * lanes] = I + A[rows, depth] @ B[depth, vectors * lanes], accumulated in registers.
@@ -28,7 +46,9 @@ def _emit_tile(builder: Any, number: Vectors, rows: int, vectors: int, operands:
     """
     a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth, scaled = operands
     lanes = number.lanes
-    a_rows = [builder.gep(a, [builder.mul(a_row, const(i))]) for i in range(rows)]
+    to_row = _distances(builder, builder.mul(a_row, const(number.align)), rows)
+    to_column = builder.mul(a_column, const(number.align))
+    a_bytes = builder.bitcast(a, _BYTES)
     start = [
         [number.load(initial, builder.add(builder.mul(ld_i, const(i)), const(j * lanes))) for j in range(vectors)]
         for i in range(rows)
@@ -40,6 +60,8 @@ def _emit_tile(builder: Any, number: Vectors, rows: int, vectors: int, operands:
     builder.position_at_end(head)
     k = builder.phi(I64)
     k.add_incoming(const(0), entry)
+    a_top = builder.phi(_BYTES)  # element (0, k)
+    a_top.add_incoming(a_bytes, entry)
     accumulators = [[builder.phi(number.type) for _ in range(vectors)] for _ in range(rows)]
     for i in range(rows):
         for j in range(vectors):
@@ -49,12 +71,13 @@ def _emit_tile(builder: Any, number: Vectors, rows: int, vectors: int, operands:
     builder.position_at_end(body)
     b_row = builder.gep(b, [builder.mul(k, ld_b)])
     b_vectors = [number.load(b_row, const(j * lanes)) for j in range(vectors)]
-    column = builder.mul(k, a_column)
     for i in range(rows):
-        broadcast = number.broadcast(builder.load(builder.gep(a_rows[i], [column])))
+        element = builder.bitcast(builder.gep(a_top, [to_row[i]]), ir.PointerType(number.element))
+        broadcast = number.broadcast(builder.load(element))
         for j in range(vectors):
             accumulators[i][j].add_incoming(number.multiply_add(broadcast, b_vectors[j], accumulators[i][j]), body)
     k.add_incoming(builder.add(k, const(1)), body)
+    a_top.add_incoming(builder.gep(a_top, [to_column]), body)
     builder.branch(head)
 
     builder.position_at_end(end)
