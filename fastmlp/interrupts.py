@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -20,24 +22,37 @@ def undisturbed(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
     compiles, and those that LLVM calls back. So the function runs in a thread of its own. This one waits, and if it is interrupted,
     it is at once; the function then comes to its end behind its back, or before the process ends.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _is_importing():
         return function(*args, **kwargs)
     results: list[R] = []
     errors: list[BaseException] = []
+    ended = threading.Event()  # a thread whose join is interrupted counts as ended in Python 3.11, and no exit waits for it
 
     def run() -> None:
         try:
             results.append(function(*args, **kwargs))
         except BaseException as error:
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=run, name="fastmlp-undisturbed")
     try:
         thread.start()
     except RuntimeError:  # there can be no thread
         return function(*args, **kwargs)
-    while thread.is_alive():
-        thread.join(LOOK_SECONDS)
+    while not ended.wait(LOOK_SECONDS):
+        pass
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _is_importing() -> bool:
+    """Whether this thread imports a module, and holds its lock: numba, in another thread, would wait for that for ever."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

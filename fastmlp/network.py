@@ -422,6 +422,7 @@ class Network(ABC):
         rate = check_real(learning_rate, "learning_rate", above=True)
         chosen_schedule = SCHEDULES.find(schedule, "schedule")
         chosen = OPTIMIZERS.find(optimizer, "optimizer")
+        chosen.check_for(self.dtype)
         recipe = Recipe(
             chosen,
             chosen.weight_decay if weight_decay is None else check_real(weight_decay, "weight_decay"),

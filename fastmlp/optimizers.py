@@ -75,6 +75,15 @@ class Optimizer(Entry):
         given = {option: float(value) for option, value in options.items()}  # no numbers of NumPy's, which no file can hold
         return replace(self, options={**self.options, **given})
 
+    def check_for(self, dtype: np.dtype[Any]) -> None:
+        """Refuse an epsilon that is 0 in this dtype, in which kernels know no denormal numbers."""
+        epsilon, least = self.options.get("epsilon", 1.0), float(np.finfo(dtype).tiny)
+        if epsilon < least:
+            raise ValueError(
+                f"{self.name}: epsilon={epsilon:g} is 0 in {dtype}, and a weight without any gradient would be 0 / 0; give at "
+                f"least {least:.2g}, or use float64."
+            )
+
     @cached_property
     def still(self) -> bool:
         """Whether a gradient of zero changes neither a weight nor the state, so that weights without one can be left out; tried."""

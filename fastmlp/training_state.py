@@ -27,6 +27,19 @@ def generator_state(generator: np.random.Generator) -> dict[str, Any]:
     return state
 
 
+def _check_generator(given: Mapping[str, Any]) -> None:
+    """Refuse a state that no generator has, which NumPy takes: it would read beside its arrays, or draw one number for ever."""
+    kind, state = given["bit_generator"], given["state"]
+    is_known = (
+        0 <= state["pos"] <= len(state["key"]) if kind == "MT19937"
+        else 0 <= given["buffer_pos"] <= len(given["buffer"]) if kind == "Philox"
+        else state["inc"] % 2 == 1 if kind in ("PCG64", "PCG64DXSM")
+        else True
+    )  # fmt: skip
+    if not is_known:
+        raise ValueError(f"the state of the random numbers is none that {kind} can have.")
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """A training between two epochs; the parameters are the network's.
@@ -62,6 +75,7 @@ class TrainingState:
             If the state is none of a generator.
         """
         bit_generator: Any = _BIT_GENERATORS[self.generator["bit_generator"]]()
+        _check_generator(self.generator)
         bit_generator.state = self.generator
         return np.random.Generator(bit_generator)
 

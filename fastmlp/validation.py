@@ -134,7 +134,7 @@ def check_real(value: Any, argument: str, lowest: float = 0.0, *, above: bool = 
 
 def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """A probability for each hidden layer, from one for all or a sequence; empty where nothing is left out."""
-    one = isinstance(dropout, str | numbers.Number) or not isinstance(dropout, Sequence | np.ndarray)
+    one = isinstance(dropout, str | numbers.Number) or not (isinstance(dropout, Sequence) or getattr(dropout, "shape", None))
     rates = [dropout] * n_hidden if one else list(dropout)
     if len(rates) != n_hidden:
         raise ValueError(

@@ -228,11 +228,10 @@ class TestTorch:
         tolerance = 2e-6 if dtype == "float32" else 1e-12
         expected = net.predict(x)
         np.testing.assert_allclose(outputs, expected, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(expected).max())))
-        if name != "exponential":  # whose module is not PyTorch's own
-            back = io.from_torch(module)
-            assert back.dtype == net.dtype
-            np.testing.assert_array_equal(back.theta, net.theta)
-            np.testing.assert_array_equal(back.predict(x), expected)
+        back = io.from_torch(module)
+        assert back.dtype == net.dtype
+        np.testing.assert_array_equal(back.theta, net.theta)
+        np.testing.assert_array_equal(back.predict(x), expected)
 
     def test_what_is_left_out_and_put_in(self, torch):
         nn = torch.nn
@@ -267,6 +266,23 @@ class TestTorch:
     def test_what_cannot_be_read(self, torch, make, message):
         with pytest.raises(TypeError, match=message):
             io.from_torch(make(torch.nn))
+
+    @pytest.mark.parametrize(
+        "alter",
+        [
+            lambda module: module[0].register_forward_hook(lambda layer, args, output: 2 * output),
+            lambda module: module[1].register_forward_hook(lambda layer, args, output: 2 * output),
+            lambda module: module[1].register_forward_pre_hook(lambda layer, args: (2 * args[0],)),
+            lambda module: setattr(module[1], "forward", lambda z: 2 * z),
+            lambda module: module.register_forward_hook(lambda layer, args, output: 2 * output),
+            lambda module: module.register_forward_pre_hook(lambda layer, args: (2 * args[0],)),
+        ],
+    )
+    def test_a_hook_may_compute_anything(self, torch, alter):
+        module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
+        alter(module)
+        with pytest.raises(TypeError, match=r"hook, or a forward of its own, which may change what it computes; remove it first"):
+            io.from_torch(module)
 
     @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
     @pytest.mark.parametrize("what", ["weight_norm", "prune"])

@@ -22,7 +22,7 @@ from fastmlp.callbacks import Checkpoint
 from fastmlp.data.files import TableError
 from fastmlp.data.model import Plan, TableModel, begin, learn
 from fastmlp.io import load
-from fastmlp.io.safetensors import _checksum, load_training
+from fastmlp.io.safetensors import _checksum, load_training, read, save
 from tests.test_invariants import ROOT
 
 TABLE = pyarrow.table(
@@ -190,6 +190,20 @@ def test_a_preparation_that_there_cannot_be(folder, originals, place, value):
     load(folder / "prepared")  # the network is what it was
     with pytest.raises(TableError, match="the preparation of the table is damaged"):
         TableModel.load(folder / "prepared")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, None], ids=str)
+def test_best_parameters_that_are_none(folder, originals, bad):
+    """They take the place of the network's own."""
+    (folder / "best").write_bytes(originals["table"])
+    found = read(folder / "best", with_training=True)
+    best = found.arrays["best_theta"][:-1] if bad is None else np.full_like(found.arrays["best_theta"], bad)
+    save(found.network, folder / "best", training=found.training, more=found.more, arrays={"best_theta": best})
+    with pytest.raises(TableError, match=r"best_theta is damaged; it should be \d+ finite numbers of float32"):
+        TableModel.load(folder / "best")
+    plan = Plan("y", hidden=(3,), epochs=2)
+    with pytest.raises(TableError, match="best_theta is damaged"):
+        learn(*begin(TABLE, None, plan), plan, checkpoint=folder / "best")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "1" * 100_000, "NaN", "null", '"x"', "{", "[]", '{"format": 2}'])

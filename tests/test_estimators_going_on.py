@@ -17,10 +17,12 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 
-from fastmlp import MLPClassifier, MLPRegressor
-from fastmlp.callbacks import Callback
+from fastmlp import MLP, OPTIMIZERS, MLPClassifier, MLPRegressor
+from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.exceptions import DivergenceError
 from fastmlp.parameters import Initializer
+from fastmlp.schedules import Constant
+from fastmlp.validation import check_dropout
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -358,3 +360,150 @@ def test_no_weights_are_drawn_that_are_not_used(monkeypatch):
     monkeypatch.setattr(Initializer, "draw", lambda self, *given: drawn.append(self.name) or draw(self, *given))
     np.testing.assert_array_equal(pickle.loads(data).transform(X), expected)
     assert set(drawn) == {"zeros"}
+
+
+def textual(z):
+    return float(str(z))
+
+
+class TestRefusedAsTheTrainingBegins:
+    """By a callback, or by numba, which cannot compile a function: later than parameters are looked at."""
+
+    class Refuse(Callback):
+        def on_train_begin(self, run):
+            raise OSError("no room")
+
+    @pytest.mark.parametrize("options", [{"callbacks": [Refuse()]}, {"activation": textual}], ids=["callback", "function"])
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    @pytest.mark.parametrize("data", [(X, Y), ([(X, Y)],)], ids=["arrays", "source"])
+    def test_a_fit_leaves_it_as_it_was(self, options, solver, data):
+        model = classifier(solver=solver).fit(*data)
+        expected, before = model.predict_proba(X), (model.n_iter_, model.loss_, [*model.loss_curve_])
+        with pytest.raises((OSError, TypeError), match=r"no room|numba cannot compile"):
+            model.set_params(**options).fit(*data)
+        assert np.array_equal(model.predict_proba(X), expected)
+        assert (model.n_iter_, model.loss_, model.loss_curve_) == before
+        with pytest.raises((OSError, TypeError)):
+            (first := clone(model)).fit(*data)
+        with pytest.raises(NotFittedError):
+            first.predict(X)
+
+    def test_a_partial_fit_that_would_go_on_from_other_weights_does_too(self):
+        model = classifier(early_stopping=True, learning_rate_init=0.5, n_iter_no_change=100)
+        model.partial_fit(X, Y, classes=[0, 1, 2], epochs=20)
+        expected = model.predict_proba(X)
+        assert not np.array_equal(model._last_theta, model._best_theta)
+        with pytest.raises(OSError, match="no room"):
+            model.set_params(callbacks=[self.Refuse()]).partial_fit(X, Y)
+        assert np.array_equal(model.predict_proba(X), expected)
+
+
+class Fail(Callback):
+    """In the last epoch of a call, or an iteration."""
+
+    def __init__(self, error, epoch=None):
+        self.error, self.epoch = error, epoch
+
+    def on_epoch_end(self, run):
+        if run.epoch == (self.epoch or run.epochs):
+            raise self.error
+
+
+def test_after_an_error_partial_fit_goes_on_from_the_weights_there_are():
+    model = classifier(early_stopping=True, scoring="neg_log_loss", learning_rate_init=0.003)
+    model.partial_fit(X, Y, classes=[0, 1, 2], epochs=3)
+    with pytest.raises(RuntimeError):
+        model.set_params(callbacks=[Fail(RuntimeError())]).partial_fit(X, Y, epochs=20)
+    before = model._network.theta
+    assert np.array_equal(before, model._best_theta)  # the last epoch was the best one
+    model.set_params(callbacks=(), learning_rate_init=1e-12).partial_fit(X, Y)
+    assert abs(model._last_theta - before).max() < 1e-6
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_lbfgs_keeps_account_until_it_is_stopped(error):
+    model = classifier(solver="lbfgs", max_iter=50, callbacks=[Fail(error(), epoch=5)])
+    with pytest.warns(UserWarning, match="interrupted") if error is KeyboardInterrupt else pytest.raises(error):
+        model.fit(X, Y)
+    assert model.n_iter_ == len(model.loss_curve_) == 5
+    assert model.loss_ == model.loss_curve_[-1]
+    assert model.best_loss_ == min(model.loss_curve_)
+
+
+def test_lbfgs_keeps_the_last_iteration_where_rows_cannot_be_read_any_more():
+    class Rows:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            if self.passes > 20:
+                raise OSError("disk gone")
+            return iter([(X[:60], Y[:60]), (X[60:], Y[60:])])
+
+    kept = []
+
+    class Keep(Callback):
+        def on_epoch_end(self, run):
+            kept.append(run.network.theta)
+
+    model = classifier(solver="lbfgs", max_iter=500, callbacks=[Keep()])
+    with pytest.raises(OSError, match="disk gone"):
+        model.fit(Rows(), buffer_bytes=1)
+    assert np.array_equal(model._network.theta, kept[-1])
+    assert model.n_iter_ == len(kept)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_callbacks_see_the_losses(solver):
+    seen = []
+
+    class See(Callback):
+        def on_epoch_end(self, run):
+            seen.append([*run.network.loss_curve_])
+
+    model = classifier(solver=solver, max_iter=3, callbacks=[See()]).fit(X, Y)
+    assert seen == [model.loss_curve_[:1], model.loss_curve_[:2], model.loss_curve_]
+
+
+def test_early_stopping_by_a_callback_counts_across_calls():
+    model = classifier(callbacks=[EarlyStopping(patience=3, tolerance=10.0)])
+    model.partial_fit(X, Y, classes=[0, 1, 2], epochs=10)
+    model.partial_fit(X, Y, epochs=10)
+    assert len(model.loss_curve_) == 4 + 1
+
+
+@pytest.mark.parametrize("schedule", ["constant", Constant()])
+def test_lbfgs_takes_the_constant_schedule(schedule):
+    classifier(solver="lbfgs", learning_rate_schedule=schedule).fit(X, Y)
+
+
+@pytest.mark.parametrize("container", [tuple, np.array, "pandas", "polars"])
+def test_dropout_in_any_container(container):
+    if isinstance(container, str):
+        container = pytest.importorskip(container).Series
+    model = MLPClassifier((4, 3), dropout=container([0.1, 0.2]), max_iter=2).fit(X, Y)
+    assert len(model.coefs_) == 3
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
+        check_dropout(np.array(1.5), 1)
+
+
+def test_rows_that_weigh_nothing_are_told_of_by_what_made_them_so():
+    with pytest.raises(ValueError, match="All rows have the weight 0, by their class_weight"):
+        classifier(class_weight={0: 0, 1: 1}).partial_fit(X[Y == 0], Y[Y == 0], classes=[0, 1])
+    for row in range(4):  # of the first rows, at least one is in either part
+        with pytest.raises(ValueError, match=r"the split leaves none to (train|validate) on; give X_val"):
+            classifier(early_stopping=True, validation_fraction=0.5).fit(X, Y, np.eye(len(X))[row])
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda x, y: MLPClassifier((3,), epsilon=1e-40, max_iter=2).fit(x, y),
+        lambda x, y: MLP((6, 3, 1)).fit(x, y, epochs=1, batch_size=9, optimizer=OPTIMIZERS["adam"](epsilon=1e-40)),
+    ],
+)
+def test_an_epsilon_that_is_nothing_in_float32(fit):
+    x, y = np.zeros((9, 6), np.float32), np.arange(9) % 2
+    with pytest.raises(ValueError, match=r"epsilon=1e-40 is 0 in float32.*or use float64"):
+        fit(x, y)
+    MLP((6, 3, 1), dtype="float64").fit(x, y, epochs=1, batch_size=9, optimizer=OPTIMIZERS["adam"](epsilon=1e-40))

@@ -60,6 +60,38 @@ class TestUndisturbed:
         assert ended.wait(10)
 
 
+def test_an_interrupted_function_ends_before_the_process(tmp_path):
+    run_python(f"""
+        import os, pathlib, signal, threading, time
+        from fastmlp.interrupts import undisturbed
+
+        def work():
+            time.sleep(1.5)
+            pathlib.Path({str(tmp_path / "done")!r}).touch()
+
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        try:
+            undisturbed(work)
+        except KeyboardInterrupt:
+            pass
+    """)
+    assert (tmp_path / "done").exists()
+
+
+def test_a_module_may_train_with_its_own_function_while_it_is_imported(tmp_path):
+    """numba imports the module of a function that it compiles, and would wait for ever in another thread."""
+    (tmp_path / "trains_at_once.py").write_text(
+        "from fastmlp import MLP\n"
+        "def own(z):\n    return z / (1 + abs(z))\n"
+        "network = MLP((2, 3, 1), [own, 'identity'], random_state=0)\n"
+        "network.fit([[0.0, 1.0], [1.0, 0.0]], [[0.0], [1.0]], epochs=1, batch_size=2)\n"
+    )
+    printed = run_python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from trains_at_once import network; print(network.sizes)"
+    )
+    assert printed.strip() == "(2, 3, 1)"
+
+
 def test_kernels_are_compiled_and_loaded_where_no_signal_handler_runs():
     printed = run_python("""
         import threading

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from fastmlp import ACTIVATIONS, LOSSES, MLP
 from fastmlp.files import check_writable, remove_leftovers, replace_file, replacement
 from fastmlp.io import load, save, to_numpy_source, to_torch
+from fastmlp.io.safetensors import read
 from tests.test_invariants import run_python
 
 
@@ -271,3 +272,19 @@ def test_a_module_of_pytorch_can_be_kept(tmp_path):
     np.testing.assert_allclose(json.loads(printed), net.predict(np.ones(5))[0], rtol=1e-5)
     with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
         from fastmlp.io.torch import Nothing  # noqa: F401  # that it cannot be imported is the test
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(3, dtype=">f4"), np.arange(12.0).reshape(3, 4)[:, ::2], np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        np.broadcast_to(np.float32(1), (3, 2)), np.array(3.0),
+    ],
+    ids=["big endian", "strided", "Fortran order", "broadcast", "one number"],
+)  # fmt: skip
+def test_what_is_kept_beside_a_network_comes_back(tmp_path, net, array):
+    save(net, tmp_path / "model.safetensors", arrays={"it": array}, more={1: "a", "1": "b"})
+    found = read(tmp_path / "model.safetensors")
+    assert found.arrays["it"].shape == array.shape
+    assert np.array_equal(found.arrays["it"], array)
+    assert found.more == {"1": "b"}

@@ -21,7 +21,7 @@ from fastmlp.data import from_npy
 from fastmlp.io import load, save
 from fastmlp.io.safetensors import load_training
 from fastmlp.schedules import Schedule, Step, WarmUp
-from fastmlp.training_state import TrainingState
+from fastmlp.training_state import TrainingState, generator_state
 from tests.test_invariants import ROOT
 
 SIZES = (6, 10, 8, 3)
@@ -308,7 +308,8 @@ class TestRefusals:
         "change",
         [
             {"generator": {"bit_generator": "MT19937"}}, {"generator": {"bit_generator": "PCG64"}}, {"generator": 3},
-            {"epoch": "x"}, {"epoch": -1}, {"steps": True}, {"optimizer_states": 3}, {"optimizer_states": 1}, {"loss_curve": 5},
+            {"epoch": "x"}, {"epoch": -1}, {"steps": True}, {"steps": 2**64},
+            {"optimizer_states": 3}, {"optimizer_states": 1}, {"loss_curve": 5},
             {"options": None}, {"options": {"optimizer": "none"}},
         ],
         ids=str,
@@ -372,6 +373,23 @@ def test_generators_of_other_kinds(tmp_path, kind):
     whole = fit(network(seed=np.random.Generator(kind(3))), epochs=4)
     fit(network(seed=np.random.Generator(kind(3))), epochs=2, callbacks=[Checkpoint(path)])
     np.testing.assert_array_equal(fit(network(), epochs=4, resume=path).theta, whole.theta)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (np.random.MT19937, {"state": {"pos": 10**9}}), (np.random.MT19937, {"state": {"pos": -1}}),
+        (np.random.Philox, {"buffer_pos": -(2**30)}), (np.random.Philox, {"buffer_pos": 5}),
+        (np.random.PCG64, {"state": {"inc": 2**64}}), (np.random.PCG64DXSM, {"state": {"inc": 0}}),
+    ],
+)  # fmt: skip
+def test_states_that_no_generator_has(kind, change):
+    """NumPy takes them, and would read beside its arrays, or draw one number for ever."""
+    state = generator_state(np.random.Generator(kind(0)))
+    for name, value in change.items():
+        state[name] = state[name] | value if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=f"the state of the random numbers is none that {kind.__name__} can have"):
+        TrainingState(0, 0, [], state, [], {}).make_generator()
 
 
 FULL = """

@@ -270,14 +270,23 @@ class TableModel:
             content = contents.more[_KEY]
             preparation = Preparation.from_dict(content["preparation"])
             history = {name: [float(value) for value in values] for name, values in content["history"].items()}
-            if _BEST in contents.arrays:
-                network.theta = contents.arrays[_BEST]
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise TableError(f"{path}: the preparation of the table is damaged ({model_files.in_short(error)}).") from None
+        if _BEST in contents.arrays:
+            network.theta = _best_theta(contents, path)
         try:
             return cls(network, preparation, history)
         except ValueError as error:
             raise TableError(f"{path}: {error}") from None
+
+
+def _best_theta(contents: Any, path: Any) -> Array:
+    """The best parameters so far, (n_parameters,), of a checkpoint's training."""
+    theta, of_network = contents.arrays.get(_BEST), contents.network.theta
+    if theta is None or theta.shape != of_network.shape or theta.dtype != of_network.dtype or not np.isfinite(theta).all():
+        raise TableError(f"{path}: {_BEST} is damaged; it should be {of_network.size} finite numbers of {of_network.dtype}.")
+    best: Array = theta
+    return best
 
 
 def has_table(path: Path) -> bool:
@@ -345,7 +354,7 @@ class TableCheckpoint(Checkpoint):
                 "more, or another name with --resume."
             )
         self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
-        self._watch.best_theta = contents.arrays[_BEST]
+        self._watch.best_theta = _best_theta(contents, self._path)
 
 
 @dataclass

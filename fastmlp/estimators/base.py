@@ -25,7 +25,7 @@ from fastmlp.estimators.lbfgs import check_parameters, fit_lbfgs
 from fastmlp.estimators.samples import Samples, Weighting, as_given, given_source, open_source
 from fastmlp.estimators.solvers import recipe_of
 from fastmlp.estimators.stochastic import fit_stochastic
-from fastmlp.estimators.warm_start import follow_parameters, unchanged_on_error
+from fastmlp.estimators.warm_start import Beginning, follow_parameters, unchanged_on_error
 from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.mlp import MLP
@@ -223,7 +223,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """``epochs``: how many of them go on from the last call; None to fit until the end."""
         validation_set.check_complete(*validation)
         incremental = epochs is not None
-        with unchanged_on_error(self):
+        with unchanged_on_error(self) as beginning:
             hidden_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
             anew = self._begins_anew(incremental=incremental)
             X, y = self._validate(X, y, incremental=incremental, reset=anew)
@@ -235,9 +235,14 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 follow_parameters(self, hidden_sizes)
             self._check_training()
             weight = self._sample_weights(y, sample_weight, incremental=incremental)
+            if weight is not None and weight is not sample_weight and not weight.any():
+                raise ValueError(
+                    "All rows have the weight 0, by their class_weight or together with sample_weight; leave out such a call, or "
+                    "give some rows of other classes."
+                )
             train, held_out = validation_set.split(self, X, y, weight, validation, holds_out=self._stops_early)
-        feed = InMemory(train.data, self.shuffle, self._beside)
-        return self._train(feed, (train.x, train.y), held_out, epochs)
+            feed = InMemory(train.data, self.shuffle, self._beside)
+            return self._train(feed, (train.x, train.y), held_out, epochs, beginning)
 
     def _fit_source(self, source: Source, validation: validation_set.Given, buffer_bytes: int) -> Self:
         """Fit to rows that need not fit into memory."""
@@ -246,7 +251,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError(
                 "early_stopping on a source needs validation rows: fit(source, X_val=..., y_val=...), or another source as X_val."
             )
-        with unchanged_on_error(self):
+        with unchanged_on_error(self) as beginning:
             hidden_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
             y = self._learn_targets(source)
             if self._begins_anew(incremental=False):
@@ -258,14 +263,16 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._check_training()
             feed = open_source(self, source, "X", self._weighting(source), buffer_bytes)
             held_out = validation_set.given_samples(self, *validation, beside=source)
-        return self._train(feed, (None, None), held_out, None)
+            return self._train(feed, (None, None), held_out, None, beginning)
 
-    def _train(self, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None, epochs: int | None) -> Self:
+    def _train(
+        self, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None, epochs: int | None, beginning: Beginning
+    ) -> Self:
         """``in_memory``: samples and targets, or twice None for those of a source."""
         if self._uses_lbfgs:
-            fit_lbfgs(self, feed, in_memory, held_out)
+            fit_lbfgs(self, feed, in_memory, held_out, beginning)
         else:
-            fit_stochastic(self, feed, in_memory, held_out, epochs)
+            fit_stochastic(self, feed, in_memory, held_out, epochs, beginning)
         if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."

@@ -48,6 +48,7 @@ def restore_last_weights(estimator: MLPBase, *, goes_on: bool) -> None:
         estimator._best_theta, estimator.best_validation_score_ = network.theta, -np.inf
     elif goes_on and estimator._last_theta is not None:
         network.theta = estimator._last_theta  # with which the optimizer's state goes together
+    estimator._last_theta = None  # older, from now on, than the weights that there are
 
 
 def restore_best_weights(estimator: MLPBase, *, goes_on: bool) -> None:

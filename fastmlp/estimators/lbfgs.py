@@ -14,14 +14,16 @@ from fastmlp.estimators.callbacks import FitCallbacks
 from fastmlp.estimators.samples import Samples
 from fastmlp.estimators.validation_set import validation_loss
 from fastmlp.feed import Feed
+from fastmlp.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from fastmlp.estimators.base import MLPBase
+    from fastmlp.estimators.warm_start import Beginning
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None) -> None:
+def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None, beginning: Beginning) -> None:
     """Minimise the loss and the penalty until the gradient is small.
 
     ``in_memory``: samples and targets, or twice None for those of a source.
@@ -34,15 +36,23 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
     callbacks.fit_begins(run, *in_memory, feed.data.weight)
     objective = _Objective(estimator, feed)
     best = network.theta.astype(np.float64)
+    estimator.n_iter_, network.loss_curve_ = 0, []
+
+    def keep_account(iterations: int, loss: float) -> None:
+        estimator.n_iter_, estimator.loss_ = iterations, loss
+        estimator.best_loss_ = None if estimator.best_loss_ is None else min(estimator.best_loss_, loss)
 
     def after_iteration(intermediate_result: Any) -> None:
+        beginning.is_past = True
         estimator.loss_curve_.append(float(intermediate_result.fun))
+        network.loss_curve_.append(estimator.loss_curve_[-1])
         if estimator.verbose:
             print(f"Iteration {len(estimator.loss_curve_)}, loss = {intermediate_result.fun:.8f}")
         best[:] = intermediate_result.x
         objective.move_to(best)
         run.epoch = run.epochs_done = run.epoch + 1
         run.rows_done, run.loss = feed.rows, estimator.loss_curve_[-1]
+        keep_account(run.epoch, run.loss)
         if held_out is not None:
             estimator.validation_loss_curve_.append(validation_loss(estimator, held_out.data))
         callbacks.epoch_begins()
@@ -57,12 +67,12 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
             options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
         )  # fmt: skip
         objective.move_to(found.x)
-        estimator.n_iter_, estimator.loss_ = min(int(found.nit), estimator.max_iter), float(found.fun)
-        estimator.best_loss_ = None if estimator.best_loss_ is None else min(estimator.best_loss_, estimator.loss_)
-    except KeyboardInterrupt:
+        keep_account(min(int(found.nit), estimator.max_iter), float(found.fun))
+    except BaseException as error:
+        network.theta = best  # those that were tried last may be worse, and loss_ is not theirs
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         warnings.warn("Training interrupted by user.", stacklevel=6)
-        network.theta = best
-        estimator.n_iter_, estimator.loss_ = run.epochs_done, run.loss
         callbacks.fit_ends()
         return
     finally:
@@ -90,7 +100,7 @@ def check_parameters(estimator: MLPBase) -> None:
         ("dropout", np.any(estimator.dropout)),
         ("weight_decay", estimator.weight_decay),
         ("max_grad_norm", estimator.max_grad_norm),
-        ("learning_rate_schedule", estimator.learning_rate_schedule != "constant"),
+        ("learning_rate_schedule", estimator.learning_rate_schedule not in ("constant", SCHEDULES["constant"])),
     ):
         if is_given:
             raise ValueError(

@@ -57,6 +57,7 @@ def recipe_of(estimator: MLPBase) -> Recipe:
         optimizer = adam(estimator.beta_1, estimator.beta_2, estimator.epsilon)
     else:
         optimizer = sgd(estimator.momentum, estimator.nesterovs_momentum)
+    optimizer.check_for(estimator._network.dtype)
     return Recipe(
         optimizer,
         optimizer.weight_decay if estimator.weight_decay is None else estimator.weight_decay,

@@ -24,10 +24,11 @@ from fastmlp.trainer import Rates, Recipe, Trainer, scheduled
 if TYPE_CHECKING:
     from fastmlp.engine import CompiledTrainer
     from fastmlp.estimators.base import MLPBase
+    from fastmlp.estimators.warm_start import Beginning
 
 
 def fit_stochastic(
-    estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None, epochs: int | None
+    estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_out: Samples | None, epochs: int | None, beginning: Beginning
 ) -> None:
     """Train until there is no improvement, or as many epochs as ``partial_fit`` asks for.
 
@@ -40,12 +41,13 @@ def fit_stochastic(
         early_stopping.restore_last_weights(estimator, goes_on=goes_on)
     callbacks = FitCallbacks(estimator)
     estimator.reading_ = feed.reading
+    network.loss_curve_ = estimator.loss_curve_ if goes_on else []  # as callbacks know it from an MLP
     run = Run(network, feed.rows, estimator.max_iter if epochs is None else epochs, reading=feed.reading)
     training = _Training(estimator, feed, held_out, run, callbacks, goes_on=goes_on)
     callbacks.fit_begins(run, *in_memory, feed.data.weight)
     try:
         callbacks.training_begins()
-        training.run_epochs(batch_size)
+        training.run_epochs(batch_size, beginning)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=6)
     finally:
@@ -86,7 +88,7 @@ class _Training:
         self._run, self._callbacks, self._goes_on = run, callbacks, goes_on
         self._safeguard = Safeguard(estimator._network._buffer)
 
-    def run_epochs(self, batch_size: int) -> None:
+    def run_epochs(self, batch_size: int, beginning: Beginning) -> None:
         """Train epoch by epoch, until the last or until there is no hope of improvement, or a callback asks for a stop."""
         estimator, feed, run = self._estimator, self._feed, self._run
         recipe = recipe_of(estimator)
@@ -102,6 +104,7 @@ class _Training:
             # The schedule is that of all calls of partial_fit together, or of this fit.
             first_step = 0 if self._goes_on else trainer.steps
             begins_anew = False
+            beginning.is_past = True
             try:
                 for _ in range(run.epochs):
                     run.epoch, run.rows_done = run.epoch + 1, 0
@@ -153,6 +156,8 @@ class _Training:
         penalty = (penalty_before + _penalty(estimator)) / 2 * len(rates) / weight
         estimator.loss_ = (recipe.loss_scale * done.loss_sum + feed.beside) / done.weight_sum + penalty
         estimator.loss_curve_.append(estimator.loss_)
+        if not self._goes_on:
+            network.loss_curve_.append(estimator.loss_)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
         if self._held_out is not None:

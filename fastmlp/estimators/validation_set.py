@@ -61,6 +61,12 @@ def split(
     if X_val.shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     weight, weight_val = weights or (None, None)
+    for one, what in ((weight, "to train on"), (weight_val, "to validate on")):
+        if one is not None and not one.any():
+            raise ValueError(
+                f"Of rows that have a weight above 0, the split leaves none {what}; give X_val and y_val, or another "
+                "validation_fraction or random_state."
+            )
     return samples_of(estimator, X, y, weight), samples_of(estimator, X_val, y_val, weight_val)
 
 

@@ -12,14 +12,25 @@ if TYPE_CHECKING:
     from fastmlp.estimators.base import MLPBase
 
 
+class Beginning:
+    """Whether a training has begun: what is refused before leaves an estimator as it was, an error after it what is learned."""
+
+    is_past = False
+
+
 @contextmanager
-def unchanged_on_error(estimator: MLPBase) -> Iterator[None]:
+def unchanged_on_error(estimator: MLPBase) -> Iterator[Beginning]:
     """Until the training begins: what is refused leaves the estimator as it was."""
-    before = estimator.__dict__.copy()
+    before, beginning = estimator.__dict__.copy(), Beginning()
+    # Weights that early stopping has put aside come back before a training goes on.
+    theta = estimator._network.theta if before.get("_last_theta") is not None else None
     try:
-        yield
+        yield beginning
     except BaseException:
-        estimator.__dict__ = before
+        if not beginning.is_past:
+            estimator.__dict__ = before
+            if theta is not None:
+                estimator._network.theta = theta
         raise
 
 

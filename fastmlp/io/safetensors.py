@@ -32,6 +32,8 @@ FORMAT_VERSION = 2
 """Files of format 1 have no checksum, and are otherwise the same."""
 _KEY, _CHECKSUM = "fastmlp", "sha256"
 _SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
+_MOST_STEPS = 2**53
+"""What an optimizer makes of the number of a step is a float64."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def save(
     _check_parameters(network, path)
     numpy_format = require("safetensors.numpy", "cli")
     check_functions(network)
-    tensors: dict[str, Array] = {f"{_MORE}{name}": array for name, array in (arrays or {}).items()}
+    tensors: dict[str, Array] = {
+        f"{_MORE}{name}": np.array(array, array.dtype.newbyteorder("="), order="C") for name, array in (arrays or {}).items()
+    }
     for layer, pair in enumerate(zip(network.w, network.b, strict=True)):
         tensors.update(zip(_names(layer), (array.copy() for array in pair), strict=True))
     description: dict[str, Any] = {
@@ -124,6 +128,7 @@ def save(
         }  # fmt: skip
     if more:
         description["more"] = dict(more)
+    description = json.loads(json.dumps(description))  # as it will be read: two names may have become one text
     description[_CHECKSUM] = _checksum(description, tensors)
     # In one entry: the order of several would not be the same twice.
     replace_file(path, numpy_format.save(tensors, {_KEY: json.dumps(description)}))
@@ -292,8 +297,8 @@ def _training(description: dict[str, Any], tensors: Mapping[str, Array], network
                 f"{network.dtype}."
             )
     for name in ("epoch", "steps"):
-        if isinstance(training[name], bool) or not isinstance(training[name], int) or training[name] < 0:
-            raise ValueError(f"{name} must be a whole number from 0, got {training[name]!r}.")
+        if isinstance(training[name], bool) or not isinstance(training[name], int) or not 0 <= training[name] <= _MOST_STEPS:
+            raise ValueError(f"{name} must be a whole number from 0 to {_MOST_STEPS}, got {training[name]!r}.")
     whole = TrainingState(
         training["epoch"], training["steps"], states, training["generator"],
         [float(loss) for loss in training["loss_curve"]], options,

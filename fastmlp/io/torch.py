@@ -115,15 +115,22 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
     }  # fmt: skip
     if type(module) is not nn.Sequential:  # of a class made from it, nobody knows what it computes; nor below
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}.")
+    if _is_altered(module):
+        raise TypeError("module has a hook, or a forward of its own, which may change what it computes; remove it first.")
     linears: list[Any] = []
     activations: list[Activation] = []
     for number, layer in enumerate(module):
+        if type(layer) is nn.Linear and layer._forward_pre_hooks:  # of weight_norm or prune: weight is of the last call, if any
+            raise TypeError(
+                f"Layer {number} is {_in_a_line(layer)} with a hook that may compute its weight at each call; remove it first, "
+                "by torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove."
+            )
+        if _is_altered(layer):
+            raise TypeError(
+                f"Layer {number} is {_in_a_line(layer)} with a hook, or a forward of its own, which may change what it computes; "
+                "remove it first."
+            )
         if type(layer) is nn.Linear:
-            if layer._forward_pre_hooks:  # of weight_norm or prune: weight is what the last call has computed, if anything
-                raise TypeError(
-                    f"Layer {number} is {_in_a_line(layer)} with a hook that may compute its weight at each call; remove it first, "
-                    "by torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove."
-                )
             if len(linears) > len(activations):
                 activations.append(ACTIVATIONS["identity"])
             linears.append(layer)
@@ -156,9 +163,16 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
     return network
 
 
+def _is_altered(module: Any) -> bool:
+    """Whether a call may compute something else than the module's class does."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
 def _entry(nn: Any, names: dict[Any, str], layer: Any, number: int) -> Activation:
     if type(layer) in names:
         return ACTIVATIONS[names[type(layer)]]
+    if type(layer) is _exponential():
+        return ACTIVATIONS["exponential"]
     if type(layer) is nn.LeakyReLU:
         return ACTIVATIONS["leaky_relu"](layer.negative_slope)
     if type(layer) is nn.ELU:
