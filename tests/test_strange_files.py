@@ -647,7 +647,9 @@ class TestUse:
         if ending == "parquet":
             import pyarrow.parquet
 
-            assert pyarrow.parquet.read_table(model / "p.parquet").column_names == names
+            assert command("predict", "m.safetensors", "t.csv", "--proba", "--out", "some.parquet")[0] == 0
+            schema = pyarrow.parquet.read_schema(model / "p.parquet")
+            assert (schema.names, schema) == (names, pyarrow.parquet.read_schema(model / "some.parquet"))
         else:
             assert (model / f"p.{ending}").read_text() == (",".join(names) + "\n" if ending == "csv" else "")
 
@@ -1064,3 +1066,45 @@ def test_parquet_of_long_texts_that_repeat_is_read_in_parts(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"t": texts, "b": pictures, "n": np.arange(4096)}), tmp_path / "t.parquet")
     assert max(batch.nbytes for batch in read_batches(tmp_path / "t.parquet", {"b": "unused"})) <= 1 << 25
     assert len(list(read_batches(tmp_path / "t.parquet", {"b": "unused", "t": "unused"}))) == 1
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_decimal_commas_without_a_header(tmp_path, mark):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "\n".join(mark.join(row) for row in (["1,5", "2,5", "3,5"], ["2,5", "3,5", "-4,5"], ["2,7", "3,5", "4,5"])) + "\n"
+    )
+    form = form_of(path)
+    assert (form.delimiter, form.decimal, len(form.names)) == (mark, ",", 3)
+
+
+@pytest.mark.parametrize("text", ["x,,\na,b,c\nd,e,f\ng,h,i\n", '#u,"p, q",1\nv,p,2\nw,q,3\nx,y,4\n'])
+def test_no_row_is_lost_without_a_header(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    assert read_table(tmp_path / "a.csv", None, Csv(header=False)).num_rows == 4
+
+
+def test_names_after_a_hash_beside_quoted_commas(tmp_path):
+    (tmp_path / "a.csv").write_text('#id,name,label\n1,"Smith, John",a\n2,"Do, Jo",b\n')
+    assert names_of(tmp_path / "a.csv") == ["#id", "name", "label"]
+
+
+@pytest.mark.parametrize("before", ["", "\n\n"])
+def test_an_empty_line_of_one_column_is_a_row(tmp_path, before):
+    """Polars and Arrow write a row without a value like that."""
+    (tmp_path / "a.csv").write_text(before + "x\n1.5\n\n3.0\n")
+    assert read_table(tmp_path / "a.csv").column("x").to_pylist() == [1.5, None, 3.0]
+    (tmp_path / "a.csv").write_text(before + "x,y\n1.5,1\n\n3.0,2\n")
+    assert read_table(tmp_path / "a.csv").column("x").to_pylist() == [1.5, 3.0]
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_first_name_of_two_lines(tmp_path, mark):
+    (tmp_path / "a.csv").write_text('"Date\nof sale",n,y\n1,2,a\n3,4,b\n5,6,b\n'.replace(",", mark))
+    assert names_of(tmp_path / "a.csv") == ["Date\nof sale", "n", "y"]
+    assert read_table(tmp_path / "a.csv").column("n").to_pylist() == [2, 4, 6]
+
+
+def test_a_title_of_two_lines(tmp_path):
+    (tmp_path / "a.csv").write_text('"Report\nof 2020"\na;b;c\n1;2;x\n3;4;y\n')
+    assert names_of(tmp_path / "a.csv") == ["a", "b", "c"]

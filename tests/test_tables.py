@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import struct
 from pathlib import Path
@@ -19,7 +20,8 @@ from fastmlp.data import preparation
 from fastmlp.data.evaluation import evaluate
 from fastmlp.data.files import TableError, names_of, read_batches, read_idx, read_table
 from fastmlp.data.model import Plan, TableModel, Watch, begin, guess_batch_size, learn, split_table
-from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation
+from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation, texts
+from fastmlp.data.tables import joined
 from fastmlp.io import load, save
 
 arrow = pytest.importorskip("pyarrow")
@@ -466,3 +468,44 @@ def test_splits_are_random_repeatable_and_whole():
 @pytest.mark.parametrize(("rows", "expected"), [(10, 16), (2_000, 16), (10_000, 128), (10**7, 256)])
 def test_batch_sizes(rows, expected):
     assert guess_batch_size(rows) == expected
+
+
+def test_long_numbers_are_the_same_categories_as_floats():
+    whole = arrow.array([10_000_000_000, 4_006_381_333_931, -20_000_000_000, 7])
+    for kind in ("int64", "float64"):
+        assert texts(whole.cast(kind), "x").to_pylist() == ["10000000000", "4006381333931", "-20000000000", "7"]
+    assert texts(arrow.array([1e10, 1.5e10 + 0.5, 1e300, None, math.inf]), "x").to_pylist() == [
+        "10000000000", "1.50000000005e+10", "1e+300", None, None,
+    ]  # fmt: skip
+    rows = arrow.table({"ean": ["10000000000", "4006381333931"] * 20, "y": ["a", "b"] * 20})
+    learned, _ = learn_from_batches(rows.to_batches(), "y")
+    for kind in ("int64", "float64"):
+        numbers = rows.set_column(0, "ean", rows.column("ean").cast("int64").cast(kind))
+        np.testing.assert_array_equal(learned.rows(numbers), learned.rows(rows))
+
+
+@pytest.mark.parametrize(
+    "second", [arrow.array([1.0, 2.0, None, 4.0]), arrow.array([1.0, 1.5, 2.0, 0.0]).cast(arrow.decimal128(5, 2))]
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_predicted_does_not_depend_on_the_order_of_files(second, order):
+    parts = [arrow.table({"x": range(4), "y": [1, 2, 3, 4]}), arrow.table({"x": range(4), "y": second})]
+    assert learn_from_batches(parts[::order], "y")[0].target.classes is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        (arrow.array([0, 1], arrow.date32()), arrow.array([0, 1], arrow.timestamp("s")), arrow.timestamp("us")),
+        (arrow.array([0, 1], arrow.timestamp("s")), arrow.array([0, 1], arrow.timestamp("ns", "UTC")), arrow.timestamp("us")),
+        (arrow.array([1, 2]), arrow.array([1.5, 2.0]).cast(arrow.decimal128(5, 2)), arrow.float64()),
+        (arrow.array([1, 2]), arrow.array([1, 2], arrow.decimal128(5, 0)), arrow.int64()),
+        (arrow.array([1, 2]), arrow.array([10**20, 2], arrow.decimal128(38, 0)), arrow.decimal128(38, 0)),
+    ],
+)
+def test_types_that_are_alike_fit_together(one, other, kind):
+    untouched = arrow.array([10**30, 1], arrow.decimal128(38, 0))
+    batches = [arrow.record_batch({"d": column, "untouched": untouched}) for column in (one, other)]
+    table = joined(batches, ["d", "untouched"])
+    assert table.schema.types == [kind, untouched.type]
+    assert table.column("d").to_pylist()[:2] == one.cast(kind).to_pylist()

@@ -266,7 +266,7 @@ def predict(
     elif out is None:
         write_csv(names, parts, in_utf8(sys.stdout))
     else:
-        rows = write_file(names, parts, out)
+        rows = write_file(names, parts, out, of_numbers=loaded.classes is None)
         if not quiet:
             typer.echo(f"Written: {out}, {rows:,} rows", err=True)
     _say_unknown(unknown)

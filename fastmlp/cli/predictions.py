@@ -69,14 +69,14 @@ def in_utf8(output: TextIO) -> TextIO:
     return output
 
 
-def write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path) -> int:
-    """Write predictions by the ending of the name; returns the number of rows."""
+def write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path, *, of_numbers: bool) -> int:
+    """Write predictions, numbers or names of classes, by the ending of the name; returns the number of rows."""
     from fastmlp.files import replacement
 
     with replacement(out) as aside:
         if out.suffix.lower() == ".parquet":
             with aside.open("wb") as parquet:  # not by its name, which would have to be UTF-8
-                return _write_parquet(names, parts, parquet)
+                return _write_parquet(names, parts, parquet, of_numbers=of_numbers)
         with aside.open("w", newline="", encoding="utf-8") as file:
             return (write_json_lines if out.suffix.lower() == ".jsonl" else write_csv)(names, parts, file)
 
@@ -111,20 +111,15 @@ def write_json_lines(names: list[str], parts: Iterable[list[list[Any]]], file: T
     return rows
 
 
-def _write_parquet(names: list[str], parts: Iterable[list[list[Any]]], file: BinaryIO) -> int:
+def _write_parquet(names: list[str], parts: Iterable[list[list[Any]]], file: BinaryIO, *, of_numbers: bool) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    rows, writer = 0, None
-    try:
+    first = pyarrow.float64() if of_numbers else pyarrow.string()
+    schema = pyarrow.schema([(name, pyarrow.float64() if place else first) for place, name in enumerate(names)])
+    rows = 0
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for columns in parts:
-            table = pyarrow.table(columns, names)
-            writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
-            writer.write_table(table)
-            rows += table.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.nulls(0) for name in names}), file)
+            writer.write_table(pyarrow.table(columns, schema=schema))
+            rows += len(columns[0])
     return rows

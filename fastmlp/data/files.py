@@ -250,7 +250,9 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
             arrow.csv.open_csv(
                 file,
                 arrow.csv.ReadOptions(column_names=form.names, skip_rows=form.skip, block_size=_block_bytes(path, form)),
-                arrow.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
+                arrow.csv.ParseOptions(
+                    delimiter=form.delimiter, newlines_in_values=True, ignore_empty_lines=len(written) > 1
+                ),  # of one column, an empty line is a row without a value
                 arrow.csv.ConvertOptions(
                     null_values=_NULLS, strings_can_be_null=True, column_types=column_types, decimal_point=form.decimal
                 ),
@@ -479,7 +481,7 @@ def form_of(path: Path, given: Csv = GUESSED) -> Form:
     all_lines = re.split("\r\n|\r|\n", _text(path))
     with naming(path):
         skip, told = _before_table(all_lines, given)
-    lines = [line for line in all_lines[skip:] if line.strip()]
+    lines = [line for line in _with_first_row(all_lines[skip:]) if line.strip()]
     if not lines:
         raise TableError(f"{path} has no rows.")
     delimiter = given.separator or told or _guessed_delimiter(lines)
@@ -505,15 +507,21 @@ def _before_table(lines: list[str], given: Csv) -> tuple[int, str | None]:
     if skip == len(lines):
         return first, told and told[1]
     known_separator = given.separator or (told and told[1])
-    separator = known_separator or _guessed_delimiter(lines[skip:])
+    separator = known_separator or _guessed_delimiter(_with_first_row(lines[skip:]))
     # A line with as many values as the table has belongs to it: names of columns, or rows whose first value begins with #.
-    while skip > first and lines[skip - 1].startswith("#") and lines[skip - 1].count(separator) == lines[skip].count(separator) > 0:
+    while skip > first and lines[skip - 1].startswith("#"):
+        if not len(_cells(lines[skip - 1], separator)) == len(_cells(lines[skip], separator)) > 1:
+            break
         skip -= 1
-    return skip + _titles(lines[skip:], known_separator, given.known), told and told[1]
+    titles = 0 if given.header is False else _titles(lines[skip:], known_separator, given.known)  # which end where names begin
+    return skip + titles, told and told[1]
 
 
 def _titles(lines: list[str], separator: str | None, known: Sequence[str]) -> int:
     """How many lines come before the names of the columns: of one value each, where names and rows have the same number."""
+    first = _with_first_row(lines)
+    if len(first) < len(lines) and len(_cells(first[0], separator or _guessed_delimiter(first))) > 1:
+        return 0  # names, one of which goes over several lines
     places = [place for place, line in enumerate(lines) if line.strip()]
     places = places[: min(_TITLE_LINES, max(3, len(places) - 1))]  # the last of many may be cut off
     some = [lines[place] for place in places]
@@ -527,6 +535,16 @@ def _titles(lines: list[str], separator: str | None, known: Sequence[str]) -> in
         if _are_names(table[0]) and len({len(cells) for cells in table}) == 1:
             return places[count] if all(_is_title(cells, len(table[0])) for cells in titles) else 0
     return 0
+
+
+def _with_first_row(lines: list[str]) -> list[str]:
+    """The same lines; where the first one ends within quotes, it is one with those up to their end."""
+    if lines and lines[0].startswith('"') and lines[0].count('"') % 2:
+        for count in range(2, min(len(lines), _TITLE_LINES) + 1):
+            row = "\n".join(lines[:count])
+            if row.count('"') % 2 == 0:
+                return [row, *lines[count:]]
+    return lines
 
 
 def _is_title(cells: list[str], width: int) -> bool:
@@ -579,6 +597,8 @@ def _guessed_delimiter(lines: list[str]) -> str:
     def is_even(one: str) -> bool:
         return one in bare[0] and len({line.count(one) for line in bare}) == 1
 
+    if any(map(is_even, _DELIMITERS[1:])):  # commas of 1,5 beside these separate nothing
+        bare = [re.sub(r"(?<![^;\t|])([+-]?\d*),(\d+)(?![^;\t|])", r"\1.\2", line) for line in bare]
     delimiter = max(_DELIMITERS, key=lambda one: (bare[0].count(one), is_even(one)))
     if delimiter in bare[0] or len(lines) == 1:
         return delimiter

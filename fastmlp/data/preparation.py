@@ -609,9 +609,7 @@ class LearnedTarget:
         if self._task == "regression" and of_text:
             raise TableError(f"The target {self._name!r} holds text, which cannot be predicted as numbers; leave the task out.")
         self._decided = self._task == "classification" or of_text
-        types = require("pyarrow", "cli").types
-        is_whole = types.is_integer(kind) or (types.is_decimal(kind) and kind.scale == 0)  # the latter as databases write them
-        self._most_classes = MOST_CLASSES if is_whole else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0
+        self._most_classes = _most_classes(kind)
         self._texts = _Texts(self._name) if self._decided or (self._task is None and self._most_classes) else None
         self._numbers = None if self._decided else _Numbers(self._name)
 
@@ -620,6 +618,8 @@ class LearnedTarget:
         if self._texts is None and self._numbers is None:
             self._begin(column.type)
         self._alike.check(column.type)
+        if self._texts is not None and not self._decided and is_number(column.type):  # the widest type decides, wherever it comes
+            self._most_classes = min(self._most_classes, _most_classes(column.type))
         column = _finite(column)
         self._with_value += len(column) - column.null_count
         self._without_value += column.null_count
@@ -665,6 +665,13 @@ class LearnedTarget:
         if self._numbers.why_not() is not None:
             raise TableError(f"The target {self._name!r} has numbers too far apart to be learned, from {low:g} to {high:g}.")
         return Target(self._name, None, *self._numbers.center_and_scale) if scale else Target(self._name, None)
+
+
+def _most_classes(kind: Any) -> int:
+    """So many different values of a target of this type of Arrow's are taken for classes."""
+    types = require("pyarrow", "cli").types
+    is_whole = types.is_integer(kind) or (types.is_decimal(kind) and kind.scale == 0)  # the latter as databases write them
+    return MOST_CLASSES if is_whole else MOST_CLASSES_OF_FLOATS if types.is_floating(kind) else 0
 
 
 def nearly_numbers(texts: Iterable[str]) -> str | None:
@@ -735,7 +742,22 @@ def _is_whole(column: Any) -> bool:
 def as_text(column: Any, name: str) -> Any:
     """A column as text."""
     with _where_there(column, name, "was text"):
-        return _finite(column).cast("string")
+        column = _finite(column)
+        types = require("pyarrow", "cli").types
+        has_long = types.is_float32(column.type) or types.is_float64(column.type)
+        return _floats_as_text(column) if has_long else column.cast("string")
+
+
+def _floats_as_text(column: Any) -> Any:
+    """Floating-point numbers as text: long whole ones as in a column of whole numbers, where Arrow would write 1e+10."""
+    compute = require("pyarrow.compute", "cli")
+    text, size = column.cast("string"), compute.abs(column)
+    is_long = compute.and_(compute.greater_equal(size, 1e10), compute.less(size, 2.0**63))
+    if not compute.any(is_long).as_py():
+        return text
+    is_long_and_whole = compute.and_(is_long, compute.equal(column, compute.floor(column)))
+    whole = compute.if_else(is_long_and_whole, column, None).cast("int64").cast("string")
+    return compute.if_else(is_long_and_whole, whole, text)
 
 
 def texts(column: Any, name: str) -> Any:

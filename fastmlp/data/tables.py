@@ -650,8 +650,10 @@ def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
     """
     arrow = require("pyarrow", "cli")
     tables = [arrow.Table.from_batches([batch]).select(names) for batch in batches]
-    if any(table.schema.types != tables[0].schema.types for table in tables):
-        tables = [_decoded(table) for table in tables]
+    kinds = [table.schema.types for table in tables]
+    if any(some != kinds[0] for some in kinds):
+        differ = [name for name, *its in zip(names, *kinds, strict=True) if len(set(its)) > 1]
+        tables = [_alike(table, differ) for table in tables]
     try:
         return arrow.concat_tables(tables, promote_options="permissive")
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
@@ -685,13 +687,27 @@ def _misfit(message: str) -> str:
     )
 
 
-def _decoded(table: Any) -> Any:
-    """A table without dictionaries, whose values are like those of no other type."""
-    types = require("pyarrow", "cli").types
-    for place, one in enumerate(table.schema):
-        if types.is_dictionary(one.type):
-            table = table.set_column(place, one.name, table.column(place).cast(one.type.value_type))
+def _alike(table: Any, names: Iterable[str]) -> Any:
+    """The same table, some columns of which are of the type that takes others like it: no dictionaries, one kind of times."""
+    for name in names:
+        kind = table.schema.field(name).type
+        if (wanted := _common_type(kind)) != kind:
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, table.column(name).cast(wanted, safe=False))
     return table
+
+
+def _common_type(kind: Any) -> Any:
+    """Of columns as this one: floating-point numbers, whole numbers where no digit is lost, texts, or times."""
+    arrow = require("pyarrow", "cli")
+    types = arrow.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_decimal(kind) and kind.scale != 0:
+        return arrow.float64()
+    if types.is_decimal(kind) and kind.precision < 19:
+        return arrow.int64()
+    return arrow.timestamp("us") if types.is_date(kind) or types.is_timestamp(kind) else kind
 
 
 def _no_rows(paths: Sequence[Path]) -> TableError:
