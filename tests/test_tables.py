@@ -326,6 +326,16 @@ class TestModel:
         more = frame.with_columns(polars.Series("note", [object()] * len(frame), dtype=polars.Object))
         assert (model.predictions(more) == model.predictions(frame)).all()
 
+    @pytest.mark.parametrize("library", ["pyarrow", "pandas"])
+    def test_two_columns_of_a_name(self, tmp_path, library):
+        pytest.importorskip(library)
+        model, given_, _ = trained(tmp_path)
+        twice = given_.append_column("x", given_.column("x")).append_column("note", given_.column("x"))
+        with pytest.raises(TableError, match="The table has 2 columns called 'x'"):
+            model.predictions(twice if library == "pyarrow" else twice.to_pandas())
+        again = given_.append_column("note", given_.column("x")).append_column("note", given_.column("x"))
+        assert (model.predictions(again) == model.predictions(given_)).all()
+
     def test_a_column_of_several_kinds(self, tmp_path):
         pytest.importorskip("pandas")
         model, given_, _ = trained(tmp_path)

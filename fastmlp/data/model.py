@@ -215,10 +215,14 @@ class TableModel:
 
     def _needed(self, table: Any) -> Any:
         """As a table of pyarrow, at least the columns that features are made of."""
-        if not is_frame(table) or library_of(table) == "pyarrow":
+        if not is_frame(table):
             return arrow_of_frame(table)
         names, needed = names_of_frame(table), self.preparation.types
         there = set(names)
+        if len(there) < len(names) and (twice := next((name for name in needed if names.count(name) > 1), None)) is not None:
+            raise TableError(f"The table has {names.count(twice)} columns called {twice!r}; give it the one that is meant.")
+        if library_of(table) == "pyarrow":
+            return arrow_of_frame(table)
         for name in needed:
             if name not in there:
                 raise TableError(missing_column(name, names))
