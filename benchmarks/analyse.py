@@ -227,13 +227,13 @@ def scalings(document: Document) -> list[Scaling]:
                     by_peer.setdefault(timing.peer, []).append((value, timing.median * per))
             rows = unit["rows"] if axis == "rows" else unit["batch_size"]
             cores = value if axis.startswith(THREADS) else unit["cores"]
-            floor.append((value, unit["flop_per_row"] * rows / (_tile(unit) * cores) * 1e6))
+            floor.append((value, unit["flop_per_row"] * rows / (tile_rate(unit) * cores) * 1e6))
         curves = tuple(Curve(peer, tuple(line)) for peer, line in by_peer.items())
         found.append(Scaling(axis, titles[axis], curves, tuple(floor), dict(sorted(of_axis.items()))))
     return found
 
 
-def _tile(unit: dict[str, Any]) -> float:
+def tile_rate(unit: dict[str, Any]) -> float:
     """FLOP per second of one core, before and after the unit."""
     return float(np.mean([moment["tile"][unit["dtype"]] for moment in unit["conditions"]]))
 

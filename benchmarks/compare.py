@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .analyse import Document, comparison, section
+from .analyse import Document, comparison, section, tile_rate
 from .peers import OURS
 
 RESAMPLES = 2000
@@ -66,10 +65,6 @@ def interval(before: Sequence[float], after: Sequence[float], seed: int = 0) -> 
     return float(np.median(new) / np.median(old)), low, high
 
 
-def _tile(unit: dict[str, Any]) -> float:
-    return float(np.mean([moment["tile"][unit["dtype"]] for moment in unit["conditions"]]))
-
-
 def changes(old: Document, new: Document, peer: str = OURS) -> list[Change]:
     """Of all that both have measured of a peer in training."""
     before = {unit["problem"]: unit for unit in section(old, "training")}
@@ -82,7 +77,7 @@ def changes(old: Document, new: Document, peer: str = OURS) -> list[Change]:
         for name, timing in second.timings.items():
             if timing.peer == peer and name in first.timings:
                 rounds = first.timings[name].rounds
-                costs = [np.array(r) * _tile(u) for r, u in ((rounds, earlier), (timing.rounds, unit))]
+                costs = [np.array(r) * tile_rate(u) for r, u in ((rounds, earlier), (timing.rounds, unit))]
                 ratio, low, high = interval(costs[0].tolist(), costs[1].tolist())
                 fewer = min(len(rounds), len(timing.rounds))
                 found.append(Change(unit["problem"], name, first.timings[name].median, timing.median, fewer, ratio, low, high))

@@ -97,10 +97,14 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
+_MEASURED = ("--", "fastmlp", "benchmarks", ":(exclude)benchmarks/results")
+"""What is measured, and what measures."""
+
+
 def commit() -> str | None:
-    """The last commit that has changed the library, marked if it has been changed since; None outside its repository."""
-    last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", "fastmlp")
-    return last and last + ("-dirty" if _git("status", "--porcelain", "--", "fastmlp") else "")
+    """The last commit that has changed what is measured or how, marked if it has been changed since; None outside a repository."""
+    last = _git("log", "-1", "--format=%h", "--abbrev=12", *_MEASURED)
+    return last and last + ("-dirty" if _git("status", "--porcelain", *_MEASURED) else "")
 
 
 def machine() -> dict[str, Any]:

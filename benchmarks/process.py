@@ -15,7 +15,7 @@ from typing import Any
 from .machine import available_processors, rest
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_environment_lock = threading.Lock()
+_environment_lock = threading.RLock()
 
 
 class PeerError(RuntimeError):
@@ -23,13 +23,14 @@ class PeerError(RuntimeError):
 
 
 @contextmanager
-def environment_for(threads: int | None) -> Iterator[None]:
-    """Variables that libraries read when they are loaded, for processes that start meanwhile."""
+def environment_for(threads: int | None, **more: str) -> Iterator[None]:
+    """Variables that libraries read when they are loaded, for processes that start meanwhile; and ``more`` of them."""
     # Inductor's pool of compiling processes would run beside whoever is measured.
     wanted = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     wanted["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND", "jax")  # which has to be known when it is imported
     if threads is not None:
         wanted |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    wanted |= more
     with _environment_lock:
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)

@@ -1,8 +1,10 @@
 """Rows from files beside rows in memory: the same training from .npy, Parquet and arrays, and scikit-learn's partial_fit.
 
-    python -m benchmarks.streaming [--rows 11000000] [--threads 1] [--folder DIR]
+    python -m benchmarks.streaming [--rows 11000000] [--threads 1] [--folder DIR] [--json FILE]
+    python -m benchmarks.streaming --report FILE
 
-makes the files (a teacher's labels of random numbers), measures each way in a process of its own and prints a table in Markdown.
+makes the files (a teacher's labels of random numbers), measures each way in a process of its own and prints a table in Markdown; or
+prints that of an earlier run.
 The first epoch from a file is told apart: it also gets the memory of the buffer from the system, where rows in memory have theirs.
 """
 
@@ -15,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .machine import machine, machine_line, peak_memory
 from .options import count
 
 FEATURES, BATCH_SIZE = 28, 256
@@ -70,15 +74,6 @@ def make_files(folder: Path, rows: int) -> None:
     y.flush()
 
 
-def peak_bytes() -> int:
-    """Most resident memory that this process has had; 0 where the system does not say."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) << 10
-
-
 def measure(way: str, folder: Path, threads: int | None = None) -> dict[str, Any]:
     """Seconds of the first epoch and of one after it, once all is imported and compiled."""
     if way == "sklearn":
@@ -113,7 +108,7 @@ def measure(way: str, folder: Path, threads: int | None = None) -> dict[str, Any
     net.fit(*data, epochs=EPOCHS, callbacks=[clock], **options)
     first, *later = np.diff(clock.times).tolist()
     return {
-        "first": first, "later": min(later), "rows": len(data[0]) if way == "memory" else data[0].rows, "peak": peak_bytes(),
+        "first": first, "later": min(later), "rows": len(data[0]) if way == "memory" else data[0].rows, "peak": peak_memory(),
         "loss": net.loss_curve_[0], "reading": str(net.reading_ or ""),
     }  # fmt: skip
 
@@ -131,7 +126,7 @@ def _measure_sklearn(folder: Path) -> dict[str, Any]:
             stop = min(start + BLOCK_ROWS, rows)
             model.partial_fit(np.array(x[start:stop]), np.array(y[start:stop]), classes=[0, 1])
     seconds = (time.perf_counter() - began) * len(x) / rows
-    return {"first": seconds, "later": seconds, "rows": len(x), "peak": peak_bytes(), "loss": float(model.loss_), "reading": ""}
+    return {"first": seconds, "later": seconds, "rows": len(x), "peak": peak_memory(), "loss": float(model.loss_), "reading": ""}
 
 
 _USED_BEFORE = "import numpy; numpy.ones(1 << 27)"
@@ -164,13 +159,25 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         shares = ", ".join(f"{memory[epoch] / one[epoch]:.0%}" for epoch in ("first", "later"))
         note = "" if way != "sklearn" or one["rows"] <= SKLEARN_ROWS else f" (from {SKLEARN_ROWS / 1e6:g} million rows)"
         seconds = f"{one['first']:.2f} s{note} | {one['later']:.2f} s"
-        rate, peak = one["rows"] / one["later"] / 1e6, one["peak"] / 2**20
-        lines.append(f"| {WAYS[way]} | {seconds} | {rate:.2f} | {shares} | {peak:,.0f} MiB |")
+        peak = "-" if one["peak"] is None else f"{one['peak'] / 2**20:,.0f} MiB"
+        lines.append(f"| {WAYS[way]} | {seconds} | {one['rows'] / one['later'] / 1e6:.2f} | {shares} | {peak} |")
     return "\n".join(lines)
 
 
-def run(folder: Path, rows: int, rounds: int, threads: int | None) -> None:
-    """Make the files, measure, print; of each way the best epochs of some rounds, which take turns."""
+def report(document: dict[str, Any]) -> str:
+    """Markdown: the machine, the table, and what was waited for."""
+    version, turns = document["machine"]["versions"]["pyarrow"], document["rounds"]
+    lines = [
+        f"{machine_line(document['machine'])}, pyarrow {version}; files in the page cache, best of {turns} turns; scikit-learn "
+        "once, with one thread.",
+        "", table(document["results"]), "",
+    ]  # fmt: skip
+    lines += [f"{WAYS[way]}: {one['reading']}" for way, one in document["results"].items() if one["reading"]]
+    return "\n".join(lines)
+
+
+def run(folder: Path, rows: int, rounds: int, threads: int | None) -> dict[str, Any]:
+    """Make the files and measure; of each way the best epochs of some rounds, which take turns."""
     make_files(folder, rows)
     results: dict[str, dict[str, Any]] = {}
     for round_ in range(rounds):
@@ -180,10 +187,7 @@ def run(folder: Path, rows: int, rounds: int, threads: int | None) -> None:
             one = in_own_process(way, folder, threads)
             best = results.setdefault(way, one)
             best |= {epoch: min(best[epoch], one[epoch]) for epoch in ("first", "later")}
-    print(table(results))
-    for way, one in results.items():
-        if one["reading"]:
-            print(f"{way}: {one['reading']}")
+    return {"machine": machine(), "rounds": rounds, "threads": threads, "results": results}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -192,16 +196,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--threads", type=count, help="of the training; one leaves a processor to what reads")
     parser.add_argument("--folder", type=Path, help="for the files, which stay; a temporary one unless given")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--report", type=Path, help="measure nothing: print the table of such a file")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.way:
         print(json.dumps(measure(options.way, options.folder, options.threads)))
-    elif options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        run(options.folder, options.rows, options.rounds, options.threads)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            run(Path(folder), options.rows, options.rounds, options.threads)
+        return
+    if options.report:
+        print(report(json.loads(options.report.read_text(encoding="utf-8"))))
+        return
+    with ExitStack() as resources:
+        folder = options.folder or Path(resources.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        document = run(folder, options.rows, options.rounds, options.threads)
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(report(document))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The kernels under pytest-benchmark: ``pytest benchmarks --benchmark-enable``. Every case checks what it has timed.
+"""The kernels under pytest-benchmark: ``pytest benchmarks --benchmark-only``. Every case checks what it has timed.
 
-Without ``--benchmark-enable`` each case runs once, as a test.
+Without ``--benchmark-only`` each case runs once, as a test.
 """
 
 from __future__ import annotations

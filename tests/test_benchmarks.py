@@ -772,6 +772,32 @@ class TestReport:
         assert readme.read_text() == "no marks"
 
 
+def test_a_commit_is_of_what_is_measured_and_of_what_measures(tmp_path, monkeypatch):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True, capture_output=True
+        )
+
+    for folder in ("fastmlp", "benchmarks/results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.py").write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "benchmarks/machine.py"))
+    first = machine.commit()
+    assert len(first) == 12
+    (tmp_path / "benchmarks/results/a.py").write_text("2")
+    assert machine.commit() == first
+    for folder in ("fastmlp", "benchmarks"):
+        (tmp_path / folder / "a.py").write_text("2")
+        assert machine.commit() == f"{first}-dirty"
+        git("add", folder)
+        git("commit", "-m", "another")
+        assert machine.commit() not in (first, f"{first}-dirty")
+        first = machine.commit()
+
+
 class TestStored:
     @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
     def test_results_can_be_read_and_are_whole(self, path):
@@ -781,6 +807,10 @@ class TestStored:
         assert {key.partition("/")[0] for key in document["units"]} == set(run.SECTIONS)
         assert {one.problem for one in analyse.comparisons(document)} == set(PROBLEMS)
         assert not any(one.disagreeing for one in analyse.comparisons(document))
+
+    @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+    def test_the_report_beside_them_is_theirs(self, path):
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.markdown_report(run.read(path))
 
     def test_the_readme_s_table_is_theirs(self):
         readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -23,8 +23,8 @@ def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
 PEER = Peer(
     "fastmlp",
     "fastmlp.MLP",
-    "Nothing: as a person gets it. Of the others the best number of threads counts, found afterwards; this one has to choose "
-    "itself.",
+    "No option is set. What is timed is the loop inside fit: the data are checked once, before, as PyTorch's and JAX's are "
+    "converted. Of the others the best number of threads counts, found afterwards; this one has to choose itself.",
     prepare,
     keeps_kernels=True,
     predictor=_predictor,

@@ -100,9 +100,9 @@ def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
 PEER = Peer(
     "jax_scan",
     "JAX and optax, an epoch in one lax.scan",
-    "The whole epoch is one compiled call, gather included, so that Python is not in the loop, which is unrolled "
-    "where that helps; buffers are donated; indices are "
-    "promised to be in bounds. XLA takes its threads from the processors that the process may use.",
+    "The whole epoch is one compiled call, gather included, so that Python is not in the loop, which is unrolled where that "
+    "helps; buffers are donated; indices are promised to be in bounds. XLA takes its threads from the processors that the process "
+    "may use.",
     _prepare,
     keeps_kernels=True,
     packages=("jax", "optax"),

@@ -5,13 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from ..problems import Problem, Task
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from ..problems import Array, Problem, Task
 
 
 def _the_same(problem: Problem) -> None:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from ..problems import Task
+from ..problems import Array, Task
 from . import torch_eager
 from .peer import Peer, Training
 
 
-def _prepare(task: Task, threads: int | None) -> Training:
+def _compile(function: Any) -> Any:
     import torch
 
-    compile_: Any = partial(torch.compile, dynamic=False)
-    return torch_eager.prepare(task, threads, compile_)
+    return torch.compile(function, dynamic=False)
+
+
+def _prepare(task: Task, threads: int | None) -> Training:
+    return torch_eager.prepare(task, threads, _compile)
+
+
+def _predictor(task: Task, threads: int | None) -> Callable[[Array], Array]:
+    return torch_eager.predictor(task, threads, _compile)
 
 
 PEER = Peer(
     "torch_compile",
     "PyTorch, torch.compile",
-    "As eager, with forward, loss and backward compiled by inductor for fixed shapes (dynamic=False), which gives the "
-    "shorter steps; "
-    "the optimizer stays fused, which is faster than compiled.",
+    "As eager, with forward, loss and backward compiled by inductor for fixed shapes (dynamic=False), which gives the shorter "
+    "steps; the optimizer stays fused, which is faster than compiled.",
     _prepare,
     keeps_kernels=True,
     packages=("torch",),
+    predictor=_predictor,
 )
