@@ -74,7 +74,7 @@ def features() -> list[str]:
 
 LIBRARIES = (
     "fastmlp", "numpy", "numba", "llvmlite", "scipy", "scikit-learn",
-    "torch", "jax", "jaxlib", "optax", "keras", "lightgbm", "onnxruntime",
+    "pyarrow", "torch", "jax", "jaxlib", "optax", "keras", "lightgbm", "onnxruntime",
 )  # fmt: skip
 
 
