@@ -65,12 +65,16 @@ _MUCH_SLOWER = 1.5
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
 """...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up, and not
 long where it is another one than before, which a trial that was disturbed from its beginning to its end may have found..."""
-_TRIAL_COST = 0.01
-"""...but long enough for what was lost on slower ones to be no more than this share of it..."""
+_TRIAL_COST, _LONGER = 0.01, 10
+"""...but long enough for what was lost on slower ones to be no more than this share of it, if that is not so many times as long as
+before: what one trial has lost may have been a disturbance..."""
 _CLEARLY_SLOWER = 1.1
 """...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
 _SLOWER, _SLOW_SECONDS, _SLOW_CALLS = 1.2, 0.1, 2
 """...and sooner if it has become so much slower than it was since then, for so long and so many calls without a break."""
+_BREAK_SECONDS, _SETTLE_SECONDS, _SETTLE_CALLS = 0.02, 0.01, 10
+"""After a break this long, or in the beginning, threads, caches and clocks have to come back: that takes so long, or so many calls,
+which do not count on trial. (A BLAS that somebody has called before keeps processors busy, too, for a while.)"""
 
 
 class Pace:
@@ -91,11 +95,13 @@ class Pace:
         self._tried: dict[int, float] = {}  # seconds of a part, in the last trial...
         self._parts_tried: dict[int, int] = {}  # ...and how many there were
         self._fastest = self._candidates[0]  # in the last trial
-        # The first calls in a process are slower than others, whoever makes them: they do not count.
-        self._to_try = [self._candidates[0], *self._candidates] if len(self._candidates) > 1 else []
+        self._to_try = self._candidates.copy() if len(self._candidates) > 1 else []
         self.n_threads = self._candidates[0]
         self._parts, self._seconds, self._calls = 0, 0.0, list[float]()
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
+        self._ended = -math.inf  # the last call
+        self._settling = 0.0  # seconds of work since the last break
+        self._ignored = 0  # calls of this trial
         self._best = math.inf  # seconds of a part, since the last trial
         self._slow_seconds, self._slow_calls = 0.0, 0  # of the last calls, which took longer
 
@@ -105,7 +111,7 @@ class Pace:
 
     def record(self, parts: int, seconds: float) -> None:
         """Take note of what a call with :attr:`n_threads` took for so many equal parts of the work, and choose for the next one."""
-        if len(self._candidates) == 1:
+        if len(self._candidates) == 1 or self._is_settling(seconds):
             return
         self._parts += parts
         self._seconds += seconds
@@ -122,15 +128,23 @@ class Pace:
             is_slower = self._slow_seconds >= _SLOW_SECONDS and self._slow_calls >= _SLOW_CALLS
             if self._seconds < self._hold_seconds and not is_slower:
                 return
-            self._hold_seconds = min(4 * self._hold_seconds, _HOLD_SECONDS)
             self._to_try = self._candidates.copy()
-            self._tried, self._parts_tried = {}, {}
+            self._tried, self._parts_tried, self._ignored = {}, {}, 0
         self._parts, self._seconds, self._calls = 0, 0.0, []
         self._slow_seconds, self._slow_calls, self._best = 0.0, 0, math.inf
         if self._to_try:
             self.n_threads = self._to_try[0]
         else:
             self._choose()
+
+    def _is_settling(self, seconds: float) -> bool:
+        """Whether a call that has just ended is one of the first after a break, and there is a trial."""
+        now = time.perf_counter()
+        if now - seconds - self._ended > _BREAK_SECONDS:
+            self._settling = 0.0
+        is_settling = bool(self._to_try) and self._settling < _SETTLE_SECONDS and self._ignored < _SETTLE_CALLS
+        self._ended, self._settling, self._ignored = now, self._settling + seconds, self._ignored + is_settling
+        return is_settling
 
     def _note(self, seconds: float) -> None:
         """A part has taken so long with the number that is tried."""
@@ -149,7 +163,8 @@ class Pace:
             self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         else:
             lost = sum((seconds - best) * self._parts_tried[n] for n, seconds in self._tried.items())
-            self._hold_seconds = max(self._hold_seconds, lost / _TRIAL_COST)
+            spent = sum(seconds * self._parts_tried[n] for n, seconds in self._tried.items())
+            self._hold_seconds = min(max(_HOLD_SECONDS, lost / _TRIAL_COST), _LONGER * max(self._hold_seconds, spent))
 
 
 _paces = Pool[Hashable, Pace](64)

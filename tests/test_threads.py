@@ -464,6 +464,35 @@ class TestChoice:
             parts, spent = parts + count, spent + seconds
         assert parts * part > 0.985 * spent
 
+    def test_what_comes_after_a_break_is_not_on_trial(self, monkeypatch):
+        """Threads that were asleep, and processors, are slower at first: that would speak against the first number of them."""
+        clock = 0.0
+        monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock)
+        pace, used = Pace([2, 1]), []
+        for call in range(4000):
+            begins_anew = call % 100 < 6  # of each hundred calls, beginning with the very first
+            clock += 10.0 if call % 100 == 0 else 1e-5
+            rate = (20 if begins_anew else 200) if pace.n_threads == 2 else 125
+            seconds = min(pace.limit(0.1), 0.01)
+            used.append(pace.n_threads)
+            clock += seconds
+            pace.record(rate * seconds, seconds)
+        assert used.count(1) < 0.05 * len(used)
+        for call in range(4000):  # but what is always like that is found, too
+            clock += 10.0
+            used.append(pace.n_threads)
+            clock += 0.02
+            pace.record(1 if pace.n_threads == 2 else 2, 0.02)
+        assert used[4000:].count(1) > 0.85 * 4000
+
+    def test_a_trial_that_was_disturbed_does_not_put_off_the_next_one_for_long(self):
+        pace, spent, disturbed = Pace([2, 1]), 0.0, 0.0
+        while spent < 3 or pace.limit(0.1) < 0.1:  # two, at least, one after the other
+            seconds = 0.05 if pace.n_threads == 2 and spent < 0.5 else pace.limit(0.1)
+            pace.record(1 if seconds == 0.05 else 200 * seconds if pace.n_threads == 2 else 125 * seconds, seconds)
+            spent += seconds
+        assert pace.n_threads == 2
+
     def test_long_parts_that_were_disturbed_do_not_decide_for_long(self):
         pace, used = Pace([2, 1]), []
         for call in range(200):

@@ -134,7 +134,9 @@ def measure_problem(
             try:
                 if initial_loss is None:
                     initial_loss = remote.ask("initial_loss")
+                    remote.rest()
                 figures["first_loss"] = remote.ask("first_loss")
+                remote.rest()
                 figures["loss"], seconds = remote.ask("check")
                 remote.rest()
             except PeerError as error:
