@@ -478,7 +478,7 @@ class TestChoice:
             clock += seconds
             pace.record(rate * seconds, seconds)
         assert used.count(1) < 0.05 * len(used)
-        for call in range(4000):  # but what is always like that is found, too
+        for _ in range(4000):  # but what is always like that is found, too
             clock += 10.0
             used.append(pace.n_threads)
             clock += 0.02
@@ -486,7 +486,7 @@ class TestChoice:
         assert used[4000:].count(1) > 0.85 * 4000
 
     def test_a_trial_that_was_disturbed_does_not_put_off_the_next_one_for_long(self):
-        pace, spent, disturbed = Pace([2, 1]), 0.0, 0.0
+        pace, spent = Pace([2, 1]), 0.0
         while spent < 3 or pace.limit(0.1) < 0.1:  # two, at least, one after the other
             seconds = 0.05 if pace.n_threads == 2 and spent < 0.5 else pace.limit(0.1)
             pace.record(1 if seconds == 0.05 else 200 * seconds if pace.n_threads == 2 else 125 * seconds, seconds)
