@@ -21,6 +21,7 @@ from .analyse import (
 from .compare import CONFIDENCE, Change
 from .machine import machine_line
 from .peers import BASELINE, OURS, PEERS
+from .problems import PROBLEMS
 from .tables import aligned, markdown, number
 
 Rows = list[list[str]]
@@ -177,8 +178,8 @@ def _quality(document: Document) -> Chapter | None:
         kept = "fastmlp, torch.compile, JAX and Keras find on the disk what an earlier training has compiled."
     text.append(
         "The second column of seconds is what comes before training runs at its own pace: import of the library, compilation or "
-        f"loading of kernels. {kept} fastmlp's own modules, 0.06 s, are there before the clock starts, because its reference "
-        "judges; numba is not. With all threads. A star: not the same network (LightGBM grows trees: ten rounds of boosting for an "
+        f"loading of kernels. {kept} fastmlp's own modules are there before the clock starts, because its reference judges; "
+        "numba is not. With all threads. A star: not the same network (LightGBM grows trees: ten rounds of boosting for an "
         "epoch)."
     )
     return Chapter(
@@ -347,15 +348,21 @@ def _machine(document: Document) -> Chapter:
 
 
 def _as_options(options: dict[str, Any]) -> str:
-    """What makes another run measure the same, with a space behind it, or nothing."""
-    said = ["--quick"] if options["quick"] else [f"--rounds {options['rounds']}"]
-    return " ".join([*said, f"--threads {','.join(map(str, options['threads']))}", ""])
+    """What makes another run measure the same: all that is not there unless it is said."""
+    from .run import SECTIONS
+
+    said = ["--quick"] if options["quick"] else []
+    said += [f"--rounds {options['rounds']}", f"--threads {','.join(map(str, options['threads']))}"]
+    for name, every in (("problems", PROBLEMS), ("peers", PEERS), ("sections", SECTIONS)):
+        if options[name] and set(options[name]) != set(every):
+            said.append(f"--{name} {','.join(options[name])}")
+    return " ".join(said)
 
 
 def _repeat(document: Document) -> Chapter:
     options = document["options"]
     text = [
-        f"{REPEAT} {_as_options(options)}--json mine.json --html mine.html",
+        f"{REPEAT} {_as_options(options)} --json mine.json --html mine.html",
         f"This report: problems {', '.join(options['problems'])}; threads {', '.join(map(str, options['threads']))}; "
         f"{options['rounds']} rounds{'; --quick' if options['quick'] else ''}. Each contestant has a process of its own, "
         "bound to as many processors as it has threads; the contestants take turns round by round; the first three "

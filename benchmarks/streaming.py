@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .machine import machine, machine_line, peak_memory
-from .options import count
+from .options import count, new_file
 
 FEATURES, BATCH_SIZE = 28, 256
 BLOCK_ROWS = 1 << 16
@@ -167,9 +167,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def report(document: dict[str, Any]) -> str:
     """Markdown: the machine, the table, and what was waited for."""
     version, turns = document["machine"]["versions"]["pyarrow"], document["rounds"]
+    threads = "" if document["threads"] is None else f"; training with {document['threads']} threads"
     lines = [
-        f"{machine_line(document['machine'])}, pyarrow {version}; files in the page cache, best of {turns} turns; scikit-learn "
-        "once, with one thread.",
+        f"{machine_line(document['machine'])}, pyarrow {version}{threads}; files in the page cache, best of {turns} turns; "
+        "scikit-learn once, with one thread.",
         "", table(document["results"]), "",
     ]  # fmt: skip
     lines += [f"{WAYS[way]}: {one['reading']}" for way, one in document["results"].items() if one["reading"]]
@@ -196,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--threads", type=count, help="of the training; one leaves a processor to what reads")
     parser.add_argument("--folder", type=Path, help="for the files, which stay; a temporary one unless given")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--json", type=new_file, help="write the figures to this file, too")
     parser.add_argument("--report", type=Path, help="measure nothing: print the table of such a file")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -29,6 +29,7 @@ class Pool(Generic[K, V]):
 
     def give_back(self, kind: K, value: V) -> None:
         """Keep a value for the next user; one of its kind that somebody else gave back meanwhile is dropped."""
+        self._kept.pop(kind, None)  # so that it is the last to go
         self._kept[kind] = value
         if len(self._kept) > self._most:
             for oldest in list(self._kept)[: -self._most]:  # a copy: other threads do the same

@@ -66,12 +66,12 @@ _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
 """...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up, and not
 long where it is another one than before, which a trial that was disturbed from its beginning to its end may have found..."""
 _TRIAL_COST, _LONGER = 0.01, 10
-"""...but long enough for what was lost on slower ones to be no more than this share of it, if that is not so many times as long as
-before: what one trial has lost may have been a disturbance..."""
+"""...but long enough for what was lost on slower ones to be no more than this share of it, and never more than so many times as
+long as before, or as the trial took: what one trial has lost may have been a disturbance..."""
 _CLEARLY_SLOWER = 1.1
 """...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
 _SLOWER, _SLOW_SECONDS, _SLOW_CALLS = 1.2, 0.1, 2
-"""...and sooner if it has become so much slower than it was since then, for so long and so many calls without a break."""
+"""...and sooner if it has become so much slower than it was since then, for so long and so many calls in a row."""
 _BREAK_SECONDS, _SETTLE_SECONDS, _SETTLE_CALLS = 0.02, 0.01, 10
 """After a break this long, or in the beginning, threads, caches and clocks have to come back: that takes so long, or so many calls,
 which do not count on trial. (A BLAS that somebody has called before keeps processors busy, too, for a while.)"""
@@ -101,7 +101,7 @@ class Pace:
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         self._ended = -math.inf  # the last call
         self._settling = 0.0  # seconds of work since the last break
-        self._ignored = 0  # calls of this trial
+        self._ignored, self._ignored_seconds = 0, 0.0  # calls of this trial
         self._best = math.inf  # seconds of a part, since the last trial
         self._slow_seconds, self._slow_calls = 0.0, 0  # of the last calls, which took longer
 
@@ -129,7 +129,8 @@ class Pace:
             if self._seconds < self._hold_seconds and not is_slower:
                 return
             self._to_try = self._candidates.copy()
-            self._tried, self._parts_tried, self._ignored = {}, {}, 0
+            self._tried, self._parts_tried = {}, {}
+            self._ignored, self._ignored_seconds = 0, 0.0
         self._parts, self._seconds, self._calls = 0, 0.0, []
         self._slow_seconds, self._slow_calls, self._best = 0.0, 0, math.inf
         if self._to_try:
@@ -142,9 +143,12 @@ class Pace:
         now = time.perf_counter()
         if now - seconds - self._ended > _BREAK_SECONDS:
             self._settling = 0.0
-        is_settling = bool(self._to_try) and self._settling < _SETTLE_SECONDS and self._ignored < _SETTLE_CALLS
-        self._ended, self._settling, self._ignored = now, self._settling + seconds, self._ignored + is_settling
-        return is_settling
+        self._ended, before, self._settling = now, self._settling, self._settling + seconds
+        may_ignore = self._ignored < _SETTLE_CALLS and self._ignored_seconds < _SETTLE_CALLS * _SETTLE_SECONDS
+        if not self._to_try or before >= _SETTLE_SECONDS or not may_ignore:
+            return False
+        self._ignored, self._ignored_seconds = self._ignored + 1, self._ignored_seconds + seconds
+        return True
 
     def _note(self, seconds: float) -> None:
         """A part has taken so long with the number that is tried."""

@@ -31,8 +31,8 @@ def _check_generator(given: Mapping[str, Any]) -> None:
     """Refuse a state that no generator has, which NumPy takes: it would read beside its arrays, or draw one number for ever."""
     kind, state = given["bit_generator"], given["state"]
     is_known = (
-        0 <= state["pos"] <= len(state["key"]) if kind == "MT19937"
-        else 0 <= given["buffer_pos"] <= len(given["buffer"]) if kind == "Philox"
+        0 <= state["pos"] <= len(state["key"]) == 624 and (state["key"][0] >> 31 or any(state["key"][1:])) if kind == "MT19937"
+        else 0 <= given["buffer_pos"] <= len(given["buffer"]) == 4 if kind == "Philox"
         else state["inc"] % 2 == 1 if kind in ("PCG64", "PCG64DXSM")
         else True
     )  # fmt: skip

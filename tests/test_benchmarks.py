@@ -74,6 +74,16 @@ class Imports(quality.Learner):
         return [name for name in ("sklearn", "torch", "jax", "lightgbm") if name in sys.modules]
 
 
+class Variable:
+    """Of its process's environment."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def value(self):
+        return os.environ.get(self._name)
+
+
 def half_the_rows(task, threads):
     half = task.rows // 2
     return PEERS["reference"].prepare(replace(task, x=task.x[:half], y=task.y[:half]), threads)
@@ -520,6 +530,23 @@ class TestSections:
             assert seconds == sorted(seconds)
             assert way.ready + way.training == pytest.approx(seconds[-1])
 
+    def test_who_keeps_kernels_has_had_an_epoch_before_and_jax_does(self):
+        started = []
+
+        def start(one, goal, whole):
+            started.append((one.peer.name, goal.most_epochs, os.environ["JAX_COMPILATION_CACHE_DIR"]))
+            return Here(quality.Learner, one, goal, whole)
+
+        goal, before = replace(quality.GOALS["digits-97"], target=0.3), os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        both = [Contestant(PEERS[name], None) for name in ("reference", "fastmlp")]
+        unit = quality.measure_goal(goal, both, replace(SMALL, quick=True), start)
+        assert [(name, epochs) for name, epochs, _ in started] == [("reference", 200), ("fastmlp", 1), ("fastmlp", 200)]
+        assert len({folder for *_, folder in started}) == 2  # nobody finds what another peer has left
+        assert [len(one["runs"]) for one in unit["contestants"].values()] == [1, 1]
+        assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == before
+        with quality.jax_keeps_kernels(), closing(Remote(Variable, "JAX_COMPILATION_CACHE_DIR")) as remote:
+            assert remote.ask("value") == os.environ["JAX_COMPILATION_CACHE_DIR"]
+
     def test_scikit_learn_is_judged_by_what_it_predicts(self):
         """Its network for two classes has one output."""
         problem = replace(quality.GOALS["teacher-1M"].problem, rows=4000)
@@ -772,10 +799,14 @@ class TestReport:
         assert readme.read_text() == "no marks"
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git on this system")
 def test_a_commit_is_of_what_is_measured_and_of_what_measures(tmp_path, monkeypatch):
     def git(*arguments):
         subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True, capture_output=True
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
         )
 
     for folder in ("fastmlp", "benchmarks/results"):

@@ -16,6 +16,7 @@ import pytest
 from fastmlp.kernels import cache
 from fastmlp.kernels.cache import KernelCache
 from fastmlp.kernels.team import signal_helpers
+from tests.test_invariants import run_python
 
 ROOT = Path(__file__).parent.parent
 
@@ -223,3 +224,9 @@ def test_what_nobody_has_used_for_long_is_removed(tmp_path, monkeypatch):
     cache._say_used(used)
     KernelCache(signal_helpers.py_func)._remove_old()
     assert [path.exists() for path in (old, used, of_another)] == [False, True, True]
+
+
+@pytest.mark.parametrize("variable", ["NUMBA_BOUNDSCHECK", "NUMBA_DEBUGINFO", "NUMBA_OPT"])
+def test_what_changes_machine_code_changes_the_stamp(variable):
+    code = "from fastmlp.kernels.cache import source_stamp; print(source_stamp())"
+    assert run_python(code) != run_python(code, **{variable: "1"})

@@ -507,3 +507,40 @@ def test_an_epsilon_that_is_nothing_in_float32(fit):
     with pytest.raises(ValueError, match=r"epsilon=1e-40 is 0 in float32.*or use float64"):
         fit(x, y)
     MLP((6, 3, 1), dtype="float64").fit(x, y, epochs=1, batch_size=9, optimizer=OPTIMIZERS["adam"](epsilon=1e-40))
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_callbacks_of_scikit_learn_are_torn_down_after_a_refusal(solver):
+    """Some of them have threads, for which the process would wait at its end."""
+    pytest.importorskip("sklearn.callback")
+    told = []
+
+    class Theirs:
+        def setup(self, estimator, context):
+            told.append("setup")
+
+        def teardown(self, estimator, context):
+            told.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context): ...
+
+        def on_fit_task_end(self, estimator, context): ...
+
+    model = classifier(solver=solver, callbacks=[TestRefusedAsTheTrainingBegins.Refuse()]).set_callbacks(Theirs())
+    with pytest.raises(OSError, match="no room"):
+        model.fit(X, Y)
+    assert told == ["setup", "teardown"]
+    assert not {"_callback_fit_ctx", "_skl_callbacks_to_teardown"} & set(vars(model))
+
+
+def test_lbfgs_that_is_interrupted_before_it_begins_has_no_loss():
+    class Interrupt(Callback):
+        def on_train_begin(self, run):
+            raise KeyboardInterrupt
+
+    model = classifier(solver="lbfgs").fit(X, Y)
+    for one in (model, clone(model)):
+        with pytest.warns(UserWarning, match="interrupted"):
+            one.set_params(callbacks=[Interrupt()]).fit(X, Y)
+        assert (one.n_iter_, one.loss_curve_) == (0, [])
+        assert np.isnan(one.loss_)

@@ -66,10 +66,10 @@ def test_an_interrupted_function_ends_before_the_process(tmp_path):
         from fastmlp.interrupts import undisturbed
 
         def work():
+            threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             time.sleep(1.5)
             pathlib.Path({str(tmp_path / "done")!r}).touch()
 
-        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
             undisturbed(work)
         except KeyboardInterrupt:

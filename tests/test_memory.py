@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP
+from fastmlp.engine import limits
 from tests.test_invariants import run_python
 
 
@@ -50,6 +51,16 @@ def test_gradients_that_are_large_are_not_kept():
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 3 * of_parameters  # what a kernel works in, with a copy of the weights, is kept once
+
+
+def test_nor_are_many_that_are_small():
+    """Of a long batch, parts have a gradient each."""
+    net = MLP((64, 128, 10), random_state=0, n_threads=1)
+    x, y = np.zeros((25_000, 64), np.float32), np.zeros((25_000, 10), np.float32)
+    for rows in range(17_000, 25_000, 1000):
+        net.loss_and_grad(net.theta, x[:rows], y[:rows])
+    kept = list(net.engine._sessions._kept.values())
+    assert sum(session._gradients.nbytes for session in kept) <= limits.MOST_SESSIONS * limits.KEPT_BYTES
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -22,6 +22,9 @@ def test_kinds_that_were_given_back_longest_ago_go_first():
     pool.give_back("a", pool.take("a"))  # used since
     pool.give_back("c", 3)
     assert (pool.take("b"), pool.take("a"), pool.take("c")) == (None, 1, 3)
+    for kind, value in (("a", 1), ("b", 2), ("a", 4), ("c", 3)):  # the second of a kind, too
+        pool.give_back(kind, value)
+    assert (pool.take("b"), pool.take("a"), pool.take("c")) == (None, 4, 3)
 
 
 def test_threads_never_have_the_same_value():

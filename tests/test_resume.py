@@ -379,6 +379,7 @@ def test_generators_of_other_kinds(tmp_path, kind):
     ("kind", "change"),
     [
         (np.random.MT19937, {"state": {"pos": 10**9}}), (np.random.MT19937, {"state": {"pos": -1}}),
+        (np.random.MT19937, {"state": {"key": [1] * 1000, "pos": 900}}), (np.random.MT19937, {"state": {"key": [0] * 624}}),
         (np.random.Philox, {"buffer_pos": -(2**30)}), (np.random.Philox, {"buffer_pos": 5}),
         (np.random.PCG64, {"state": {"inc": 2**64}}), (np.random.PCG64DXSM, {"state": {"inc": 0}}),
     ],

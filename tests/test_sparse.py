@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.sparse
 
-from fastmlp import MLP, OPTIMIZERS, ReferenceMLP
+from fastmlp import MLP, OPTIMIZERS, ReferenceMLP, threads
 from fastmlp.callbacks import Callback
+from fastmlp.engine.prediction import SpaceToPredict
 
 TOLERANCE = {"float64": 1e-9, "float32": 5e-4}
 FEATURES = 50
@@ -90,8 +92,15 @@ def test_batches_in_several_chunks(monkeypatch):
         np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=1e-9)
 
 
+def rows_of_few(rows, features, numbers):
+    """Compressed rows of so many numbers each, without the memory that scipy.sparse.random takes for all places."""
+    indices = np.sort(np.random.default_rng(0).integers(0, features, (rows, numbers), np.int32), axis=1).ravel()
+    starts = np.arange(0, rows * numbers + 1, numbers, dtype=np.int32)
+    return scipy.sparse.csr_matrix((np.ones(rows * numbers, np.float32), indices, starts), (rows, features))
+
+
 def test_more_features_than_memory_has_room_for_dense_samples():
-    x = scipy.sparse.random(2000, 300_000, 1e-5, format="csr", random_state=0, dtype=np.float32)
+    x = rows_of_few(2000, 300_000, 3)
     net = MLP((300_000, 4, 1), ("relu", "identity"), random_state=0)
     net.fit(x, np.ones(2000), epochs=1, batch_size=2000, learning_rate=0.1)
     assert net.predict(x).shape == (2000, 1)
@@ -190,3 +199,43 @@ def test_weights_take_time_in_proportion_to_the_rows():
     seconds(weight)
     ratios = [seconds(weight) / seconds(None) for _ in range(5)]
     assert np.median(ratios) < 2
+
+
+def test_the_loss_takes_no_gradient():
+    net = MLP((400_000, 16, 1), random_state=0, n_threads=1)
+    x, y = rows_of_few(300, 400_000, 4), np.zeros((300, 1), np.float32)
+    net.eval_loss(x, y)
+    tracemalloc.start()
+    try:
+        net.eval_loss(x, y)
+        assert tracemalloc.get_traced_memory()[1] < net.theta.nbytes / 2
+    finally:
+        tracemalloc.stop()
+
+
+class TestWorkOfPredictions:
+    """It follows from the numbers that there are, not from the features."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        made, call = [], SpaceToPredict._call
+
+        def watched(space, samples, out, start, stop, piece_panels):
+            made.append((space._team.n_threads, stop - start))
+            return call(space, samples, out, start, stop, piece_panels)
+
+        monkeypatch.setattr(SpaceToPredict, "_call", watched)
+        monkeypatch.setattr(threads, "available_threads", lambda: 2)
+        return made
+
+    def test_few_numbers_are_not_worth_a_thread(self, calls):
+        MLP((100_000, 100, 1)).predict(rows_of_few(32, 100_000, 100))
+        assert calls == [(1, 32)]
+
+    def test_many_rows_go_in_few_calls(self, calls):
+        x = rows_of_few(5000, 1_000_000, 10)
+        net = MLP((1_000_000, 8, 1), random_state=0, n_threads=2)
+        expected = MLP((1_000_000, 8, 1), random_state=0, n_threads=1).predict(x)
+        calls.clear()
+        np.testing.assert_array_equal(net.predict(x), expected)
+        assert calls == [(2, 5000)]

@@ -1068,14 +1068,14 @@ def test_parquet_of_long_texts_that_repeat_is_read_in_parts(tmp_path):
     assert len(list(read_batches(tmp_path / "t.parquet", {"b": "unused", "t": "unused"}))) == 1
 
 
-@pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.parametrize("mark", [";", "; ", "\t", "|"])
 def test_decimal_commas_without_a_header(tmp_path, mark):
     path = tmp_path / "a.csv"
     path.write_text(
         "\n".join(mark.join(row) for row in (["1,5", "2,5", "3,5"], ["2,5", "3,5", "-4,5"], ["2,7", "3,5", "4,5"])) + "\n"
     )
     form = form_of(path)
-    assert (form.delimiter, form.decimal, len(form.names)) == (mark, ",", 3)
+    assert (form.delimiter, form.decimal, len(form.names)) == (mark[0], ",", 3)
 
 
 @pytest.mark.parametrize("text", ["x,,\na,b,c\nd,e,f\ng,h,i\n", '#u,"p, q",1\nv,p,2\nw,q,3\nx,y,4\n'])
@@ -1105,6 +1105,7 @@ def test_a_first_name_of_two_lines(tmp_path, mark):
     assert read_table(tmp_path / "a.csv").column("n").to_pylist() == [2, 4, 6]
 
 
-def test_a_title_of_two_lines(tmp_path):
-    (tmp_path / "a.csv").write_text('"Report\nof 2020"\na;b;c\n1;2;x\n3;4;y\n')
+@pytest.mark.parametrize("padding", ["", ";;"])
+def test_a_title_of_two_lines(tmp_path, padding):
+    (tmp_path / "a.csv").write_text(f'"Report\nof 2020"{padding}\na;b;c\n1;2;x\n3;4;y\n')
     assert names_of(tmp_path / "a.csv") == ["a", "b", "c"]

@@ -495,8 +495,12 @@ def test_long_numbers_are_the_same_categories_as_floats():
 
 
 @pytest.mark.parametrize(
-    "second", [arrow.array([1.0, 2.0, None, 4.0]), arrow.array([1.0, 1.5, 2.0, 0.0]).cast(arrow.decimal128(5, 2))]
-)
+    "second",
+    [
+        arrow.array([1.0, 2.0, None, 4.0]), arrow.array([1.0, 1.5, 2.0, 0.0]).cast(arrow.decimal128(5, 2)),
+        arrow.nulls(4, arrow.float64()),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_is_predicted_does_not_depend_on_the_order_of_files(second, order):
     parts = [arrow.table({"x": range(4), "y": [1, 2, 3, 4]}), arrow.table({"x": range(4), "y": second})]

@@ -25,7 +25,7 @@ from fastmlp.engine.session import Session
 from fastmlp.kernels.epoch import units_at_once
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.operands import Worker
-from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
+from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PANEL_ROWS, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
 from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, yield_processor
 from fastmlp.kernels.team import Team, barrier, return_tickets, take_ticket, wait_while
@@ -391,6 +391,7 @@ class TestChoice:
         monkeypatch.setattr(threads_module, "available_threads", lambda: 64)
         assert MLP((4000, 4000)).engine.threads_for(40) == 3
 
+    @pytest.mark.usefixtures("clock")
     @pytest.mark.parametrize("fastest", [8, 4, 2, 1])
     def test_the_fastest_number_is_found(self, fastest):
         pace = Pace(thread_candidates(8, None))
@@ -403,6 +404,7 @@ class TestChoice:
         assert min(spent.values()) > 0
         assert spent[fastest] > 0.98 * sum(spent.values())
 
+    @pytest.mark.usefixtures("clock")
     def test_a_change_of_the_fastest_number_is_noticed(self):
         pace = Pace([2, 1])
         for better in (2, 1, 2):
@@ -412,6 +414,7 @@ class TestChoice:
                 pace.record(1, 0.1 if pace.n_threads == better else 0.2)
             assert used[100:].count(better) > 200
 
+    @pytest.mark.usefixtures("clock")
     def test_and_sooner_where_it_costs_much(self):
         pace = Pace([2, 1])
         speeds = {2: 200, 1: 125}  # parts a second
@@ -426,6 +429,7 @@ class TestChoice:
         assert spent[2] < 0.4
         assert pace.n_threads == 1
 
+    @pytest.mark.usefixtures("clock")
     @pytest.mark.parametrize("disturbed", [2, 1])
     def test_calls_that_were_disturbed_decide_nothing(self, disturbed):
         pace = Pace([2, 1])
@@ -434,6 +438,7 @@ class TestChoice:
             pace.record(1, 0.01 if pace.n_threads == disturbed and call % 5 < 2 else undisturbed)
         assert pace.n_threads == 2
 
+    @pytest.mark.usefixtures("clock")
     def test_nor_does_a_trial_that_was_disturbed_all_the_time_for_long(self):
         pace = Pace([2, 1])
         spend(pace, 20, {2: 200, 1: 125})
@@ -442,6 +447,7 @@ class TestChoice:
             pace.record(0.5 if is_disturbed else 1, pace.limit(0.1))
         assert spend(pace, 2, {2: 200, 1: 125})[1] < 0.3
 
+    @pytest.mark.usefixtures("clock")
     def test_numbers_that_are_as_good_are_not_tried_all_the_time(self):
         pace, random = Pace([2, 1]), np.random.default_rng(0)
         spent = on_trial = 0.0
@@ -452,6 +458,7 @@ class TestChoice:
             pace.record(100 * limit * random.uniform(0.97, 1.03), limit)
         assert on_trial < 0.02 * spent
 
+    @pytest.mark.usefixtures("clock")
     @pytest.mark.parametrize("part", [0.001, 0.03, 0.2, 5.0])
     def test_long_parts_are_not_tried_for_long(self, part):
         """A chunk of a wide network may take a second: five of them on one thread would be a large part of a training."""
@@ -485,6 +492,18 @@ class TestChoice:
             pace.record(1 if pace.n_threads == 2 else 2, 0.02)
         assert used[4000:].count(1) > 0.85 * 4000
 
+    @pytest.mark.usefixtures("clock")
+    def test_what_long_calls_after_breaks_cost_is_limited(self, monkeypatch):
+        clock = 0.0
+        monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock)
+        pace, used = Pace([2, 1]), []
+        for _ in range(1000):
+            used.append(pace.n_threads)
+            seconds = 2.0 if pace.n_threads == 2 else 1.0
+            clock += 1.0 + seconds
+            pace.record(1, seconds)
+        assert used.count(2) < 0.03 * len(used)
+
     def test_a_trial_that_was_disturbed_does_not_put_off_the_next_one_for_long(self):
         pace, spent = Pace([2, 1]), 0.0
         while spent < 3 or pace.limit(0.1) < 0.1:  # two, at least, one after the other
@@ -493,6 +512,7 @@ class TestChoice:
             spent += seconds
         assert pace.n_threads == 2
 
+    @pytest.mark.usefixtures("clock")
     def test_long_parts_that_were_disturbed_do_not_decide_for_long(self):
         pace, used = Pace([2, 1]), []
         for call in range(200):
@@ -500,6 +520,7 @@ class TestChoice:
             pace.record(1, 1.0 if call in (0, 1, 10) else 0.2 if pace.n_threads == 2 else 0.3)
         assert used.count(1) < 12
 
+    @pytest.mark.usefixtures("clock")
     def test_and_a_call_that_was_disturbed_on_trial_does_not_put_off_the_next_trial(self):
         pace = Pace([2, 1])
         calls_on_trial = 0
@@ -513,6 +534,7 @@ class TestChoice:
                 pace.record((1.0 if pace.n_threads == better else 0.9) * pace.limit(0.1), seconds)
             assert spent[better] > 0.7 * sum(spent.values())
 
+    @pytest.mark.usefixtures("clock")
     def test_single_calls_that_were_disturbed_bring_no_trials(self):
         pace, used = Pace([2, 1]), []
         for call in range(2000):
@@ -533,6 +555,7 @@ class TestChoice:
         MLP((10, 20, 2)).fit(x, x[:, :2], batch_size=64, epochs=3)
         assert set(recorded) == {64}
 
+    @pytest.mark.usefixtures("clock")
     def test_what_is_far_off_is_not_tried(self):
         pace, used = Pace([16, 8, 4, 2, 1]), set()
         for _ in range(3000):
@@ -546,6 +569,7 @@ class TestChoice:
         assert used == {16, 8, 4, 2, 1}
         assert pace.n_threads == 1
 
+    @pytest.mark.usefixtures("clock")
     def test_one_number_is_never_on_trial(self):
         for pace in (Pace([1]), Pace(thread_candidates(3, 3))):
             for _ in range(100):
@@ -683,6 +707,43 @@ class TestChoice:
         kept = list(net.engine._sessions._kept.values())
         assert len(kept) == 1
         assert sum(session._order.nbytes + session._steps.nbytes for session in kept) <= 10_000
+
+    @pytest.mark.parametrize("n_threads", [1, 2, 16])
+    @pytest.mark.parametrize("sizes", [(64, 3072, 2048), (4096, 2048, 10), (8, 4, 1)])
+    def test_a_call_that_predicts_has_whole_panels_for_all_threads(self, sizes, n_threads):
+        rows, piece_panels = SpaceToPredict(MLP(sizes).engine, n_threads)._dense
+        assert rows % PANEL_ROWS == 0
+        assert rows >= n_threads * PANEL_ROWS
+        assert piece_panels >= 1
+
+    def test_threads_of_predictions_keep_no_samples(self, rng, monkeypatch):
+        given, run = [], Team.run
+
+        def watched(team, code, *arguments):
+            given.extend(arguments)
+            return run(team, code, *arguments)
+
+        monkeypatch.setattr(Team, "run", watched)
+        x = rng.normal(size=(4096, 64)).astype(np.float32)
+        net = MLP((64, 15, 10), random_state=0, n_threads=2)
+        outputs = net.predict(x)
+        assert given
+        assert not any(np.shares_memory(one, other) for one in given for other in (x, outputs))
+
+    def test_a_kept_session_has_the_threads_of_now(self, rng, monkeypatch):
+        x, y, made = rng.normal(size=(20_000, 64)).astype(np.float32), np.zeros((20_000, 10), np.float32), []
+        net, init = MLP((64, 15, 10), random_state=0), Session.__init__
+
+        def watched(session, *arguments, **options):
+            init(session, *arguments, **options)
+            made.append(session._most_threads)
+
+        monkeypatch.setattr(Session, "__init__", watched)
+        for available in (1, 2, 2):
+            for module in (threads_module, engine_module):
+                monkeypatch.setattr(module, "available_threads", lambda available=available: available)
+            net.eval_loss(x, y)
+        assert made == [1, 2]
 
     def test_predictions_in_succession_share_their_work(self, rng, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
@@ -937,6 +998,30 @@ class TestHelpers:
         assert called
         assert all((one._sync[STATES::LINE] != WORKING).all() for one in teams)
         monkeypatch.undo()
+
+    def test_another_interrupt_while_helpers_come_to_their_end(self, monkeypatch, teams):
+        """They write to arrays that whoever is interrupted would give back."""
+        from fastmlp.kernels import team
+
+        called, real = [], team.signal_helpers
+
+        def interrupted(sync, n_threads, state, reached):
+            real(sync, n_threads, state, reached)
+            if state == WORKING and reached.any():
+                monkeypatch.setattr(team.time, "sleep", again)
+                raise KeyboardInterrupt
+
+        def again(seconds):
+            called.append(seconds)
+            if len(called) == 2:
+                monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(team, "signal_helpers", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            self.fit(Callback(), epochs=3000)
+        assert len(called) == 2  # it went on waiting
+        assert all((one._sync[STATES::LINE] != WORKING).all() for one in teams)
 
     def test_no_thread_to_be_had(self, monkeypatch):
         """One does all of it then: the results are the same."""

@@ -520,7 +520,7 @@ def _before_table(lines: list[str], given: Csv) -> tuple[int, str | None]:
 def _titles(lines: list[str], separator: str | None, known: Sequence[str]) -> int:
     """How many lines come before the names of the columns: of one value each, where names and rows have the same number."""
     first = _with_first_row(lines)
-    if len(first) < len(lines) and len(_cells(first[0], separator or _guessed_delimiter(first))) > 1:
+    if len(first) < len(lines) and sum(map(bool, _cells(first[0], separator or _guessed_delimiter(first)))) > 1:
         return 0  # names, one of which goes over several lines
     places = [place for place, line in enumerate(lines) if line.strip()]
     places = places[: min(_TITLE_LINES, max(3, len(places) - 1))]  # the last of many may be cut off
@@ -598,7 +598,7 @@ def _guessed_delimiter(lines: list[str]) -> str:
         return one in bare[0] and len({line.count(one) for line in bare}) == 1
 
     if any(map(is_even, _DELIMITERS[1:])):  # commas of 1,5 beside these separate nothing
-        bare = [re.sub(r"(?<![^;\t|])([+-]?\d*),(\d+)(?![^;\t|])", r"\1.\2", line) for line in bare]
+        bare = [re.sub(r"(?<![^;\t|])( *[+-]?\d*),(\d+ *)(?![^;\t|])", r"\1.\2", line) for line in bare]
     delimiter = max(_DELIMITERS, key=lambda one: (bare[0].count(one), is_even(one)))
     if delimiter in bare[0] or len(lines) == 1:
         return delimiter

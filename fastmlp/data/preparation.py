@@ -620,6 +620,8 @@ class LearnedTarget:
         self._alike.check(column.type)
         if self._texts is not None and not self._decided and is_number(column.type):  # the widest type decides, wherever it comes
             self._most_classes = min(self._most_classes, _most_classes(column.type))
+            if len(self._texts.counts) > self._most_classes:
+                self._texts = None
         column = _finite(column)
         self._with_value += len(column) - column.null_count
         self._without_value += column.null_count

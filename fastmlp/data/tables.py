@@ -698,7 +698,11 @@ def _alike(table: Any, names: Iterable[str]) -> Any:
 
 
 def _common_type(kind: Any) -> Any:
-    """Of columns as this one: floating-point numbers, whole numbers where no digit is lost, texts, or times."""
+    """The type in which columns of this one, and of those that are like it, fit together.
+
+    That of the values of dictionaries; floating-point numbers for decimals, but whole numbers for those without a fraction, if they
+    fit; microseconds for dates and times; else the same type.
+    """
     arrow = require("pyarrow", "cli")
     types = arrow.types
     if types.is_dictionary(kind):

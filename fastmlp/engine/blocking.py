@@ -55,6 +55,11 @@ class Shape:
         self.widths = [padded(size, dtype) for size in sizes]
         self._blocks = [fan_in * width for fan_in, width in zip(sizes[:-1], self.widths[1:], strict=True)]
         self.flop_per_row = 6 * sum(self._blocks)
+        self.flop_to_predict = self.flop_per_row / 3
+
+    def flop_of_sparse(self, numbers: float) -> float:
+        """Operations to predict a sparse row with so many numbers, or an average of rows."""
+        return max(1.0, self.flop_to_predict + 2 * self.widths[1] * (numbers - self.sizes[0]))
 
     @property
     def n_layers(self) -> int:

@@ -23,9 +23,9 @@ from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.kernels.team import NoThreadError
 from fastmlp.losses import Loss
 from fastmlp.pool import Pool
-from fastmlp.threads import FLOP_OF_TEAM, FLOP_OF_TWO, Succession, choose_threads
+from fastmlp.threads import FLOP_OF_TEAM, FLOP_OF_TWO, Succession, available_threads, choose_threads
 from fastmlp.trainer import Totals
-from fastmlp.validation import Data
+from fastmlp.validation import Data, is_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -96,13 +96,13 @@ class Engine:
 
     def session(self, data: Data, batch_size: int, mode: int, *, n_states: int = 0, **options: Any) -> Session:
         """A session for data of this shape; one that has no state may have been used before."""
-        key = (*_kind_of(data), batch_size, mode, self.n_threads, *options.items())
+        key = (*_kind_of(data), batch_size, mode, self.n_threads, available_threads(), *options.items())
         kept = None if n_states else self._sessions.take(key)
         return kept or Session(self, None if n_states else key, data, batch_size, mode, n_states=n_states, **options)
 
     def give_back_session(self, session: Session) -> None:
         """Keep a session without state for the next user of its kind, unless it has a large gradient."""
-        if session.key is not None and session.gradient.nbytes <= limits.KEPT_BYTES:
+        if session.key is not None and session.gradient_bytes <= limits.KEPT_BYTES:
             session.forget_rows(limits.KEPT_BYTES)
             self._sessions.give_back(session.key, session)
 
@@ -133,19 +133,20 @@ class Engine:
             self._prepared_sums.give_back(key, call)  # only now: another thread may take it at once
             return sums
         with self.session(data, data.rows, mode, mean=False).on(buffer, data) as session:
-            if data.sparse:
+            if data.sparse and gradient:
                 session.gradient[:] = 0  # the first layer's is added to what is there
             for _ in session.run(None, None):
                 pass
             return session.sums_and_gradient(gradient)
 
-    def outputs(self, buffer: Array, x: Array) -> tuple[Array, bool]:
+    def outputs(self, buffer: Array, x: Any) -> tuple[Array, bool]:
         """Outputs (rows, outputs) of x (rows, features), and whether all numbers of x are finite for sure."""
         rows = x.shape[0]
-        if rows * self.shape.flop_per_row / 3 < FLOP_OF_TWO:
+        flop_per_row = self.shape.flop_of_sparse(x.nnz / max(rows, 1)) if is_sparse(x) else self.shape.flop_to_predict
+        if rows * flop_per_row < FLOP_OF_TWO:
             return self._outputs(buffer, x, 1)
         try:
-            return self._outputs(buffer, x, self.threads_for(rows, _PREDICTIONS.begin(), self.shape.flop_per_row / 3))
+            return self._outputs(buffer, x, self.threads_for(rows, _PREDICTIONS.begin(), flop_per_row))
         except NoThreadError:
             return self._outputs(buffer, x, 1)
         finally:

@@ -36,13 +36,18 @@ class SpaceToPredict:
         self._buffer: Array | None = None
         self._team = Team(n_threads)
         before = self._calls, *self._before
-        samples = NOTHING[dtype], NO_INDICES, NO_STARTS
-        compiled = self._team.compiled(predict_rows, *before, *samples, scratch, scratch, scratch, self._finite)
+        self._no_samples = NOTHING[dtype], NO_INDICES, NO_STARTS
+        compiled = self._team.compiled(predict_rows, *before, *self._no_samples, scratch, scratch, scratch, self._finite)
         self._predict = self._team.runner(compiled)
-        flop = 3 * limits.CALL_SECONDS * n_threads * limits.FIRST_FLOP_PER_SECOND
-        self._step_rows = max(PANEL_ROWS, int(flop / shape.flop_per_row))
-        self._piece_panels = max(1, int(3 * limits.PIECE_FLOP / shape.flop_per_row) // PANEL_ROWS)
-        self._calls[plan.PIECE_PANELS] = self._step_rows  # for one thread, all
+        self._calls[plan.PIECE_PANELS] = np.iinfo(np.int32).max  # for one thread, all
+        self._shape = shape
+        self._dense = self._sizes(shape.flop_to_predict)
+
+    def _sizes(self, flop_per_row: float) -> tuple[int, int]:
+        """Rows of a call, which are whole panels, and at least one for each thread; and panels of a piece."""
+        n_threads = self._team.n_threads
+        panels = int(limits.CALL_SECONDS * n_threads * limits.FIRST_FLOP_PER_SECOND / flop_per_row) // PANEL_ROWS
+        return max(n_threads, panels) * PANEL_ROWS, max(1, int(limits.PIECE_FLOP / flop_per_row) // PANEL_ROWS)
 
     def run(self, buffer: Array, x: Any, out: Array) -> bool:
         """Write the outputs of samples x (rows, features) into out (rows, outputs).
@@ -58,18 +63,20 @@ class SpaceToPredict:
             self._team.dismiss()
             self._buffer = buffer
         rows, flat = x.shape[0], out.ravel()
-        if rows <= self._step_rows:  # as nearly always, and sooner than a loop of one round
-            return self._call(samples, flat, 0, rows)
-        steps = range(0, rows, self._step_rows)
-        finite = [self._call(samples, flat, start, min(start + self._step_rows, rows)) for start in steps]
+        step_rows, piece_panels = self._sizes(self._shape.flop_of_sparse(len(values) / max(rows, 1))) if sparse else self._dense
+        if rows <= step_rows:  # as nearly always, and sooner than a loop of one round
+            return self._call(samples, flat, 0, rows, piece_panels)
+        steps = range(0, rows, step_rows)
+        finite = [self._call(samples, flat, start, min(start + step_rows, rows), piece_panels) for start in steps]
         return all(finite)  # of a list, because every step has to be made
 
-    def _call(self, samples: tuple[Array, Array, Array], out: Array, start: int, stop: int) -> bool:
+    def _call(self, samples: tuple[Array, Array, Array], out: Array, start: int, stop: int, piece_panels: int) -> bool:
         calls, team = self._calls, self._team
         calls[plan.FIRST_ROW], calls[plan.LAST_ROW] = start, stop
         if team.n_threads > 1:
             panels = -(-(stop - start) // PANEL_ROWS)
-            calls[plan.PIECE_PANELS] = max(self._piece_panels, -(-panels // (limits.MOST_PIECES * team.n_threads)))
+            calls[plan.PIECE_PANELS] = max(piece_panels, -(-panels // (limits.MOST_PIECES * team.n_threads)))
             calls[plan.X_ADDRESS :] = [array.__array_interface__["data"][0] for array in (*samples, out)]
+            samples, out = self._no_samples, self._scratch  # helpers that stay would keep them alive
         seen: float = self._predict(calls, *self._before, *samples, self._buffer, self._scratch, out, self._finite)
         return seen == 0

@@ -161,7 +161,8 @@ class Session:
         self._most_threads = n_threads
         length = shape.layout.length
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
-        needs_gradient = data.sparse or mode == plan.GRADIENT_ONLY or self._chunks_per_batch > 1 or max_norm > 0
+        steps_need_it = data.sparse or self._chunks_per_batch > 1 or max_norm > 0
+        needs_gradient = mode == plan.GRADIENT_ONLY or (mode == plan.TRAINS and steps_need_it)
         self._gradients = aligned_zeros(length * max(self._slots, 1) if needs_gradient else 1, dtype)
         self.gradient = self._gradients[:length]
         self.sums = aligned_zeros(2, np.dtype(np.float64))
@@ -190,6 +191,11 @@ class Session:
         self.somebody_works: Callable[[], bool] = _nobody_works
         self._space: Workspace | None = None
         self._is_alone = False  # whether the system gives no threads
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Of the gradients of all slots."""
+        return self._gradients.nbytes
 
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""

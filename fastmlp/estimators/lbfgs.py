@@ -36,7 +36,7 @@ def fit_lbfgs(estimator: MLPBase, feed: Feed, in_memory: tuple[Any, Any], held_o
     callbacks.fit_begins(run, *in_memory, feed.data.weight)
     objective = _Objective(estimator, feed)
     best = network.theta.astype(np.float64)
-    estimator.n_iter_, network.loss_curve_ = 0, []
+    estimator.n_iter_, estimator.loss_, network.loss_curve_ = 0, math.nan, []
 
     def keep_account(iterations: int, loss: float) -> None:
         estimator.n_iter_, estimator.loss_ = iterations, loss

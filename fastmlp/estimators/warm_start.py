@@ -18,6 +18,10 @@ class Beginning:
     is_past = False
 
 
+_OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+"""What scikit-learn looks for when a fit has ended, in whatever way, to tear its callbacks down."""
+
+
 @contextmanager
 def unchanged_on_error(estimator: MLPBase) -> Iterator[Beginning]:
     """Until the training begins: what is refused leaves the estimator as it was."""
@@ -28,7 +32,8 @@ def unchanged_on_error(estimator: MLPBase) -> Iterator[Beginning]:
         yield beginning
     except BaseException:
         if not beginning.is_past:
-            estimator.__dict__ = before
+            to_tear_down = {name: vars(estimator)[name] for name in _OF_CALLBACKS if name in vars(estimator)}
+            estimator.__dict__ = before | to_tear_down
             if theta is not None:
                 estimator._network.theta = theta
         raise

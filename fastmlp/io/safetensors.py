@@ -33,7 +33,7 @@ FORMAT_VERSION = 2
 _KEY, _CHECKSUM = "fastmlp", "sha256"
 _SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
 _MOST_STEPS = 2**53
-"""What an optimizer makes of the number of a step is a float64."""
+"""Or epochs: beyond it, float64, in which optimizers compute with their number, cannot tell one from the next."""
 
 
 @dataclass(frozen=True)

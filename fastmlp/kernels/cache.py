@@ -48,7 +48,8 @@ def source_stamp() -> str:
     for name in ("fastmlp", "numba", "llvmlite", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             stamp.update(f"{name}={importlib.metadata.version(name)};".encode())
-    stamp.update(f"{sys.implementation.cache_tag};opt={numba.config.OPT};".encode())
+    flags = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT
+    stamp.update(f"{sys.implementation.cache_tag};flags={flags};".encode())
     for path in compiled_sources():
         stamp.update(path.name.encode() + b"\0" + path.read_bytes())
     return stamp.hexdigest()

@@ -34,7 +34,7 @@ def _few_outputs_block(layer, unit, i0, rows, d, d0, ld_d, out, out0, ld, space)
 
 
 @part
-def gradient_block(job, layers, unit, first, rows, first_chunk, packed, d, d0, ld_d, out, out0, ld, exact, space):
+def gradient_block(job, layers, unit, first, rows, is_first, packed, d, d0, ld_d, out, out0, ld, exact, space):
     """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows first .. first + rows of the workspace.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
@@ -44,10 +44,10 @@ def gradient_block(job, layers, unit, first, rows, first_chunk, packed, d, d0, l
     activations, constants = space.activations, space.constants
     layer = layers[unit.layer]
     initial, i0, ld_i = out, out0, ld
-    if first_chunk:
+    if is_first:
         initial, i0, ld_i = constants, ZERO, ZERO
     inputs = layer.inputs + first * layer.input_width + unit.row
-    if first_chunk and layer.fan_out <= FEW_OUTPUTS and unit.rows > 0:
+    if is_first and layer.fan_out <= FEW_OUTPUTS and unit.rows > 0:
         _few_outputs_block(layer, unit, inputs, rows, d, d0, ld_d, out, out0, ld, space)
     elif packed is not None:
         for i in range(0, unit.rows, STRIP_ROWS):

@@ -11,7 +11,7 @@ def product(rows, columns, depth, a, a0, a_row, a_column, b, b0, ld_b, initial, 
     """C = I + A @ B, or C *= I + A @ B where ``scaled``; all flat arrays with an offset and a distance between rows (``ld``).
 
     A (rows, depth), any strides; B (depth, columns) and I, C (rows, columns) with unit column stride; ``ld_i`` = 0
-    repeats one row. ``columns`` is a multiple of the 64 bytes that widths are padded to. Unless ``exact``, a partial
+    repeats one row. ``columns`` are whole vectors. Unless ``exact``, a partial
     tile of rows is rounded up to the next one there is: it may read up to TILE_ROWS - 1 rows beyond those of A and I,
     and write as many into C.
     """

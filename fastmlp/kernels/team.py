@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ from fastmlp.memory import aligned_zeros
 R = TypeVar("R")
 
 _SPINS = 2000
-"""Looks at the counter before a waiting thread begins to give its processor away: some ten microseconds."""
+"""Looks at a flag or a state before a waiting thread begins to give its processor away: some ten microseconds."""
 
 
 @device
@@ -171,6 +172,7 @@ class Team:
         self._reached = np.zeros(n_threads, np.bool_)
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._errors: list[BaseException] = []  # of helpers, in the last call: some are there since an earlier one
 
     def runner(self, kernel: Callable[..., R]) -> Callable[..., R]:
         """``runner(kernel)(*arguments)`` is ``run(kernel, *arguments)``; one thread is sooner at work so."""
@@ -201,7 +203,8 @@ class Team:
             sync[STATES:] = ABSENT
             sync[PLACES_LOCK] = 0
         sync[ABORT] = 0
-        errors: list[BaseException] = []
+        errors = self._errors
+        errors.clear()
         absent: list[int] = []
         decided = set[int]()  # threads that have begun, or may not any more
 
@@ -232,8 +235,11 @@ class Team:
                     sync[STATES + LINE * thread] = ABSENT
                 someone_has_begun = bool(decided) or self._reached.any()
                 decided.update(absent)
-            while (sync[STATES::LINE] == WORKING).any():
-                time.sleep(0)
+            works = True
+            while works:  # whatever a signal handler raises meanwhile: who works writes to arrays that would soon be gone
+                with suppress(BaseException):
+                    time.sleep(0)
+                    works = bool((sync[STATES::LINE] == WORKING).any())
             if isinstance(error, NoThreadError) and someone_has_begun:
                 raise RuntimeError(str(error)) from error
             raise

@@ -25,8 +25,8 @@ def _distances(builder: Any, distance: Any, rows: int) -> list[Any]:
     """0, 1, 2 ... times a distance in bytes, so that one pointer is enough for all rows of A.
 
     x86 adds to a pointer one, two or four times another register, so four registers reach eight rows. LLVM, left to itself,
-    goes from each row to the next by an addition, or keeps a pointer for each row; hence what hides from it how the registers
-    belong together: instructions of none.
+    goes from each row to the next by an addition, or keeps a pointer for each row; so each odd multiple goes through an inline
+    assembly of no instructions, which it cannot look into.
     """
     hide = ir.FunctionType(I64, [I64])
     odd = {i: builder.asm(hide, "", "=r,0", [builder.mul(distance, const(i))], False) for i in range(1, rows, 2)}
@@ -46,8 +46,9 @@ def _emit_tile(builder: Any, number: Vectors, rows: int, vectors: int, operands:
     """
     a, a_row, a_column, b, ld_b, initial, ld_i, c, ld_c, depth, scaled = operands
     lanes = number.lanes
-    to_row = _distances(builder, builder.mul(a_row, const(number.align)), rows)
-    to_column = builder.mul(a_column, const(number.align))
+    element_bytes = const(number.align)
+    to_row = _distances(builder, builder.mul(a_row, element_bytes), rows)
+    to_column = builder.mul(a_column, element_bytes)
     a_bytes = builder.bitcast(a, _BYTES)
     start = [
         [number.load(initial, builder.add(builder.mul(ld_i, const(i)), const(j * lanes))) for j in range(vectors)]
