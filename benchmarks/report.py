@@ -354,7 +354,7 @@ def _as_options(options: dict[str, Any]) -> str:
     said = ["--quick"] if options["quick"] else []
     said += [f"--rounds {options['rounds']}", f"--threads {','.join(map(str, options['threads']))}"]
     for name, every in (("problems", PROBLEMS), ("peers", PEERS), ("sections", SECTIONS)):
-        if options[name] and set(options[name]) != set(every):
+        if options[name] and (options["quick"] or set(options[name]) != set(every)):
             said.append(f"--{name} {','.join(options[name])}")
     return " ".join(said)
 

@@ -74,7 +74,8 @@ _SLOWER, _SLOW_SECONDS, _SLOW_CALLS = 1.2, 0.1, 2
 """...and sooner if it has become so much slower than it was since then, for so long and so many calls in a row."""
 _BREAK_SECONDS, _SETTLE_SECONDS, _SETTLE_CALLS = 0.02, 0.01, 10
 """After a break this long, or in the beginning, threads, caches and clocks have to come back: that takes so long, or so many calls,
-which do not count on trial. (A BLAS that somebody has called before keeps processors busy, too, for a while.)"""
+which do not count on trial; of each trial no more than so many, nor many times so long. (A BLAS that somebody has called before
+keeps processors busy, too, for a while.)"""
 
 
 class Pace:

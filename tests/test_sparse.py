@@ -12,6 +12,7 @@ import scipy.sparse
 from fastmlp import MLP, OPTIMIZERS, ReferenceMLP, threads
 from fastmlp.callbacks import Callback
 from fastmlp.engine.prediction import SpaceToPredict
+from tests.test_invariants import run_python
 
 TOLERANCE = {"float64": 1e-9, "float32": 5e-4}
 FEATURES = 50
@@ -239,3 +240,18 @@ class TestWorkOfPredictions:
         calls.clear()
         np.testing.assert_array_equal(net.predict(x), expected)
         assert calls == [(2, 5000)]
+
+
+def test_kernels_pass_numba_s_check_of_bounds(tmp_path):
+    """Which somebody may have switched on for functions of their own."""
+    code = """
+        import numpy as np, scipy.sparse
+        from fastmlp import MLP
+
+        x = np.random.default_rng(0).normal(size=(4103, 64)).astype(np.float32)
+        net = MLP((64, 15, 10), random_state=0, n_threads=2)
+        for samples in (x, scipy.sparse.csr_matrix(x * (x > 1))):
+            net.fit(samples[:200], x[:200, :10], epochs=1, batch_size=32, optimizer="adam")
+            print(net.predict(samples).sum(), net.eval_loss(samples, x[:, :10]))
+    """
+    assert run_python(code, NUMBA_BOUNDSCHECK="1", FASTMLP_CACHE_DIR=str(tmp_path)) == run_python(code)

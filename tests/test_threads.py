@@ -492,7 +492,6 @@ class TestChoice:
             pace.record(1 if pace.n_threads == 2 else 2, 0.02)
         assert used[4000:].count(1) > 0.85 * 4000
 
-    @pytest.mark.usefixtures("clock")
     def test_what_long_calls_after_breaks_cost_is_limited(self, monkeypatch):
         clock = 0.0
         monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock)
@@ -504,6 +503,7 @@ class TestChoice:
             pace.record(1, seconds)
         assert used.count(2) < 0.03 * len(used)
 
+    @pytest.mark.usefixtures("clock")
     def test_a_trial_that_was_disturbed_does_not_put_off_the_next_one_for_long(self):
         pace, spent = Pace([2, 1]), 0.0
         while spent < 3 or pace.limit(0.1) < 0.1:  # two, at least, one after the other

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -229,17 +228,22 @@ class Team:
                 _start(threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True))
             result = kernel(0, self.n_threads, sync, *arguments)
         except BaseException as error:
+            interrupt: BaseException | None = None
             sync[ABORT] = 1
             with self._lock:
                 for thread in set(absent) - decided:
                     sync[STATES + LINE * thread] = ABSENT
                 someone_has_begun = bool(decided) or self._reached.any()
                 decided.update(absent)
-            works = True
-            while works:  # whatever a signal handler raises meanwhile: who works writes to arrays that would soon be gone
-                with suppress(BaseException):
+            while True:
+                try:
                     time.sleep(0)
-                    works = bool((sync[STATES::LINE] == WORKING).any())
+                    if not (sync[STATES::LINE] == WORKING).any():
+                        break
+                except BaseException as another:  # of a signal handler: but who works writes to arrays that would soon be gone
+                    interrupt = another
+            if isinstance(error, NoThreadError) and interrupt is not None:
+                raise interrupt from None
             if isinstance(error, NoThreadError) and someone_has_begun:
                 raise RuntimeError(str(error)) from error
             raise

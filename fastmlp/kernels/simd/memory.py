@@ -92,11 +92,16 @@ prefetch_to_write = _prefetch(write=True)
 
 @intrinsic(lambda address, like: like)
 def array_at(typingctx, address, like):
-    """The array ``like``, but elsewhere in memory: at an address. In plain Python there is only one thread, and nothing moves."""
+    """An array like another, but elsewhere in memory: at an address, and of any length.
+
+    In plain Python there is only one thread, and nothing moves.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(like)(context, builder, args[1])
         array.data = builder.inttoptr(args[0], array.data.type)
+        array.nitems = const(2**62)  # nobody says how long it is: numba's check of bounds, where it is on, has to let all pass
+        array.shape = cgutils.pack_array(builder, [array.nitems])
         return array._getvalue()
 
     return like(types.int64, like), codegen
