@@ -72,10 +72,9 @@ _CLEARLY_SLOWER = 1.1
 """...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
 _SLOWER, _SLOW_SECONDS, _SLOW_CALLS = 1.2, 0.1, 2
 """...and sooner if it has become so much slower than it was since then, for so long and so many calls in a row."""
-_BREAK_SECONDS, _SETTLE_SECONDS, _SETTLE_CALLS = 0.02, 0.01, 10
-"""After a break this long, or in the beginning, threads, caches and clocks have to come back: that takes so long, or so many calls,
-which do not count on trial; of each trial no more than so many, nor many times so long. (A BLAS that somebody has called before
-keeps processors busy, too, for a while.)"""
+_BREAK_SECONDS, _SETTLE_SECONDS, _MOST_SETTLE_SECONDS = 0.02, 0.01, 0.05
+"""After a break this long, or in the beginning, threads, caches and clocks have to come back: that takes so long, which does
+not count on trial; of a trial no more than that. (A BLAS that was called before keeps processors busy for a while, too.)"""
 
 
 class Pace:
@@ -102,7 +101,7 @@ class Pace:
         self._hold_seconds = min(_FIRST_HOLD_SECONDS, _HOLD_SECONDS)
         self._ended = -math.inf  # the last call
         self._settling = 0.0  # seconds of work since the last break
-        self._ignored, self._ignored_seconds = 0, 0.0  # calls of this trial
+        self._ignored = 0.0  # seconds of this trial
         self._best = math.inf  # seconds of a part, since the last trial
         self._slow_seconds, self._slow_calls = 0.0, 0  # of the last calls, which took longer
 
@@ -130,8 +129,7 @@ class Pace:
             if self._seconds < self._hold_seconds and not is_slower:
                 return
             self._to_try = self._candidates.copy()
-            self._tried, self._parts_tried = {}, {}
-            self._ignored, self._ignored_seconds = 0, 0.0
+            self._tried, self._parts_tried, self._ignored = {}, {}, 0.0
         self._parts, self._seconds, self._calls = 0, 0.0, []
         self._slow_seconds, self._slow_calls, self._best = 0.0, 0, math.inf
         if self._to_try:
@@ -145,10 +143,9 @@ class Pace:
         if now - seconds - self._ended > _BREAK_SECONDS:
             self._settling = 0.0
         self._ended, before, self._settling = now, self._settling, self._settling + seconds
-        may_ignore = self._ignored < _SETTLE_CALLS and self._ignored_seconds < _SETTLE_CALLS * _SETTLE_SECONDS
-        if not self._to_try or before >= _SETTLE_SECONDS or not may_ignore:
+        if not self._to_try or before >= _SETTLE_SECONDS or self._ignored >= _MOST_SETTLE_SECONDS:
             return False
-        self._ignored, self._ignored_seconds = self._ignored + 1, self._ignored_seconds + seconds
+        self._ignored += seconds
         return True
 
     def _note(self, seconds: float) -> None:

@@ -284,13 +284,12 @@ class TableModel:
             raise TableError(f"{path}: {error}") from None
 
 
-def _best_theta(contents: Any, path: Any) -> Array:
+def _best_theta(contents: model_files.Contents, path: Path | str) -> Array:
     """The best parameters so far, (n_parameters,), of a checkpoint's training."""
     theta, of_network = contents.arrays.get(_BEST), contents.network.theta
     if theta is None or theta.shape != of_network.shape or theta.dtype != of_network.dtype or not np.isfinite(theta).all():
         raise TableError(f"{path}: {_BEST} is damaged; it should be {of_network.size} finite numbers of {of_network.dtype}.")
-    best: Array = theta
-    return best
+    return theta
 
 
 def has_table(path: Path) -> bool:
