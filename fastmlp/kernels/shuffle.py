@@ -6,7 +6,7 @@ import numpy as np
 
 from fastmlp.kernels.hashes import add_hashes
 from fastmlp.kernels.jit import device, formula, kernel
-from fastmlp.kernels.simd import index
+from fastmlp.kernels.simd import index, room_on_stack
 
 
 @formula
@@ -21,10 +21,26 @@ def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):
 
 
 @device
-def _fill(keys, bits, ones, radix, first, out):
+def _digits(keys, left, right, ones, radix, lefts, rights, n):
+    """lefts and rights (n,): where the positions (left, right), (left + 1, right), ... are sent.
+
+    In digits of 32 bits, of which a vector holds twice as many as of positions: that takes half the time.
+    """
     k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
-    for i in range(len(out)):
-        out[index(i)] = _permuted(np.uint64(first + i), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
+    for i in range(n):
+        a, b = add_hashes(np.uint32(left + np.uint32(i)), right, k0, k1, ones, radix)
+        a, b = add_hashes(a, b, k2, k3, ones, radix)
+        a, b = add_hashes(a, b, k4, k5, ones, radix)
+        a, b = add_hashes(a, b, k6, k7, ones, radix)
+        lefts[index(i)] = a
+        rights[index(i)] = b
+
+
+@device
+def _join(bits, lefts, rights, out, first, n):
+    """out (n,) at first = the positions of digits lefts and rights (n,)."""
+    for i in range(n):
+        out[index(first + i)] = (np.uint64(rights[index(i)]) << bits) | np.uint64(lefts[index(i)])
 
 
 @device
@@ -39,5 +55,13 @@ def _walk(keys, bits, ones, radix, rows, out):
 def fill_order(keys, bits, radix, rows, first, out):
     """out (count,) = rows of the data at positions first, first + 1, ... of the epoch; all of them below ``rows``."""
     ones = np.uint32((np.uint64(1) << np.uint64(bits)) - np.uint64(1))
-    _fill(keys, np.uint64(bits), ones, np.uint32(radix), first, out)
+    lefts, rights = room_on_stack(keys), room_on_stack(keys)
+    start = 0
+    while start < len(out):
+        position = np.uint64(first + start)
+        left = np.uint32(position & ones)
+        n = min(len(lefts), len(out) - start, int(np.int64(ones - left)) + 1)  # up to where the right digit changes
+        _digits(keys, left, np.uint32(position >> np.uint64(bits)), ones, np.uint32(radix), lefts, rights, n)
+        _join(np.uint64(bits), lefts, rights, out, start, n)
+        start += n
     _walk(keys, np.uint64(bits), ones, np.uint32(radix), rows, out)
