@@ -25,7 +25,7 @@ from fastmlp.engine.session import Session
 from fastmlp.kernels.epoch import units_at_once
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.operands import Worker
-from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PANEL_ROWS, PLACE, PLACES_LOCK, STATES, WAITING, WORKING
+from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PANEL_ROWS, PLACE, PLACES_LOCK, STATES, TRAINS, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
 from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, yield_processor
 from fastmlp.kernels.team import Team, barrier, return_tickets, take_ticket, wait_while
@@ -215,6 +215,9 @@ class TestSlots:
 
 BAND_CASES = {  # sizes, batch_size, options
     "few rows": ((401, 30, 3), 15, {"optimizer": "sgd"}),
+    "few rows, two states": ((450, 60, 40, 3), 16, {"optimizer": "adam", "dropout": 0.2}),
+    "few rows, one state": ((400, 40, 3), 13, {"optimizer": "momentum", "l2": 0.01, "weight_decay": 0.01}),
+    "few rows, no hidden layer": ((801, 3), 16, {"optimizer": "rmsprop"}),
     "a hidden layer more": ((300, 70, 40, 3), 50, {"optimizer": "adam", "dropout": 0.2}),
     "no hidden layer": ((500, 3), 60, {"optimizer": "nadam"}),
     "clipped": ((333, 20, 3), 100, {"optimizer": "momentum", "max_grad_norm": 0.5, "l2": 0.01, "weight_decay": 0.01}),
@@ -268,8 +271,29 @@ class TestBands:
         assert_as_the_reference(self.trained, case, dtype)
 
     @pytest.mark.parametrize("n_threads", [1, 2])
-    def test_where_a_call_ends_changes_nothing(self, monkeypatch, n_threads):
-        assert_ends_change_nothing(monkeypatch, self.trained, "two chunks", n_threads)
+    @pytest.mark.parametrize("case", ["two chunks", "few rows, two states"])
+    def test_where_a_call_ends_changes_nothing(self, monkeypatch, case, n_threads):
+        assert_ends_change_nothing(monkeypatch, self.trained, case, n_threads)
+
+    @pytest.mark.parametrize("case", BAND_CASES)
+    def test_who_has_a_copy_of_the_layers_above(self, monkeypatch, case):
+        """Each thread, where a batch has few rows: then only bands are shared out, and a third thread would have none."""
+        records, found = Session._records, []
+
+        def recorded(session, space, n_threads):
+            _, job, _, units, bounds = result = records(session, space, n_threads)
+            if job["mode"] == TRAINS:
+                found.append((n_threads, bool(job["copies"]), units["layer"][bounds[-1] :].tolist()))
+            return result
+
+        monkeypatch.setattr(Session, "_records", recorded)
+        self.trained(MLP, case, "float32", 3)
+        assert found
+        for n_threads, has_copies, common in found:
+            if case.startswith("few rows"):
+                assert (n_threads, has_copies, sorted(set(common))) == (2, True, list(range(1, len(BAND_CASES[case][0]) - 1)))
+            else:
+                assert (has_copies, common) == (False, [])
 
 
 def test_same_bits_every_time():
@@ -1110,9 +1134,19 @@ class TestHelpers:
 
 
 class Interrupt(Callback):
-    """Sends Ctrl-C a little after the training has begun."""
+    """Sends Ctrl-C a little after the training has begun, or after its first epoch."""
+
+    after_an_epoch = False
 
     def on_train_begin(self, run):
+        if not self.after_an_epoch:
+            self._send()
+
+    def on_epoch_end(self, run):
+        if self.after_an_epoch and run.epoch == 1:
+            self._send()
+
+    def _send(self):
         self.sent = time.perf_counter() + 0.3
         signal.setitimer(signal.ITIMER_REAL, 0.3)
 
@@ -1142,6 +1176,7 @@ def test_ctrl_c_leaves_what_was_learned(ctrl_c, sizes, batch_size, n_threads):
     net = MLP(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", random_state=0, n_threads=n_threads)
     before = net.theta
     compile_kernels(net.dtype)
+    ctrl_c.after_an_epoch = True  # which may take longer than Ctrl-C, where vectors are narrow or processors busy
     with pytest.raises(KeyboardInterrupt):
         net.fit(x, y, epochs=100_000, batch_size=batch_size, callbacks=[ctrl_c])
     assert 0 < len(net.loss_curve_) < 100_000

@@ -80,10 +80,6 @@ class Shape:
         """Rows of a buffer for so many."""
         return rows + plan.SLACK_ROWS
 
-    def band_length(self, rows: int) -> int:
-        """Elements of the sums of a band, in a workspace of so many rows."""
-        return self.room(rows) * self.widths[1]
-
     def output_scratch(self, blocks: int) -> int:
         """Elements of so many panels of the outputs, transposed or not, and of two rows beside them."""
         return blocks * self.widths[-1] * PANEL_ROWS + 2 * plan.RUN

@@ -56,8 +56,9 @@ def _in_bands(strips: Array, work: Array, bands: Sequence[int]) -> tuple[Array, 
 
 
 def share_units(
-    sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int, sparse: bool = False, bands: Sequence[int] = ()
-) -> tuple[Array, Array]:
+    sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int, sparse: bool = False, bands: Sequence[int] = (),
+    copies: bool = False,
+) -> tuple[Array, Array]:  # fmt: skip
     """Units of about the same work for each thread.
 
     Parameters
@@ -71,14 +72,27 @@ def share_units(
         Whether samples are sparse: the bias of the first layer is then a unit of its own.
     bands : sequence of int
         First feature of each band of them (:mod:`fastmlp.kernels.bands`): the weights of a band go together.
+    copies : bool
+        Whether only bands are shared out, because each thread has a copy of the layers above.
 
     Returns
     -------
     units : ndarray of UNIT
     bounds : ndarray of int64 (n_threads + 1,)
-        The units of thread t are bounds[t] .. bounds[t + 1].
+        The units of thread t are bounds[t] .. bounds[t + 1]; those after the last are everybody's.
     """
     strips = np.array(list(_strips(sizes, widths, most_columns, sparse)), UNIT)
+    if copies:
+        first_layer = strips["layer"] == 0
+        units, bounds = _shared(strips[first_layer], sizes, n_threads, bands)
+        return np.concatenate([units, _shared(strips[~first_layer], sizes, 1, ())[0]]), bounds
+    return _shared(strips, sizes, n_threads, bands)
+
+
+def _shared(strips: Array, sizes: Sequence[int], n_threads: int, bands: Sequence[int]) -> tuple[Array, Array]:
+    """The same for some strips."""
+    if not len(strips):
+        return np.empty(0, UNIT), np.zeros(n_threads + 1, np.int64)
     outputs = np.array(sizes)[strips["layer"] + 1]
     columns = np.where(outputs <= FEW_OUTPUTS, _FEW_COLUMNS, strips["columns"])
     work = ((strips["rows"] + strips["bias"]) * columns).astype(np.float64)
@@ -97,6 +111,7 @@ def share_units(
             unit is not None
             and not unit["bias"]
             and strip["rows"]
+            and not (strip["layer"] == 0 and strip["row"] in bands)
             and (unit["layer"], unit["column"]) == (strip["layer"], strip["column"])
             and (unit["rows"] + strip["rows"]) * unit["columns"] <= UNIT_ELEMENTS
         ):

@@ -53,15 +53,15 @@ class Records:
         job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
         return job
 
-    def layers(self, rows: int, sparse: bool = False, *, slopes: bool) -> tuple[Array, int, int]:
+    def layers(self, rows: int, sparse: bool = False, *, slopes: bool, bands: int = 0) -> tuple[Array, int, int]:
         """Layer records for a workspace of ``rows`` rows, and the lengths of its activations and deltas.
 
-        Sparse inputs stay outside. With ``slopes`` they are for training, else for prediction.
+        Sparse inputs stay outside; each band has its own. With ``slopes`` they are for training, else for prediction.
         """
         shape = self._shape
         layers = np.zeros(shape.n_layers, plan.LAYER)
         room = shape.room(rows)
-        activations, deltas, transposed = 0 if sparse else room * shape.widths[0], 0, 0
+        activations, deltas, transposed = 0 if sparse else max(1, bands) * room * shape.widths[0], 0, 0
         inputs = 0
         for number, layer in enumerate(layers):
             fan_in, fan_out = shape.sizes[number], shape.sizes[number + 1]

@@ -40,8 +40,8 @@ class Workspace:
         self.key = (rows, n_threads, sparse, layered, bands)
         self._sparse = sparse
         self._band_starts = [first_feature.py_func(shape.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
-        self.layers, activations, deltas = engine.records.layers(rows, sparse, slopes=True)
-        self.beside, self.band_length = activations, shape.band_length(rows)
+        self.layers, activations, deltas = engine.records.layers(rows, sparse, slopes=True, bands=bands)
+        self.beside, self.band_rows = activations, shape.room(rows)
         gradient = plan.UNIT_SCRATCH
         self._most_columns = plan.UNIT_COLUMNS
         if layered:
@@ -52,18 +52,19 @@ class Workspace:
             panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
             gradient = max(plan.UNIT_SCRATCH, panels) + packed
         self.scratch_stride = padded(max(shape.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
-        self.activations = aligned_zeros(activations + (activations if layered else bands * self.band_length), dtype)
+        beside = activations if layered else bands * self.band_rows * shape.widths[1]
+        self.activations = aligned_zeros(activations + beside, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
         self.scratch = aligned_zeros(n_threads * self.scratch_stride, dtype)
         zeros, width = max(shape.widths), shape.widths[-1]
         self.constants = aligned_zeros(zeros + PANEL_ROWS * width, dtype)
         self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : shape.sizes[-1]] = 1
-        self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, limits.MOST_SLOTS), np.dtype(np.float64))
+        self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, limits.MOST_SLOTS * plan.SLOT_LOSSES), np.dtype(np.float64))
         self.norms = aligned_zeros(n_norms(shape.sizes, shape.widths, self._most_columns), np.dtype(np.float64))
         self.packed = self.scratch if layered else None
         self.transposed = None if layered else aligned_zeros(max(shape.transposed_length, 1), dtype)
         self._sizes, self._widths = shape.sizes, shape.widths
-        self._shares: dict[int, tuple[Array, Array]] = {}
+        self._shares: dict[tuple[int, bool], tuple[Array, Array]] = {}
         self._dropout: tuple[float, ...] = ()
 
     def leave_out(self, dropout: tuple[float, ...]) -> None:
@@ -79,13 +80,14 @@ class Workspace:
         if self.transposed is not None:
             self.transposed.fill(0)
 
-    def shares(self, n_threads: int) -> tuple[Array, Array]:
-        """Units, and the first unit of each of so many threads."""
-        if n_threads not in self._shares:
-            self._shares[n_threads] = share_units(
-                self._sizes, self._widths, n_threads, self._most_columns, self._sparse, self._band_starts
+    def shares(self, n_threads: int, copies: bool) -> tuple[Array, Array]:
+        """Units, and the first unit of each of so many threads; see :func:`~fastmlp.engine.partition.share_units`."""
+        key = n_threads, copies
+        if key not in self._shares:
+            self._shares[key] = share_units(
+                self._sizes, self._widths, n_threads, self._most_columns, self._sparse, self._band_starts, copies
             )  # fmt: skip
-        return self._shares[n_threads]
+        return self._shares[key]
 
 
 def _nobody_works() -> bool:
@@ -156,6 +158,10 @@ class Session:
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         is_online = batch_size == 1 and plain and alone and not data.sparse
         n_threads = 1 if is_online else engine.threads_for_training(data.rows, batch_size, blocking)
+        is_one_chunk = mode == plan.TRAINS and max_norm == 0 and self._chunks_per_batch == 1 and not is_online
+        self._has_copies = self._bands > 0 and is_one_chunk and batch_size <= limits.COPIES_ROWS
+        if self._has_copies:
+            n_threads = min(n_threads, self._bands)
         self._work = shape.sizes, dtype, data.sparse, batch_size, mode
         self._candidates = thread_candidates(n_threads, engine.n_threads)
         self._most_threads = n_threads
@@ -163,14 +169,22 @@ class Session:
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
         steps_need_it = data.sparse or self._chunks_per_batch > 1 or max_norm > 0
         needs_gradient = mode == plan.GRADIENT_ONLY or (mode == plan.TRAINS and steps_need_it)
-        self._gradients = aligned_zeros(length * max(self._slots, 1) if needs_gradient else 1, dtype)
+        slot_length = length + plan.GAP_BYTES // dtype.itemsize
+        self._gradients = aligned_zeros(slot_length * max(self._slots, 1) if needs_gradient else 1, dtype)
         self.gradient = self._gradients[:length]
         self.sums = aligned_zeros(2, np.dtype(np.float64))
         job = engine.records.job.copy()
         job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["slots"], job["bands"] = self._slots, self._bands
+        job["slots"], job["slot_length"], job["bands"] = self._slots, slot_length, self._bands
+        self._workspace_rows = chunk_rows
+        if self._slots or self._has_copies:
+            own_rows = -(-chunk_rows // PANEL_ROWS) * PANEL_ROWS + plan.GAP_ROWS
+            self._workspace_rows = own_rows * max(2, n_threads)  # two, because sums of bands take turns
+            job["own_rows"] = own_rows
         job["still"], job["plain"] = still and alone, plain and alone
+        if self._has_copies:
+            self._make_copies(job, n_states)
         self._kernel = run_chunks
         if is_online:  # by kernels for one thread
             narrow = None if data.weight is not None or dropout else engine.records.narrow_kernel()
@@ -191,6 +205,14 @@ class Session:
         self.somebody_works: Callable[[], bool] = _nobody_works
         self._space: Workspace | None = None
         self._is_alone = False  # whether the system gives no threads
+
+    def _make_copies(self, job: Array, n_states: int) -> None:
+        """Have room for what each thread has of its own of the layers above the bands."""
+        shape = self._engine.shape
+        above = shape.layout.length - shape.layout.weight_offset(1)
+        length = shape.transposed_length + (1 + n_states) * above
+        self._copies = aligned_zeros(max(1, (self._most_threads - 1) * length), shape.dtype)
+        job["copies"], job["copy_bytes"] = self._copies.ctypes.data, length * shape.dtype.itemsize
 
     @property
     def gradient_bytes(self) -> int:
@@ -222,12 +244,11 @@ class Session:
     def __enter__(self) -> Self:
         self._pace = take_pace(self._work, self._candidates)
         self._is_alone = False
-        rows = self._chunk_rows * (self._most_threads if self._slots else 1)
         space = self._space = self._engine.take_workspace(
-            rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
+            self._workspace_rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
         )
         self._job["band_sums"] = self._job["strips"] = space.beside  # a chunk has one of them, or neither
-        self._job["band_length"] = space.band_length
+        self._job["band_rows"] = space.band_rows
         space.leave_out(self._dropout)
         space.clear()
         return self
@@ -353,7 +374,7 @@ class Session:
 
     def _records(self, space: Workspace, n_threads: int) -> tuple[Any, ...]:
         """The kernel's arguments that come before data and parameters..."""
-        units, bounds = space.shares(n_threads)
+        units, bounds = space.shares(n_threads, self._has_copies)
         return self._calls, as_records(self._job), as_records(space.layers), as_records(units), bounds
 
     def _places(self, space: Workspace) -> tuple[Any, ...]:

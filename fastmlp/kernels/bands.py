@@ -5,6 +5,10 @@ of a band has gathered its features, and computes the gradient of its weights an
 threads exchange is sums as wide as the layer, instead of samples and weights that are many times as many numbers. (Of more threads,
 some share a band, a part of its rows and of its weights each.) Bands follow from the sizes, and their sums are added in order, so
 who takes which changes nothing in the result.
+
+Where a batch is so small that there are no rows to share out in the layers above, each thread goes through them with all rows: with
+a copy of its own of their weights, of which each makes the same step. That is sooner done than waiting for another thread and
+fetching what it has computed: threads then meet once in a batch, to exchange the sums of their bands.
 """
 
 from __future__ import annotations
@@ -25,6 +29,18 @@ def first_feature(features, bands, band, itemsize):
 
 
 @device
+def first_row(job, unit, itemsize):
+    """In the first layer's inputs, the first row of the samples that a unit of this layer is for, those of its band.
+
+    Each band has rows of its own: in one row, what a processor fetches ahead at the end of a thread's features would be another's.
+    """
+    band = ZERO
+    while band + 1 < job.bands and unit.row >= first_feature(job.features, job.bands, band + 1, itemsize):
+        band += 1
+    return band * job.band_rows
+
+
+@device
 def my_features(job, worker, itemsize):
     """First and last feature of those bands of which a thread has some rows, or all."""
     thread, n_threads = worker.thread, worker.n_threads
@@ -33,25 +49,26 @@ def my_features(job, worker, itemsize):
 
 
 @part
-def multiply_band(job, layers, band, left, right, first, rows, parameters, space):
+def multiply_band(job, layers, band, left, right, first, rows, sums, parameters, space):
     """The product of a band, features left .. right, for rows first .. first + rows of the workspace; the last has the bias in it.
 
-    It is put to ``job.band_sums`` in ``activations``: (bands, rows of the workspace, width).
+    It is put to ``job.band_sums`` in ``activations``: (bands, rows of the workspace, width), ``sums`` rows further down.
     """
     layer = layers[0]
     activations = space.activations
+    own = band * job.band_rows + first
     initial, i0 = space.constants, ZERO
     if band == job.bands - 1:  # who has its weights has the bias, too
         initial, i0 = parameters, layer.bias
     product(
-        rows, layer.width, right - left, activations, layer.inputs + first * layer.input_width + left, layer.input_width, ONE,
+        rows, layer.width, right - left, activations, layer.inputs + own * layer.input_width + left, layer.input_width, ONE,
         parameters, layer.weights + left * layer.width, layer.width, initial, i0, ZERO,
-        activations, job.band_sums + band * job.band_length + first * layer.width, layer.width, NO, NO,
+        activations, job.band_sums + (own + sums) * layer.width, layer.width, NO, NO,
     )  # fmt: skip
 
 
 @part
-def multiply_bands(worker, job, layers, samples, position, rows, parameters, space):
+def multiply_bands(worker, job, layers, samples, position, rows, sums, parameters, space):
     """One thread's share of the inputs and products of all bands, for ``rows`` rows from ``position`` on.
 
     What is shared out are the panels of the first band, then those of the second.
@@ -66,8 +83,8 @@ def multiply_bands(worker, job, layers, samples, position, rows, parameters, spa
         n = min(PANEL_ROWS, rows - first)
         left = first_feature(job.features, job.bands, band, samples.x.itemsize)
         right = first_feature(job.features, job.bands, band + 1, samples.x.itemsize)
-        gather_inputs(job, layers, samples, position + first, first, n, left, right, space.activations)
-        multiply_band(job, layers, band, left, right, first, n, parameters, space)
+        gather_inputs(job, layers, samples, position + first, band * job.band_rows + first, n, left, right, space.activations)
+        multiply_band(job, layers, band, left, right, first, n, sums, parameters, space)
 
 
 @device
@@ -78,11 +95,22 @@ def _add(out, o0, more, m0, count):
 
 
 @part
-def join_bands(job, layers, first, rows, activations):
-    """z_1 of rows first .. first + rows of the workspace, from the products of all bands."""
+def join_bands(job, layers, sums, first, rows, activations):
+    """z_1 of rows first .. first + rows of the workspace, from the products of all bands in their rows ``sums`` and after."""
     layer = layers[0]
-    s0, z0 = job.band_sums + first * layer.width, layer.outputs + first * layer.width
+    s0, z0 = job.band_sums + sums * layer.width, layer.outputs + first * layer.width
     count = rounded(rows * layer.width)
     copy(activations, s0, activations, z0, count)
     for band in range(1, job.bands):
-        _add(activations, z0, activations, s0 + band * job.band_length, count)
+        _add(activations, z0, activations, s0 + band * job.band_rows * layer.width, count)
+
+
+@device
+def copy_upper(first, model, mine):
+    """What the model has from element ``first`` on, and each of its states that there is, for a thread's own copy of it."""
+    count = len(model.parameters) - first
+    copy(model.parameters, first, mine.parameters, first, count)
+    if len(model.state1) == len(model.parameters):
+        copy(model.state1, first, mine.state1, first, count)
+    if len(model.state2) == len(model.parameters):
+        copy(model.state2, first, mine.state2, first, count)

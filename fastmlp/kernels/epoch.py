@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastmlp.kernels.bands import join_bands, multiply_bands, my_features
+import numpy as np
+
+from fastmlp.kernels.bands import copy_upper, first_row, join_bands, multiply_bands, my_features
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
@@ -29,9 +31,11 @@ from fastmlp.kernels.plan import (
     LOSS_ONLY,
     LOSS_SUM,
     MOST_UNITS,
+    NO,
     NOBODY,
     ONE,
     PANEL_ROWS,
+    SLOT_LOSSES,
     TRAINS,
     UNIT_SCRATCH,
     WEIGHT_SUM,
@@ -40,7 +44,7 @@ from fastmlp.kernels.plan import (
     ZERO,
 )
 from fastmlp.kernels.processors import take_place
-from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
+from fastmlp.kernels.simd import array_at, flush_denormals, index, restore_denormals
 from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier, next_call, return_tickets, take_ticket, wait_while
 
@@ -63,10 +67,10 @@ def _my_panels(worker, rows):
 
 
 @part
-def _panel(job, layers, samples, indices, starts, position, first, rows, scale, parameters, transposed, space):
+def _panel(job, layers, samples, indices, starts, position, sums, first, rows, scale, parameters, transposed, space):
     """All that comes before the gradients, for rows first .. first + rows of the workspace; returns their loss.
 
-    ``position`` is that of the first of them in the epoch.
+    ``position`` is that of the first of them in the epoch, ``sums`` its row in the sums of the bands, if there are any.
     """
     activations, deltas = space.activations, space.deltas
     first_layer = 1
@@ -75,7 +79,7 @@ def _panel(job, layers, samples, indices, starts, position, first, rows, scale, 
         o0 = bottom.outputs + first * bottom.width
         sparse_affine(job, bottom, samples.x, indices, starts, samples.order, position, rows, parameters, activations, o0)
     elif job.bands > 0:
-        join_bands(job, layers, first, rows, activations)
+        join_bands(job, layers, sums, first, rows, activations)
     else:
         first_layer = 0
         gather_inputs(job, layers, samples, position, first, rows, ZERO, job.features, activations)
@@ -145,11 +149,11 @@ def _slot_chunk(worker, job, layers, units, samples, position, rows, next_positi
 
     The gradient is added to what is at g0, unless it is the slot's first. The rows of the chunk to come are asked for meanwhile.
     """
-    base = worker.thread * job.chunk_rows
+    base = worker.thread * job.own_rows
     loss = 0.0
     for first in range(0, rows, PANEL_ROWS):
         loss += _panel(
-            job, layers, samples, None, None, position + first, base + first, min(PANEL_ROWS, rows - first), scale,
+            job, layers, samples, None, None, position + first, ZERO, base + first, min(PANEL_ROWS, rows - first), scale,
             model.parameters, transposed, space,
         )  # fmt: skip
     if job.mode != LOSS_ONLY:
@@ -183,7 +187,7 @@ def _run_slots(worker, meeting, job, layers, units, bounds, samples, model, tran
     thread, n_threads, gradient, losses = worker.thread, worker.n_threads, model.gradient, space.panel_losses
     chunks_per_batch = (job.batch_size + job.chunk_rows - 1) // job.chunk_rows
     first_slot, last_slot = job.slots * thread // n_threads, job.slots * (thread + 1) // n_threads
-    length = len(model.parameters)
+    length, stride = len(model.parameters), job.slot_length
     for batch in range(first_chunk // chunks_per_batch, (last_chunk + chunks_per_batch - 1) // chunks_per_batch):
         batch_start = batch * job.batch_size
         batch_rows = min(job.batch_size, job.rows - batch_start)
@@ -206,21 +210,22 @@ def _run_slots(worker, meeting, job, layers, units, bounds, samples, model, tran
                 next_start, next_stop = next_stop + first_slot * job.chunk_rows, min(next_stop + job.batch_size, job.rows)
             loss = _slot_chunk(
                 worker, job, layers, units, samples, batch_start + start, min(job.chunk_rows, batch_rows - start),
-                next_start, max(0, min(job.chunk_rows, next_stop - next_start)), scale, model, transposed, space, slot * length,
+                next_start, max(0, min(job.chunk_rows, next_stop - next_start)), scale, model, transposed, space, slot * stride,
                 number < job.slots,
             )  # fmt: skip
-            losses[index(slot)] = loss if number < job.slots else losses[index(slot)] + loss
+            place = slot * SLOT_LOSSES
+            losses[index(place)] = loss if number < job.slots else losses[index(place)] + loss
         if last < n_chunks:
             continue
         slots = min(job.slots, n_chunks)
         if n_threads > 1 and job.mode != LOSS_ONLY:
-            add_slots(gradient, ZERO, ZERO, ONE, length, slots, length, job.slots, n_threads, thread)
+            add_slots(gradient, ZERO, ZERO, ONE, length, slots, stride, job.slots, n_threads, thread)
         meeting = barrier(worker, meeting)
         if meeting < 0:
             return
         if thread == 0:
             for slot in range(slots):
-                sums[LOSS_SUM] += losses[index(slot)]
+                sums[LOSS_SUM] += losses[index(slot * SLOT_LOSSES)]
             sums[WEIGHT_SUM] += weight
         if job.mode != LOSS_ONLY:
             for u in range(bounds[thread], bounds[thread + 1]):
@@ -228,7 +233,7 @@ def _run_slots(worker, meeting, job, layers, units, bounds, samples, model, tran
                 layer = layers[unit.layer]
                 g0 = layer.weights + unit.row * layer.width + unit.column
                 rows = unit.rows + unit.bias
-                add_slots(gradient, g0, layer.width, rows, unit.columns, slots, length, job.slots, n_threads, NOBODY)
+                add_slots(gradient, g0, layer.width, rows, unit.columns, slots, stride, job.slots, n_threads, NOBODY)
                 if job.max_norm > 0:
                     squared_norms(unit, gradient, g0, layer.width, space.norms)
         if job.mode == TRAINS:
@@ -277,10 +282,11 @@ def _scales(job, weight):
 
 
 @part
-def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, indices, starts, position, rows, is_first,
+def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, indices, starts, position, base, rows, is_first,
            steps_now, keep_gradient, l2, c0, model, transposed, packed, space, shares_before, n_shares):  # fmt: skip
     """Gradients by the weights of units first_unit .. last_unit of the rows of a chunk, and their step; returns the next meeting.
 
+    base: the chunk's first row in the workspace, but for samples, which have their own.
     is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.
     ``shares_before`` of ``n_shares`` parts of the samples that come next have been asked for.
     """
@@ -322,7 +328,8 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
                 out = parameters if job.plain else gradient
                 out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
             if turn == 0:
-                d, d0, ld_d = space.deltas, layer.deltas + unit.column, layer.width
+                inputs = base if unit.layer > 0 else first_row(job, unit, space.deltas.itemsize)
+                d, d0, ld_d = space.deltas, layer.deltas + base * layer.width + unit.column, layer.width
                 if packed is not None:
                     d, d0, ld_d = packed, space.scratch0 + UNIT_SCRATCH, unit.columns
                     if u == first_unit or unit.row == 0:  # the units of a block of columns follow one another
@@ -331,7 +338,7 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
                     prefetch_to_update(layers, unit, model, transposed)
                 if not gradient_is_there:
                     gradient_block(
-                        job, layers, unit, ZERO, rows, is_first and not job.plain, packed, d, d0, ld_d,
+                        job, layers, unit, inputs, rows, is_first and not job.plain, packed, d, d0, ld_d,
                         out, out0, ld, keep_gradient or job.plain == 1, space,
                     )  # fmt: skip
                 if clips:
@@ -344,6 +351,70 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
                 if transposed is not None:
                     transpose_weights(layers, unit, parameters, transposed)
     return meeting
+
+
+@part
+def _run_copies(worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk,
+                last_chunk, sums):  # fmt: skip
+    """The same where each thread goes through the layers above its bands by itself, with all rows of a batch, which is one chunk.
+
+    Units bounds[thread] .. bounds[thread + 1] are those of a thread's bands, and the units after all bands everybody's. Threads
+    meet once a batch: sums of bands are written where those of the batch before are not, which others may still be reading.
+    """
+    thread = worker.thread
+    base = thread * job.own_rows
+    first_unit, last_unit, first_upper, n_units = bounds[thread], bounds[thread + 1], bounds[worker.n_threads], np.int64(len(units))
+    mine, my_transposed = model, transposed
+    if thread > 0 and job.n_layers > 1:
+        # Elements of an own copy have the same numbers as in the model, so its arrays begin where they would if they were whole.
+        first = layers[1].weights
+        size = transposed.itemsize
+        place, count = job.copies + (thread - 1) * job.copy_bytes, len(model.parameters) - first
+        upper = place + (len(transposed) - first) * size
+        my_transposed = array_at(place, transposed)
+        mine = Model(
+            array_at(upper, model.parameters), array_at(upper + count * size, model.state1),
+            array_at(upper + 2 * count * size, model.state2), model.gradient, model.coefficients,
+        )  # fmt: skip
+        copy_upper(first, model, mine)
+    for u in range(first_upper, n_units):
+        transpose_weights(layers, units[u], mine.parameters, my_transposed)
+    for batch in range(first_chunk, last_chunk):
+        position = batch * job.batch_size
+        rows = min(job.batch_size, job.rows - position)
+        weight = _weight_of_batch(job, samples, position, rows, True)
+        scale, l2 = _scales(job, weight)
+        c0 = (batch - first_batch) * job.step_columns
+        if job.plain:
+            scale *= -model.coefficients[index(c0)]
+        turn = batch % 2 * job.own_rows
+        multiply_bands(worker, job, layers, samples, position, rows, turn, model.parameters, space)
+        meeting = barrier(worker, meeting)
+        if meeting < 0:
+            return
+        n_panels = (rows + PANEL_ROWS - 1) // PANEL_ROWS
+        n_shares = n_panels + last_unit - first_unit + n_units - first_upper
+        for panel in range(n_panels):
+            if job.prefetches:
+                _prefetch_share(worker, job, samples, position + rows, panel, n_shares)
+            first = panel * PANEL_ROWS
+            n = min(PANEL_ROWS, rows - first)
+            loss = _panel(
+                job, layers, samples, None, None, position + first, turn + first, base + first, n, scale,
+                mine.parameters, my_transposed, space,
+            )  # fmt: skip
+            if thread == 0:
+                sums[LOSS_SUM] += loss
+        if thread == 0:
+            sums[WEIGHT_SUM] += weight
+        meeting = _units(
+            worker, meeting, job, layers, units, first_unit, last_unit, samples, None, None, position, base, rows, YES,
+            YES, NO, l2, c0, model, transposed, None, space, n_panels, n_shares,
+        )  # fmt: skip
+        meeting = _units(
+            worker, meeting, job, layers, units, first_upper, n_units, samples, None, None, position, base, rows, YES,
+            YES, NO, l2, c0, mine, my_transposed, None, space, n_panels + last_unit - first_unit, n_shares,
+        )  # fmt: skip
 
 
 @part
@@ -382,6 +453,12 @@ def _run(worker, job, layers, units, bounds, samples, indices, starts, model, tr
         meeting = barrier(worker, meeting)
         if indices is None and job.slots > 0:
             _run_slots(
+                worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk,
+                last_chunk, sums,
+            )  # fmt: skip
+            last_chunk = first_chunk
+        if indices is None and job.copies != 0:
+            _run_copies(
                 worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk,
                 last_chunk, sums,
             )  # fmt: skip
@@ -425,7 +502,7 @@ def _run(worker, job, layers, units, bounds, samples, indices, starts, model, tr
                 break
         if transposed is not None:
             if indices is None and job.bands > 0:
-                multiply_bands(worker, job, layers, samples, position, rows, parameters, space)
+                multiply_bands(worker, job, layers, samples, position, rows, ZERO, parameters, space)
                 meeting = barrier(worker, meeting)
                 if meeting < 0:
                     break
@@ -435,7 +512,7 @@ def _run(worker, job, layers, units, bounds, samples, indices, starts, model, tr
                 first = panel * PANEL_ROWS
                 n = min(PANEL_ROWS, rows - first)
                 space.panel_losses[index(panel)] = _panel(
-                    job, layers, samples, indices, starts, position + first, first, n, scale, parameters, transposed, space
+                    job, layers, samples, indices, starts, position + first, first, first, n, scale, parameters, transposed, space
                 )
         meeting = barrier(worker, meeting)
         if meeting < 0:
@@ -458,8 +535,8 @@ def _run(worker, job, layers, units, bounds, samples, indices, starts, model, tr
                 if takes_any:
                     first_unit, last_unit = turn * at_once, min(len(units), (turn + 1) * at_once)
                 meeting = _units(
-                    worker, meeting, job, layers, units, first_unit, last_unit, samples, indices, starts, position, rows, is_first,
-                    steps_now, keep_gradient, l2, c0, model, transposed, packed, space, shares_before, n_shares,
+                    worker, meeting, job, layers, units, first_unit, last_unit, samples, indices, starts, position, ZERO, rows,
+                    is_first, steps_now, keep_gradient, l2, c0, model, transposed, packed, space, shares_before, n_shares,
                 )  # fmt: skip
                 shares_before += last_unit - first_unit
                 turn = take_ticket(worker, turn) if takes_any else n_turns

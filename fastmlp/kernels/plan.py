@@ -52,7 +52,9 @@ JOB = _record(
     rows="i8",  # samples in the data
     batch_size="i8",
     chunk_rows="i8",  # rows of a batch that the workspace holds at once; for each thread, if there are slots
+    own_rows="i8",  # from one thread's rows of the workspace to the next one's, if there are slots or copies
     slots="i8",  # how many partial sums of gradients a batch has, if each thread takes whole chunks; else 0
+    slot_length="i8",  # elements from one slot's gradient to the next one's
     prefetches="i8",  # 1: the data is larger than a cache, so that the rows of the next chunk are asked for ahead of time
     sparse="i8",  # 1: samples are in compressed rows; for predictions
     plain="i8",  # 1: a step is w - c0 * gradient, without penalties or clipping, and a batch is one chunk
@@ -60,7 +62,9 @@ JOB = _record(
     step_columns="i8",  # from the coefficients of one step to those of the next; 0: all steps have the same
     bands="i8",  # into so many the features of wide samples are cut; else 0
     band_sums="i8",  # first element, in the activations, of the products of the first band...
-    band_length="i8",  # ...and how many elements further the next one's begin
+    band_rows="i8",  # ...and how many rows further the next one's begin, like its samples in the first layer's inputs
+    copies="i8",  # if each thread goes through the layers above the bands by itself, address of the copy that thread 1 has; else 0
+    copy_bytes="i8",  # how much further the next thread's is
     strips="i8",  # first element, in the activations, of a second copy of them, for gradients, if chunks go layer by layer
     shares_weights="i8",  # 1: the weights are few enough to ask for all that other threads have updated at once
     shuffled="i8",  # 1: row i of the epoch is row order[i - order_start] of the data
@@ -111,6 +115,12 @@ STEP_COLUMNS = SHRINK + 1
 
 SLACK_ROWS = 8
 """Rows that every buffer has beyond its end, for tiles that are rounded up."""
+
+GAP_ROWS, GAP_BYTES = PANEL_ROWS, 2048
+"""Between what two threads write, in the workspace and elsewhere: a processor fetches some twenty lines beyond the end of what it
+goes through, and what another has just written there would be taken from it, again and again."""
+SLOT_LOSSES = 8
+"""From one slot's loss to the next one's: lines of their own."""
 
 UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
 """Room for its gradient."""
