@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import os
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from fastmlp import MLP
 from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.data import TableError, cached, from_blocks, from_files, tables
+from fastmlp.data.files import form_of, read_table
 from fastmlp.data.preparation import Category, Number
 from fastmlp.data.sources import is_awaited
 from fastmlp.estimators import MLPRegressor
@@ -557,3 +559,114 @@ class TestFilesThatDiffer:
         put(names)
         with pytest.raises(TableError, match=rf"t\.{ending} has changed. There is no column '{lost}'"):
             fit(from_files(tmp_path / f"t.{ending}", "y"), epochs=4, callbacks=[Change()])
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_the_footer_of_a_file_is_not_read_for_each_row_group(tmp_path, monkeypatch, prepared):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    numbers = np.arange(400.0)
+    write(tmp_path / "t.parquet", {"x": numbers, "y": numbers}, row_group_size=10)
+    source = from_files(tmp_path / "t.parquet", "y")
+    source = source.prepared() if prepared else source
+    read, begin = [], parquet.ParquetFile.__init__
+
+    def counting(self, *args, metadata=None, **options):
+        read.append(metadata is None)
+        begin(self, *args, metadata=metadata, **options)
+
+    monkeypatch.setattr(parquet.ParquetFile, "__init__", counting)
+    assert sum(len(piece.x) for block in range(source.n_blocks) for piece in source.pieces(block)) == 400
+    assert len(read) >= 40
+    assert not any(read)
+
+
+def test_a_file_that_has_changed_is_looked_at_anew(tmp_path):
+    numbers = np.arange(400.0)
+    write(tmp_path / "t.parquet", {"x": numbers, "y": numbers}, row_group_size=10)
+    source = from_files(tmp_path / "t.parquet", "y")
+    write(tmp_path / "t.parquet", {"x": numbers, "y": numbers}, row_group_size=20)
+    with pytest.raises(TableError, match="has changed since it was first read"):
+        list(source.pieces(0))
+
+
+@pytest.mark.parametrize("classes", [["c", "a", "b", "d"], ["a", "b", "c", "d"]])
+def test_given_classes_are_those_of_prepared_rows(tmp_path, classes):
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{n % 7},{'abc'[n % 3]}\n" for n in range(60)))
+    source = from_files(tmp_path / "t.csv", "y", classes=classes).prepared()
+    assert source.classes.tolist() == list(source.preparation.target.classes) == classes
+    (piece,) = source.pieces(0)
+    assert [classes[label] for label in piece.y[:3]] == ["a", "b", "c"]
+
+
+def test_given_classes_of_numbers_and_truth(tmp_path):
+    (tmp_path / "t.csv").write_text("x,number,truth\n1,1,true\n2,0,false\n3,1,true\n")
+    for target, given, named in (("number", [1, 0, 2], ["1", "0", "2"]), ("truth", [True, False], ["true", "false"])):
+        assert from_files(tmp_path / "t.csv", target, classes=given).prepared().classes.tolist() == named
+
+
+def test_given_classes_without_one_that_rows_have(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n1,a\n2,b\n3,c\n")
+    with pytest.raises(TableError, match="has the class 'c', which is none of the 2 given"):
+        from_files(tmp_path / "t.csv", "y", classes=["a", "b"]).prepared()
+
+
+@pytest.mark.parametrize("rows", [6000, 120_000])
+@pytest.mark.parametrize("target", ["v", "name"])
+def test_a_letter_that_is_no_utf8_after_what_is_looked_at(tmp_path, rows, target):
+    """In what Arrow reads first, and after it."""
+    body = "name,v,y\n" + "".join(f"abcdefgh{n % 7},{n},{n % 2}\n" for n in range(rows))
+    (tmp_path / "t.csv").write_bytes((body + "Ren\xe9,1,0\n").encode("latin-1"))
+    with pytest.raises(TableError, match="is not in UTF-8 as a whole"):
+        from_files(tmp_path / "t.csv", target).prepared()
+    with pytest.raises(TableError, match="is not in UTF-8 as a whole"):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([(np.array([[1, "a"], [2, "b"]], object), [1.0, 2.0])], "block 0: x must be an array of real numbers"),
+        ([(np.ones((2, 2)), [1.0, 2.0], [None, 1.0])], "block 0: sample_weight must be an array of real numbers"),
+    ],
+)
+def test_what_is_no_number_is_said_by_a_cache_as_without_it(blocks, message):
+    for source in (from_blocks(blocks), cached(from_blocks(blocks))):
+        with pytest.raises(TypeError, match=message):
+            MLP((2, 2, 1)).fit(source, epochs=1, batch_size=1)
+
+
+def test_every_text_file_of_a_folder_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("a,y\n1,0\n2,1\n")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"a,y\n3,0\n4,1\n"))
+    assert from_files(tmp_path, "y").rows == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: from_blocks([(np.ones((2, 2)), [1, 2])], rows="2"), "rows must be a whole number of at least 1, or None"),
+        (lambda: from_blocks([(np.ones((2, 2)), [1, 2])], rows=2.0), "rows must be a whole number of at least 1, or None"),
+        (lambda: from_blocks([(np.ones((2, 2)), [1, 2])], rows=-1), "rows must be a whole number of at least 1, or None"),
+        (lambda: from_blocks(lambda: 5), "must return an iterator of them, got int"),
+        (lambda: from_blocks([([[1, 2], [3]], [1, 2])]), "block 0: "),
+    ],
+)
+def test_sentences_about_blocks(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        MLP((2, 2, 1)).fit(make(), epochs=1, batch_size=1)
+
+
+def test_names_that_are_numbers_only_to_python(tmp_path):
+    (tmp_path / "t.csv").write_text("store,2020_01,2020_02\na,2,3\nb,4,5\n")
+    assert form_of(tmp_path / "t.csv").names is None
+    padding = "".join(f",{'x' * 60},{n % 2}\n" for n in range(20_000))
+    (tmp_path / "t.csv").write_text(f"a,t,y\n{padding}1_000,z,1\n")
+    assert read_table(tmp_path / "t.csv").column("a")[-1].as_py() == "1_000"
+
+
+def test_the_numbers_of_rows_that_pandas_and_r_write_are_no_feature(tmp_path):
+    """Where rows are sorted by class, they would tell it."""
+    (tmp_path / "t.csv").write_text(",x,y\n" + "".join(f"{n},{n * 7919 % 13},{'ab'[n >= 200]}\n" for n in range(400)))
+    preparation = from_files(tmp_path / "t.csv", "y").prepared().preparation
+    assert [feature.name for feature in preparation.features] == ["x"]
+    assert preparation.dropped == {"": "it has no name, as the numbers of rows that programs write"}

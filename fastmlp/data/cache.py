@@ -55,6 +55,11 @@ def _split(read: Array, kinds: list[_Kind | None]) -> Iterator[Array | None]:
         start += _padded(n_bytes)
 
 
+def _has_objects(piece: Piece) -> bool:
+    """Whether something is no number; whoever trains on it says what is wrong."""
+    return any(np.asarray(given).dtype.hasobject for given in (piece.x, piece.y, piece.weight) if given is not None)
+
+
 class CachedSource(Source):
     """A source whose blocks are read once and then found in files of our own; made by :func:`cached`."""
 
@@ -131,13 +136,14 @@ class CachedSource(Source):
 
     def _from_source(self, block: int) -> Iterator[Piece]:
         kept: list[_Kept] = []
-        complete = False
+        keeps, complete = True, False
         try:
             for piece in self._source.pieces(block):
-                if self._has_room:
+                keeps = keeps and self._has_room and not _has_objects(piece)
+                if keeps:
                     self._keep(piece, kept)
                 yield piece
-            complete = self._has_room
+            complete = keeps and self._has_room
         finally:
             if not complete:
                 with contextlib.suppress(OSError):  # what is left over is written over, or goes with the folder

@@ -176,9 +176,7 @@ def _draw_confusion(axes: Any, matrix: Array, classes: tuple[str, ...]) -> None:
     """Shares of each true class as colours, and numbers of rows where there is room for them."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.get_figure(root=False).colorbar(
-        image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class", format="{x:.0%}"
-    )
+    axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class", format="{x:.0%}")
     step = -(-len(classes) // 25)
     ticks = np.arange(0, len(classes), step)
     names = [name if len(name) <= 16 else f"{name[:8]}…{name[-7:]}" for name in classes[::step]]

@@ -41,7 +41,7 @@ _RARE_DELIMITERS = "^ :"
 _VIEWS = {"string_view": "string", "binary_view": "binary"}
 """Types of Arrow's that it cannot filter, and others for the same."""
 _LOOK_BYTES = 1 << 16
-READ_BYTES = 1 << 16
+READ_BYTES = 1 << 14
 """Of a column that is read from a Parquet file at a time; else whole row groups would be in memory, and in the end all of them."""
 _BLOCK_BYTES, _MOST_BLOCK_BYTES = 1 << 20, 1 << 30
 """Of a CSV file that is read at a time: Arrow wants its first row in one such block, and no row in more than two."""
@@ -258,6 +258,8 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
                 ),
             ) as reader,
         ):
+            if any(str(one.type) == "binary" and one.name not in column_types for one in reader.schema):
+                raise _not_utf8(path)  # in its first block, where Arrow makes bytes of the column
             yield from (batch.rename_columns([name.strip() for name in batch.schema.names]) for batch in reader)
     except arrow.ArrowInvalid as error:
         if "Empty CSV file" not in str(error):  # which is said of names without a line end, and no rows
@@ -339,13 +341,17 @@ def _csv_error(path: Path, error: Exception, form: Form, types: Mapping[str, str
     if "straddling object" in text:
         return TableError(f"{path} has a row of more than a mebibyte, where the first ones are short; make Parquet of it.")
     if "UTF8" in text:
-        return TableError(f"{path} is not in UTF-8 as a whole; save it as UTF-8.")
+        return _not_utf8(path)
     wrong = re.match(
         r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (.+?): invalid value '(.*)'", str(error), re.DOTALL
     )
     if wrong:
         return _column_type_error(path, form, types, int(wrong[1]), wrong[2], wrong[3])
     return TableError(f"{path} cannot be read as CSV: {text}.")
+
+
+def _not_utf8(path: Path) -> TableError:
+    return TableError(f"{path} is not in UTF-8 as a whole; save it as UTF-8.")
 
 
 def _ragged(path: Path, form: Form, expected: int, got: int) -> TableError:
@@ -621,7 +627,9 @@ def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
 
 
 def is_number_text(text: str) -> bool:
-    """Whether a text is a number with a decimal point."""
+    """Whether a text is a number with a decimal point, to Arrow: not 1_000, nor digits of other scripts, which Python takes."""
+    if "_" in text or not text.isascii():
+        return False
     try:
         float(text)
     except ValueError:

@@ -378,7 +378,7 @@ def learn_from_batches(
     made: list[Number | Category | Ordinal] = []
     dropped: dict[str, str] = {}
     for name, feature in features.items():
-        why = feature.why_not()
+        why = feature.why_not() if name else "it has no name, as the numbers of rows that programs write"
         if why is not None:
             dropped[name] = why
         else:

@@ -7,6 +7,7 @@ A source has blocks, which may be read in any order, and each of them is read in
 from __future__ import annotations
 
 import math
+import operator
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from functools import cached_property, partial
 from numbers import Real
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -469,7 +470,10 @@ class BlockSource(Source):
     def _checked(self) -> Iterator[tuple[Any, Any, Any]]:
         """The blocks that have rows, each with three members; of tables, with the columns of the first one."""
         names: list[str] | None = None
-        for number, block in enumerate(self._blocks() if callable(self._blocks) else self._blocks):
+        blocks = self._blocks() if callable(self._blocks) else self._blocks
+        if not isinstance(blocks, Iterable):
+            raise TypeError(f"The function that makes the blocks must return an iterator of them, got {_kind(blocks)}.")
+        for number, block in enumerate(blocks):
             if not isinstance(block, tuple | list) or len(block) not in (2, 3):
                 raise TableError(f"block {number} must be (X, y) or (X, y, weight), got {_kind(block)}.")
             given, y, weight = block if len(block) == 3 else (*block, None)
@@ -481,7 +485,10 @@ class BlockSource(Source):
             if is_frame(given):
                 names = self.feature_names = names or names_of_frame(given)
                 given = _with_columns(given, names, f"block {number}")
-            x = _dense(given)
+            try:
+                x = _dense(given)
+            except ValueError as error:  # of rows of several lengths
+                raise TableError(f"block {number}: {error}") from None
             if x.shape[:1] == (0,):
                 continue  # its targets are of any type, such as those of an empty list
             if x.ndim != 2:
@@ -562,7 +569,9 @@ def from_blocks(
     TypeError
         For an iterator, which can be gone through only once.
     """
-    return BlockSource(blocks, rows, classes)
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, SupportsIndex) or operator.index(rows) < 1):
+        raise ValueError(f"rows must be a whole number of at least 1, or None to count them, got {rows!r}.")
+    return BlockSource(blocks, None if rows is None else operator.index(rows), classes)
 
 
 def as_source(given: Any) -> Source | None:

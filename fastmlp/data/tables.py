@@ -67,8 +67,10 @@ _COLUMN_BYTES, _OPEN_BYTES = {False: 5 << 19, True: 17 << 18}, 256 << 20
 row group. So much goes to all of them..."""
 _WHOLE_OPEN_BYTES = 32 << 20
 """...and so much where one row group at a time is read, as a whole: as many columns at a time as that is enough for."""
+_FOOTER_BYTES = 32 << 20
+"""Of footers of Parquet files, as they are in the files, that are kept: to read one takes longer than many a row group."""
 _NAMELESS = "model"
-_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 
 
 class Block(NamedTuple):
@@ -91,19 +93,22 @@ class _Look(NamedTuple):
     """The row groups of a Parquet file."""
     has_dictionaries: bool = False
     """Whether columns of its first row group are encoded so."""
+    footer: Any = None
+    """Of a Parquet file."""
+    stamp: tuple[int, int] | None = None
 
     @classmethod
     def at(cls, path: Path, csv: Csv) -> _Look:
         """Look at a file."""
         if not is_parquet(path):
             return cls(path, names_of(path, csv))
-        footer = footer_of(path)
+        stamp, footer = _stamp(path), footer_of(path)
         schema = footer.schema.to_arrow_schema()
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
         columns = range(groups[0].num_columns if groups else 0)
         has_dictionaries = any(groups[0].column(place).has_dictionary_page for place in columns)
         blocks = [Block(path, number, group.num_rows) for number, group in enumerate(groups)]
-        return cls(path, columns_of(schema), schema, blocks, has_dictionaries)
+        return cls(path, columns_of(schema), schema, blocks, has_dictionaries, footer, stamp)
 
     def blocks(self) -> list[Block]:
         """The file, or its row groups."""
@@ -179,6 +184,7 @@ class TableSource(Source):
         self._whole: TableSource | None = None  # all rows, if these are a share of them
         self._row_bytes = fixed_bytes(self._schema.types)  # of one that has been decoded
         self._row_bytes_of: dict[tuple[int, tuple[str, ...]], int] = {}  # of some columns of a block; shared with all shares
+        self._footers = _footers_to_keep(looks)
         self._whole_bytes = self._row_bytes * max(block.rows for block in self.blocks)
         open_bytes = _COLUMN_BYTES[self._has_dictionaries] * len(self._names)
         if self._whole_bytes:
@@ -263,6 +269,8 @@ class TableSource(Source):
             _check_columns(self._paths[0], preparation.types, self._names)
         else:
             columns = [name for name in self._names if name != self._weight]
+            if self._given_classes is not None and task is None:
+                task = "classification"
             preparation, rows = self._settled(
                 lambda: learn_from_batches(
                     (batch.select(columns) for batch in self.batches()),
@@ -273,6 +281,7 @@ class TableSource(Source):
                     shared_scale=shared_scale,
                 )
             )
+            preparation = self._with_given_classes(preparation)
         names = preparation.target.classes
         return self._otherwise(
             preparation=preparation,
@@ -283,6 +292,16 @@ class TableSource(Source):
             _n_rows=rows,
             _types=self._types | preparation.types | preparation.target.types,
         )
+
+    def _with_given_classes(self, preparation: Preparation) -> Preparation:
+        """The same with the classes that were given, which may be more than these rows have, and in another order."""
+        found = preparation.target.classes
+        if self._given_classes is None or found is None:
+            return preparation
+        given = tuple(texts(require("pyarrow", "cli").array(self._given_classes.tolist()), str(self.target)).to_pylist())
+        if unknown := [name for name in found if name not in given]:
+            raise TableError(f"The target {self.target!r} has the class {unknown[0]!r}, which is none of the {len(given)} given.")
+        return replace(preparation, target=replace(preparation.target, classes=given))
 
     def share(self, low: float, high: float, seed: int) -> TableSource:
         """A random share of the rows: those whose hash, from 0 to 1, is at least ``low`` and below ``high``.
@@ -389,7 +408,7 @@ class TableSource(Source):
         try:
             with (
                 for_arrow(path) as readable,
-                parquet.ParquetFile(readable, buffer_size=READ_BYTES, pre_buffer=False) as file,
+                parquet.ParquetFile(readable, metadata=self._footer(path), buffer_size=READ_BYTES, pre_buffer=False) as file,
             ):
                 _check_there(path, columns, file.schema_arrow.names)
                 if group >= file.num_row_groups or file.metadata.row_group(group).num_rows != rows_there:
@@ -399,6 +418,11 @@ class TableSource(Source):
                 yield file
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
+
+    def _footer(self, path: Path) -> Any:
+        """What is kept of a file's footer, if the file is what it was; else None."""
+        footer, stamp = self._footers.get(path, (None, None))
+        return footer if footer is not None and _stamp(path) == stamp else None
 
     def _decoded(self, block: int, columns: list[str], rows: int, piece_rows: int) -> Iterator[Any]:
         """Record batches of a row group, about so many rows at a time, in whole pieces; or all of it, if that is no more."""
@@ -506,6 +530,23 @@ class TableSource(Source):
             return self._whole.classes
         of_text = is_text(self._target_kind) or self._types.get(str(self.target)) == "category"
         return self.distinct_targets() if of_text else None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Tells a file from what it is after it has been written again."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _footers_to_keep(looks: Sequence[_Look]) -> dict[Path, tuple[Any, tuple[int, int] | None]]:
+    """Footers of files that are opened several times in each pass, as many as there is room for, with the files' stamps."""
+    kept: dict[Path, tuple[Any, tuple[int, int] | None]] = {}
+    room = _FOOTER_BYTES
+    for look in looks:
+        if look.footer is not None and look.footer.num_row_groups > 1 and look.footer.serialized_size <= room:
+            room -= look.footer.serialized_size
+            kept[look.path] = look.footer, look.stamp
+    return kept
 
 
 def _may_share() -> bool:
