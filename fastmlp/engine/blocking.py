@@ -55,6 +55,7 @@ class Shape:
         self.widths = [padded(size, dtype) for size in sizes]
         self._blocks = [fan_in * width for fan_in, width in zip(sizes[:-1], self.widths[1:], strict=True)]
         self.flop_per_row = 6 * sum(self._blocks)
+        self.upper_flop_per_row = 6 * sum(self._blocks[1:])  # of all layers but the first
         self.flop_to_predict = self.flop_per_row / 3
 
     def flop_of_sparse(self, numbers: float) -> float:

@@ -34,8 +34,9 @@ LEAST_BAND_SHARE = 2 / 3
 """Samples are wide if the first layer has at least this share of all weights..."""
 FEATURES_PER_UNIT = 2
 """...and at least so many features for each of its units. Otherwise threads would exchange as much as without bands."""
-COPIES_ROWS = 16
-"""In batches of no more rows, each thread goes through the layers above its bands by itself, with a copy of them."""
+MOST_COPIES_FLOP = 4e6
+"""Each thread goes through the layers above its bands by itself, with a copy of them, where a batch takes no more operations there:
+sharing them out would cost more, in weights, activations and deltas that threads fetch from each other."""
 LEAST_BAND_FLOP = 1e6
 """A chunk with bands that takes fewer operations is not worth a second thread."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -148,7 +149,8 @@ class Session:
         dropout: tuple[float, ...] = (),
     ) -> None:
         self.key = key
-        self._engine, self._rows, self._batch_size = engine, data.rows, batch_size
+        self._engine: Engine = weakref.proxy(engine)  # it may keep this session, and all would wait for the garbage collector
+        self._rows, self._batch_size = data.rows, batch_size
         shape, dtype = engine.shape, engine.shape.dtype
         self._sparse = data.sparse
         blocking = shape.blocking(batch_size, data.sparse)
@@ -158,10 +160,8 @@ class Session:
         alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
         is_online = batch_size == 1 and plain and alone and not data.sparse
         n_threads = 1 if is_online else engine.threads_for_training(data.rows, batch_size, blocking)
-        is_one_chunk = mode == plan.TRAINS and max_norm == 0 and self._chunks_per_batch == 1 and not is_online
-        self._has_copies = self._bands > 0 and is_one_chunk and batch_size <= limits.COPIES_ROWS
-        if self._has_copies:
-            n_threads = min(n_threads, self._bands)
+        steps_at_once = mode == plan.TRAINS and max_norm == 0 and self._chunks_per_batch == 1 and not is_online
+        self._has_copies = self._bands > 0 and steps_at_once and shape.upper_flop_per_row * batch_size <= limits.MOST_COPIES_FLOP
         self._work = shape.sizes, dtype, data.sparse, batch_size, mode
         self._candidates = thread_candidates(n_threads, engine.n_threads)
         self._most_threads = n_threads
@@ -180,7 +180,7 @@ class Session:
         self._workspace_rows = chunk_rows
         if self._slots or self._has_copies:
             own_rows = -(-chunk_rows // PANEL_ROWS) * PANEL_ROWS + plan.GAP_ROWS
-            self._workspace_rows = own_rows * max(2, n_threads)  # two, because sums of bands take turns
+            self._workspace_rows = own_rows * max(2, n_threads if self._slots else self._bands)  # two: sums of bands take turns
             job["own_rows"] = own_rows
         job["still"], job["plain"] = still and alone, plain and alone
         if self._has_copies:
@@ -207,11 +207,11 @@ class Session:
         self._is_alone = False  # whether the system gives no threads
 
     def _make_copies(self, job: Array, n_states: int) -> None:
-        """Have room for what each thread has of its own of the layers above the bands."""
+        """Have room for what each of a few threads has of its own of the layers above the bands."""
         shape = self._engine.shape
         above = shape.layout.length - shape.layout.weight_offset(1)
         length = shape.transposed_length + (1 + n_states) * above
-        self._copies = aligned_zeros(max(1, (self._most_threads - 1) * length), shape.dtype)
+        self._copies = aligned_zeros(max(1, (min(self._most_threads, self._bands) - 1) * length), shape.dtype)
         job["copies"], job["copy_bytes"] = self._copies.ctypes.data, length * shape.dtype.itemsize
 
     @property
@@ -374,7 +374,7 @@ class Session:
 
     def _records(self, space: Workspace, n_threads: int) -> tuple[Any, ...]:
         """The kernel's arguments that come before data and parameters..."""
-        units, bounds = space.shares(n_threads, self._has_copies)
+        units, bounds = space.shares(n_threads, self._has_copies and n_threads <= self._bands)
         return self._calls, as_records(self._job), as_records(space.layers), as_records(units), bounds
 
     def _places(self, space: Workspace) -> tuple[Any, ...]:

@@ -6,9 +6,9 @@ threads exchange is sums as wide as the layer, instead of samples and weights th
 some share a band, a part of its rows and of its weights each.) Bands follow from the sizes, and their sums are added in order, so
 who takes which changes nothing in the result.
 
-Where a batch is so small that there are no rows to share out in the layers above, each thread goes through them with all rows: with
-a copy of its own of their weights, of which each makes the same step. That is sooner done than waiting for another thread and
-fetching what it has computed: threads then meet once in a batch, to exchange the sums of their bands.
+Where the layers above are small beside that, each thread goes through them with all rows of a batch: with a copy of its own of
+their weights, of which each makes the same step. That is sooner done than waiting for another thread and fetching what it has
+computed: threads then meet once in a batch, to exchange the sums of their bands.
 """
 
 from __future__ import annotations

@@ -457,7 +457,7 @@ def _run(worker, job, layers, units, bounds, samples, indices, starts, model, tr
                 last_chunk, sums,
             )  # fmt: skip
             last_chunk = first_chunk
-        if indices is None and job.copies != 0:
+        if indices is None and job.copies != 0 and n_threads <= job.bands:
             _run_copies(
                 worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk,
                 last_chunk, sums,
