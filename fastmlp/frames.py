@@ -169,6 +169,11 @@ def names_of_frame(frame: Any) -> list[str]:
     return [str(name) for name in (frame.schema.names if library_of(frame) == "pyarrow" else frame.columns)]
 
 
+def has_names(frame: Any) -> bool:
+    """Whether all columns have names that are text: others do not count as names of features, as in scikit-learn."""
+    return library_of(frame) != "pandas" or all(isinstance(name, str) for name in frame.columns)
+
+
 def in_order_of(frame: Any, names: Sequence[str]) -> Any:
     """A table with its columns, which have these names, in their order."""
     if library_of(frame) == "pandas":

@@ -90,8 +90,8 @@ class MLP(Network):
             engine = self._engine
         except AttributeError:
             is_mean = self.reduction == "mean"
-            engine = _engine_class()(self.sizes, self.dtype, self._activations, self._loss, is_mean, self.n_threads)
-            self._engine = engine
+            made = _engine_class()(self.sizes, self.dtype, self._activations, self._loss, is_mean, self.n_threads)
+            engine = self.__dict__.setdefault("_engine", made)  # another thread may have been sooner
         engine.n_threads = self.n_threads  # an attribute that people may change
         return engine
 

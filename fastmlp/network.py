@@ -470,7 +470,10 @@ class Network(ABC):
                     safeguard.settle()
                     raise
                 finally:
-                    listeners.on_train_end(run)
+                    try:
+                        listeners.on_train_end(run)
+                    finally:
+                        run.state = None  # it holds on to the run, and this to the trainer
         except BaseException:
             if not begun:  # refused, by a callback perhaps: as if nothing had been called
                 safeguard.bring_back()

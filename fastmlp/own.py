@@ -6,10 +6,12 @@ Nothing of this library is compiled again for it: its loops are compiled by them
 
 from __future__ import annotations
 
+import inspect
 import math
 import types
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -75,7 +77,7 @@ def make_activation(
     """
     initializer = INITIALIZERS.find(initializer, "initializer").name
     function, derivative = _plain(function), _plain(derivative)
-    return _make_activation(function, derivative, name or _name_of(function), initializer)
+    return _make_activation(function, derivative, name or _name_of(function), initializer, _constants(function, derivative))
 
 
 def make_loss(
@@ -113,11 +115,13 @@ def make_loss(
     >>> reg = MLPRegressor(make_loss(cauchy, lambda a, y: 2 * (a - y) / (1 + (a - y) ** 2)))
     """
     function, derivative = _plain(function), _plain(derivative)
-    return _make_loss(function, derivative, name or _name_of(function), classification)
+    return _make_loss(function, derivative, name or _name_of(function), classification, _constants(function, derivative))
 
 
 @lru_cache(maxsize=64)  # so that asking twice for the same function compiles it once
-def _make_activation(function: Function, derivative: Function | None, name: str, initializer: str) -> Activation:
+def _make_activation(
+    function: Function, derivative: Function | None, name: str, initializer: str, constants: tuple[Real, ...]
+) -> Activation:
     _check(f"activation {name!r}", function, derivative, [(z,) for z in _Z], len(_Z))
     compiled = formula(_with_elementary(function, 1))
 
@@ -152,7 +156,9 @@ def _make_activation(function: Function, derivative: Function | None, name: str,
 
 
 @lru_cache(maxsize=64)
-def _make_loss(function: Function, derivative: Function | None, name: str, classification: bool) -> Loss:
+def _make_loss(
+    function: Function, derivative: Function | None, name: str, classification: bool, constants: tuple[Real, ...]
+) -> Loss:
     _check(f"loss {name!r}", function, derivative, _PAIRS, _LEAST_POINTS)
     compiled = formula(_with_elementary(function, 2))
 
@@ -235,6 +241,16 @@ def _with_elementary(function: Any, n_numbers: int) -> Any:
 
 
 # --- the functions in plain Python --------------------------------------------------------------------------------------------
+
+
+def _constants(*functions: Any) -> tuple[Real, ...]:
+    """Numbers that functions take from outside: they are compiled into them, and with another one it is another function."""
+    found: list[Any] = []
+    for function in functions:
+        if isinstance(function, types.FunctionType):
+            found += [function.__globals__.get(name) for name in function.__code__.co_names]
+            found += inspect.getclosurevars(function).nonlocals.values()
+    return tuple(value for value in found if isinstance(value, Real))
 
 
 def _name_of(function: Any) -> str:

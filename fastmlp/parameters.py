@@ -19,6 +19,7 @@ import numpy as np
 from fastmlp.activations import Activation
 from fastmlp.memory import padded
 from fastmlp.table import Table
+from fastmlp.validation import as_numbers
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -142,9 +143,7 @@ class ParameterList(list[Array]):
         self[position][...] = self._checked(position, value)
 
     def _checked(self, position: SupportsIndex, value: Any) -> Array:
-        array, given = self[position], np.asarray(value)
-        if given.dtype.kind not in "biuf":
-            raise TypeError(f"{self._name}[{position}] takes real numbers, got an array of dtype {given.dtype}.")
+        array, given = self[position], as_numbers(value, f"{self._name}[{position}]", None)
         if given.shape != array.shape:
             raise ValueError(f"{self._name}[{position}] has shape {array.shape}, got an array of shape {given.shape}.")
         return given

@@ -66,7 +66,7 @@ class Data:
 def check_sizes(sizes: Any) -> tuple[int, ...]:
     """Numbers of units of each layer, inputs first."""
     advice = "sizes must be two or more whole numbers above 0, from inputs to outputs, such as (64, 15, 10)"
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or np.ndim(sizes) != 1 or len(sizes) < 2:
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or getattr(sizes, "ndim", 1) != 1 or len(sizes) < 2:
         raise ValueError(f"{advice}; got {sizes!r}.")
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
@@ -126,6 +126,8 @@ def check_real(value: Any, argument: str, lowest: float = 0.0, *, above: bool = 
     """A finite number, at least (or above) ``lowest``."""
     relation = "above" if above else "at least"
     number_given = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    if isinstance(value, np.floating):  # else NumPy compares in its own precision, in which the largest float is infinite
+        value = value.item()
     # Not isfinite: a whole number may be too large for a float.
     if not number_given or not lowest <= value <= sys.float_info.max or (above and value == lowest):
         raise ValueError(f"{argument} must be a finite number {relation} {lowest:g}, got {value!r}.")
@@ -321,7 +323,8 @@ def _check_labels(labels: Array, outputs: int, loss: Loss) -> Array:
     return np.ascontiguousarray(labels, dtype=np.int64)
 
 
-def _check_target_range(y: Array, loss: Loss) -> None:
+def check_target_range(y: Array, loss: Loss) -> None:
+    """No targets that the loss is not for."""
     low, high = loss.targets
     if low == -math.inf or y.size == 0:
         return
@@ -338,7 +341,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
 
     if type(y) is np.ndarray and y.dtype == dtype and y.shape == (rows, outputs) and y.flags.c_contiguous:
         check_finite(y, "y")
-        _check_target_range(y, loss)
+        check_target_range(y, loss)
         return Data(samples, y, None, weight)
     raw = as_numbers(y, "y", None)
     is_row = rows == 1 and not is_sparse(x) and np.ndim(x) == 1  # in this order: it makes an array of what is none
@@ -369,7 +372,7 @@ def check_data(x: Any, y: Any, sample_weight: Any, features: int, outputs: int, 
         raise ValueError(f"y must have the shape {expected}, got {raw.shape}; the network has {outputs} outputs (sizes[-1]).")
     targets = as_numbers(raw, "y", dtype)
     check_finite(targets, "y")
-    _check_target_range(targets, loss)
+    check_target_range(targets, loss)
     return Data(samples, targets, None, weight)
 
 

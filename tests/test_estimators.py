@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastmlp
-from fastmlp import ACTIVATIONS, MLPClassifier, MLPRegressor
+from fastmlp import ACTIVATIONS, LOSSES, MLPClassifier, MLPRegressor
 from fastmlp.callbacks import Callback
 from fastmlp.exceptions import DivergenceError
 
@@ -817,3 +817,36 @@ def test_everything_is_documented(estimator):
     described = {name for line in re.findall(r"^(\w[\w, ]*) : ", attributes, re.M) for name in line.split(", ")}
     assert found <= described
     assert described - found <= {"feature_names_in_", "classes_"}
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "cross_entropy"])
+def test_targets_that_the_loss_is_not_for(name):
+    with pytest.raises(ValueError, match=f"y must be from 0 to 1 for the loss {name}, got -1"):
+        MLPRegressor(LOSSES[name]).fit([[0.0], [1.0]], [-1.0, 1.0])
+
+
+def test_shares_have_the_output_that_belongs_to_their_loss():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    share = 1 / (1 + np.exp(-2 * x[:, 0]))
+    model = MLPRegressor(LOSSES["binary_cross_entropy"], hidden_layer_sizes=(), max_iter=100, learning_rate_init=0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, share)
+    predictions = model.predict(x)
+    assert predictions.min() > 0
+    assert predictions.max() < 1
+    assert model.score(x, share) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [
+        (np.arange(20).astype("datetime64[s]"), "dates"),
+        (np.arange(20).astype("timedelta64[s]"), "durations"),
+        (np.arange(20).astype(str), "strings"),
+        (sparse.eye(20, 2, format="csr"), "objects"),
+    ],
+)
+def test_targets_of_a_regressor_that_are_no_numbers(y, kind):
+    with pytest.raises(TypeError, match=f"y must be an array of real numbers, got {kind}"):
+        MLPRegressor().fit(np.ones((20, 2)), y)

@@ -274,3 +274,37 @@ def test_validation_blocks_of_tables_in_another_order():
     frame = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "b": [3.0, 4.0, 5.0]})
     with pytest.raises(ValueError, match=r"X_val has the columns b, a, but X has a, b"):
         MLPRegressor().fit([(frame, frame["a"])], X_val=[(frame[["b", "a"]], frame["a"])])
+
+
+class TestNamesOfColumns:
+    @pytest.fixture
+    def table(self, tmp_path):
+        pd = pytest.importorskip("pandas")
+        table = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)), columns=list("abc")).assign(y=lambda t: t.a)
+        table.to_parquet(tmp_path / "t.parquet")
+        table[["c", "b", "a", "y"]].to_parquet(tmp_path / "other.parquet")
+        return table
+
+    @pytest.mark.parametrize("kind", ["file", "blocks"])
+    def test_are_those_of_a_fit_in_memory(self, table, tmp_path, kind):
+        x = table[["a", "b", "c"]]
+        source = from_files(tmp_path / "t.parquet", target="y") if kind == "file" else [(x, table.y)]
+        model = fitted(MLPRegressor(max_iter=2, tol=0), source)
+        assert model.feature_names_in_.tolist() == ["a", "b", "c"]
+        model.predict(x)  # warns of nothing
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(x[["c", "b", "a"]])
+
+    def test_that_are_numbers_are_none(self, table):
+        x = table[["a", "b", "c"]].set_axis([0, 1, 2], axis=1)
+        assert not hasattr(fitted(MLPRegressor(max_iter=2, tol=0), [(x, table.y)]), "feature_names_in_")
+
+    def test_in_another_order_are_not_trained_on(self, table, tmp_path):
+        model = fitted(MLPRegressor(max_iter=2, tol=0, warm_start=True), table[["a", "b", "c"]], table.y)
+        with pytest.raises(ValueError, match="X has the columns c, b, a, but the last fit had a, b, c"):
+            model.fit(from_files(tmp_path / "other.parquet", target="y"))
+
+    def test_of_validation_rows_are_compared(self, table, tmp_path):
+        model = MLPRegressor(max_iter=2, tol=0, early_stopping=True)
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.fit(from_files(tmp_path / "t.parquet", target="y"), X_val=table[["c", "b", "a"]], y_val=table.y)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import weakref
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from fastmlp import ACTIVATIONS, INITIALIZERS, LOSSES, MLP, OPTIMIZERS, SCHEDULES, DivergenceError, ReferenceMLP
 from fastmlp.callbacks import Callback, EarlyStopping
@@ -634,3 +636,57 @@ def test_a_progress_bar_without_a_place(closed):
         print(len(ReferenceMLP((1, 1)).fit([[1]], [1], epochs=3, batch_size=1, verbose=True).loss_curve_))
     """)
     assert printed.split() == ["3"]
+
+
+X, Y = np.random.default_rng(0).normal(size=(40, 8)), np.ones((40, 3))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda net: net.predict(X), lambda net: net.eval_loss(X, Y), lambda net: net.backprop(X, Y),
+        lambda net: net.train_step(X, Y, 0.1), lambda net: net.eval_loss(sparse.csr_array(X), Y),
+        lambda net: net.fit(X, Y, epochs=1, batch_size=8), lambda net: net.fit(X, Y, epochs=1, batch_size=8, optimizer="adam"),
+    ],
+)  # fmt: skip
+def test_a_network_is_gone_with_its_last_reference(use):
+    """Also where the garbage collector is switched off, or has much else to look at: it does not know how large arrays are."""
+    gc.disable()
+    try:
+        net = MLP((8, 16, 3), random_state=0)
+        use(net)
+        references = weakref.ref(net), weakref.ref(net.engine)
+        del net
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("argument", ["learning_rate", "l2", "max_grad_norm", "weight_decay"])
+def test_numbers_of_numpy(kind, argument):
+    net = MLP((8, 3), random_state=0)
+    net.fit(X, Y, epochs=1, batch_size=8, **{argument: kind(0.25)})  # warns of nothing
+    LOSSES["huber"](kind(1.5))
+    with pytest.raises(ValueError, match=f"{argument} must be a finite number"):
+        net.fit(X, Y, epochs=1, batch_size=8, **{argument: kind("inf")})
+
+
+@pytest.mark.parametrize("switch", ["NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT"])
+def test_sparse_rows_without_a_number_and_the_switches_of_numba(switch):
+    code = """
+        import scipy.sparse
+        from fastmlp import MLP
+
+        print(MLP((3, 4, 2), random_state=0, dtype="float64").predict(scipy.sparse.csr_array((5, 3))).shape)
+    """
+    assert run_python(code, **{switch: "1"}).split("\n")[-2] == "(5, 2)"
+
+
+def test_rows_of_different_lengths():
+    with pytest.raises(ValueError, match="sizes must be two or more whole numbers"):
+        MLP([[1, 2], [3]])
+    with pytest.raises(ValueError, match=r"w\[0\] must be an array of numbers, got rows of different lengths"):
+        MLP((2, 3)).w[0] = [[1, 2, 3], [4]]
+    with pytest.raises(ValueError, match=r"w\[0\] has masked elements"):
+        MLP((2, 3)).w[0] = np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))

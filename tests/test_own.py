@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -327,3 +328,43 @@ def test_an_activation_without_a_value_at_zero(rng, hidden, outputs, of_outputs)
     )
     np.testing.assert_allclose(ours.theta, theirs.theta, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-6, atol=1e-9)
+
+
+def raising(z):
+    if z > 100:
+        raise ValueError("too large")
+    return z
+
+
+def printing(z):
+    if z > 100:
+        print(z)
+    return z
+
+
+@pytest.mark.parametrize("function", [raising, printing])
+def test_what_raises_or_prints_is_refused(function):
+    """In a kernel, an exception would be ignored, and to print may wait for ever."""
+    net = MLP((3, 4, 1), [function, "identity"], random_state=0)
+    with pytest.raises(TypeError, match="prints, or raises"):
+        net.predict(np.ones((5, 3)))
+
+
+SCALE = 1.0
+
+
+def scaled(z):
+    return math.tanh(SCALE * z)
+
+
+def scaled_by(scale):
+    return lambda z: math.tanh(scale * z)
+
+
+@pytest.mark.parametrize("outer", ["module", "function"])
+def test_a_constant_that_has_changed_is_another_function(monkeypatch, outer):
+    for scale in (1.0, 3.0):
+        monkeypatch.setattr(sys.modules[__name__], "SCALE", scale)
+        net = MLP((1, 1, 1), [scaled if outer == "module" else scaled_by(scale), "identity"], dtype="float64")
+        net.w, net.b = [np.ones((1, 1))] * 2, [np.zeros((1, 1))] * 2
+        assert net.predict(np.ones((1, 1))) == pytest.approx(np.tanh(scale))

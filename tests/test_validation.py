@@ -271,7 +271,7 @@ class TestSmallThings:
         before = net.theta
         with pytest.raises(ValueError, match=r"w\[1\] has shape \(3, 1\), got an array of shape \(2, 2\)"):
             net.w = [np.ones((2, 3)), np.ones((2, 2))]
-        with pytest.raises(TypeError, match=r"w\[0\] takes real numbers, got an array of dtype complex128"):
+        with pytest.raises(TypeError, match=r"w\[0\] must be an array of real numbers, got complex numbers"):
             net.w[0] = 1j * np.ones((2, 3))
         np.testing.assert_array_equal(net.theta, before)
 

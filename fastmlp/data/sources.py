@@ -24,7 +24,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.files import no_file
-from fastmlp.frames import array_of_frame, in_order_of, is_frame, names_of_frame
+from fastmlp.frames import array_of_frame, has_names, in_order_of, is_frame, names_of_frame
 from fastmlp.validation import refuse_masked
 
 if TYPE_CHECKING:
@@ -483,7 +483,8 @@ class BlockSource(Source):
             except ValueError as error:
                 raise TableError(str(error)) from None
             if is_frame(given):
-                names = self.feature_names = names or names_of_frame(given)
+                names = names or names_of_frame(given)
+                self.feature_names = names if has_names(given) else None
                 given = _with_columns(given, names, f"block {number}")
             try:
                 x = _dense(given)

@@ -255,10 +255,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             hidden_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
             y = self._learn_targets(source)
             if self._begins_anew(incremental=False):
-                self._set_n_features(source.n_features)
+                self._set_n_features(source.n_features, source.feature_names)
                 dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
                 self._begin([source.n_features, *hidden_sizes, self._n_outputs(y)], dtype)
             else:
+                self._check_feature_names_of(source)
                 follow_parameters(self, hidden_sizes)
             self._check_training()
             feed = open_source(self, source, "X", self._weighting(source), buffer_bytes)
@@ -331,11 +332,21 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._begin([n_features, *check_hidden_layer_sizes(self.hidden_layer_sizes), units], check_dtype(dtype))
         return self
 
-    def _set_n_features(self, n_features: int) -> None:
-        """So many features, without names."""
+    def _set_n_features(self, n_features: int, names: list[str] | None = None) -> None:
+        """So many features, with or without names."""
         self.n_features_in_ = n_features
-        if hasattr(self, "feature_names_in_"):
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
+
+    def _check_feature_names_of(self, source: Source) -> None:
+        """Refuse a source whose columns are not those of the last fit, in their order."""
+        names, known = source.feature_names, getattr(self, "feature_names_in_", None)
+        if names is not None and known is not None and names != known.tolist():
+            raise ValueError(
+                f"X has the columns {', '.join(names)}, but the last fit had {', '.join(known)}; give the same, in this order."
+            )
 
     def _begin(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
         """New weights and an empty history."""

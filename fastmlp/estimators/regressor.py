@@ -17,7 +17,7 @@ from fastmlp.data.sources import Piece, Source, first_piece
 from fastmlp.estimators.base import MLPBase
 from fastmlp.estimators.hyperparameters import is_entry, with_shared_documentation
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.validation import Data, check_count
+from fastmlp.validation import Data, as_numbers, check_count, check_target_range
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -129,6 +129,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        y = as_numbers(y, "y", None)  # no dates, no text that could be read as numbers, no sparse matrix
         self._check_range(y)
         return X, y
 
@@ -138,6 +139,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'HalfPoissonLoss'.")
         if is_entry(self._loss, "gamma") and np.min(y) < self._loss.targets[0]:
             raise ValueError(f"y must be above 0 for loss='gamma', got {np.min(y):g}.")
+        check_target_range(y, self._loss)
 
     def _learn_targets(self, source: Source) -> Any:
         if source.classes is not None:
@@ -175,6 +177,8 @@ class MLPRegressor(RegressorMixin, MLPBase):
     def _loss_and_output(self) -> tuple[str | Loss, str, str]:
         if is_entry(self._loss, *POSITIVE):
             return self._loss, "exponential", "exp"
+        if is_entry(self._loss, "binary_cross_entropy"):
+            return self._loss, "sigmoid", "logistic"
         return self._loss, "identity", "identity"
 
     def _loss_scale(self) -> float:

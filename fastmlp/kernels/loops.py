@@ -185,13 +185,19 @@ def compile_loop(loop: Loop, dtype: np.dtype[Any]) -> Any:
     if config.DISABLE_JIT:
         return _PythonFunction(function)
     try:
-        return callback(function, loop.signature(dtype), loop.name and f"{loop.make.__name__}_{loop.name}")
+        made = callback(function, loop.signature(dtype), loop.name and f"{loop.make.__name__}_{loop.name}")
     except Exception as error:  # mostly NumbaError, but the compiler may stumble in its own ways
         reason = next((line for line in str(error).splitlines() if line.strip() and "pipeline" not in line), str(error))
         raise TypeError(
             f"numba cannot compile the function ({reason.strip()}). It has to be made of arithmetic, comparisons and functions "
             "of the math module, on floats."
         ) from error
+    # What an exception says is unpickled, and to print takes the interpreter's lock, which a thread of a team must not wait for.
+    if loop.name is None and "numba_unpickle" in made.inspect_llvm():
+        raise TypeError(
+            "the function prints, or raises an error, for which a kernel has no place; leave out print, raise and assert."
+        )
+    return made
 
 
 class _PythonFunction:

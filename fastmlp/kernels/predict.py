@@ -103,7 +103,7 @@ def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, 
     half = (t0 - p0) // 2
     if has_few:
         transpose_few(last, parameters, scratch, t0)
-    seen = type(x[0])(0)
+    seen = type(parameters[0])(0)
     samples = as_type_of(x, scratch)
     n_panels = (last_row - first_row + PANEL_ROWS - 1) // PANEL_ROWS
     panel, last_panel, piece = 0, 0, NOBODY

@@ -10,14 +10,12 @@ from fastmlp.kernels.simd import index, room_on_stack
 
 
 @formula
-def _permuted(position, k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix):
-    """Where a bijection of 0 .. radix * 2^bits sends a position."""
-    left, right = np.uint32(position & ones), np.uint32(position >> bits)
+def _rounds(left, right, k0, k1, k2, k3, k4, k5, k6, k7, ones, radix):
+    """Where a bijection sends the position of these digits, as digits."""
     left, right = add_hashes(left, right, k0, k1, ones, radix)
     left, right = add_hashes(left, right, k2, k3, ones, radix)
     left, right = add_hashes(left, right, k4, k5, ones, radix)
-    left, right = add_hashes(left, right, k6, k7, ones, radix)
-    return (np.uint64(right) << bits) | np.uint64(left)
+    return add_hashes(left, right, k6, k7, ones, radix)
 
 
 @device
@@ -28,10 +26,7 @@ def _digits(keys, left, right, ones, radix, lefts, rights, n):
     """
     k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
     for i in range(n):
-        a, b = add_hashes(np.uint32(left + np.uint32(i)), right, k0, k1, ones, radix)
-        a, b = add_hashes(a, b, k2, k3, ones, radix)
-        a, b = add_hashes(a, b, k4, k5, ones, radix)
-        a, b = add_hashes(a, b, k6, k7, ones, radix)
+        a, b = _rounds(np.uint32(left + np.uint32(i)), right, k0, k1, k2, k3, k4, k5, k6, k7, ones, radix)
         lefts[index(i)] = a
         rights[index(i)] = b
 
@@ -45,10 +40,14 @@ def _join(bits, lefts, rights, out, first, n):
 
 @device
 def _walk(keys, bits, ones, radix, rows, out):
+    """out (count,): positions that are not below ``rows`` are sent on until they are."""
     k0, k1, k2, k3, k4, k5, k6, k7 = keys[0], keys[1], keys[2], keys[3], keys[4], keys[5], keys[6], keys[7]
     for i in range(len(out)):
         while out[index(i)] >= rows:
-            out[index(i)] = _permuted(np.uint64(out[index(i)]), k0, k1, k2, k3, k4, k5, k6, k7, bits, ones, radix)
+            position = np.uint64(out[index(i)])
+            left, right = np.uint32(position & np.uint64(ones)), np.uint32(position >> bits)
+            left, right = _rounds(left, right, k0, k1, k2, k3, k4, k5, k6, k7, ones, radix)
+            out[index(i)] = (np.uint64(right) << bits) | np.uint64(left)
 
 
 @kernel

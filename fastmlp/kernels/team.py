@@ -145,7 +145,7 @@ def signal_helpers(sync, n_threads, state, reached):
 
 
 class NoThreadError(RuntimeError):
-    """The system does not give a thread, and nothing has begun: one thread can do it alone."""
+    """The system does not give all threads. One can do it alone: what helpers may have written, it writes again."""
 
 
 class Team:
@@ -233,7 +233,6 @@ class Team:
             with self._lock:
                 for thread in set(absent) - decided:
                     sync[STATES + LINE * thread] = ABSENT
-                someone_has_begun = bool(decided) or self._reached.any()
                 decided.update(absent)
             while True:
                 try:
@@ -244,8 +243,6 @@ class Team:
                     interrupt = another
             if isinstance(error, NoThreadError) and interrupt is not None:
                 raise interrupt from None
-            if isinstance(error, NoThreadError) and someone_has_begun:
-                raise RuntimeError(str(error)) from error
             raise
         if errors:
             raise errors[0]
