@@ -12,15 +12,22 @@ ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
 PAGE = 4096
-"""Bytes after which an address falls into the same set of a first-level cache again."""
+"""Bytes after which an address falls into the same set of a first-level cache again; a processor fetches ahead up to their end."""
 
 
 def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
-    """A flat array of zeros that starts on a cache line and shares none with other arrays."""
+    """A flat array of zeros that starts on a cache line and shares none with other arrays; on a page, if it is as long as one."""
     size = length * dtype.itemsize
-    raw = np.zeros(-(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    unit = PAGE if size >= PAGE else ALIGNMENT
+    raw = np.zeros(-(-size // ALIGNMENT) * ALIGNMENT + unit, dtype=np.uint8)
+    start = -raw.ctypes.data % unit
     return raw[start : start + size].view(dtype)
+
+
+def on_page(place: int, dtype: np.dtype[Any]) -> int:
+    """A place rounded up to whole pages, in elements."""
+    unit = PAGE // dtype.itemsize
+    return -(-place // unit) * unit
 
 
 def padded(width: int, dtype: np.dtype[Any]) -> int:

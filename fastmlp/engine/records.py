@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastmlp.kernels.loops import Loop, compile_loop
 from fastmlp.kernels.narrow import narrow_rows
 from fastmlp.kernels.simd import MACHINE
 from fastmlp.losses import Loss
+from fastmlp.memory import on_page
 from fastmlp.optimizers import Optimizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -63,6 +65,9 @@ class Records:
         room = shape.room(rows)
         activations, deltas, transposed = 0 if sparse else max(1, bands) * room * shape.widths[0], 0, 0
         inputs = 0
+        # Threads share the workspace of a training, and what one fetches ahead is on the same page: another's is not on that.
+        start = partial(on_page, dtype=shape.dtype) if slopes else int
+        activations = start(activations)
         for number, layer in enumerate(layers):
             fan_in, fan_out = shape.sizes[number], shape.sizes[number + 1]
             input_width, width = shape.widths[number], shape.widths[number + 1]
@@ -77,8 +82,7 @@ class Records:
                 kind = "activate_and_slope" if slopes else "activate"
                 layer[kind] = self._address(activation_loop(activation, slopes=slopes), activation)
             inputs = activations
-            activations += room * width
-            deltas += room * width
+            activations, deltas = start(activations + room * width), start(deltas + room * width)
             transposed += fan_out * input_width if number else 0
         return layers, activations, deltas
 
