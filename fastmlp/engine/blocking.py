@@ -12,6 +12,7 @@ import numpy as np
 
 from fastmlp.engine import limits
 from fastmlp.kernels import plan
+from fastmlp.kernels.bands import first_feature
 from fastmlp.kernels.plan import PANEL_ROWS
 from fastmlp.memory import padded
 from fastmlp.parameters import Layout
@@ -76,6 +77,10 @@ class Shape:
     def transposed_length(self) -> int:
         """Elements of the transposed copy of the weights; the first layer has none."""
         return sum(fan_out * width for fan_out, width in zip(self.sizes[2:], self.widths[1:], strict=False))
+
+    def band_starts(self, bands: int) -> list[int]:
+        """First features of so many bands, and the end of the last."""
+        return [first_feature.py_func(self.sizes[0], bands, band, self.dtype.itemsize) for band in range(bands + 1)]
 
     def room(self, rows: int) -> int:
         """Rows of a buffer for so many."""

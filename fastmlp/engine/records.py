@@ -18,7 +18,7 @@ from fastmlp.kernels.loops import Loop, compile_loop
 from fastmlp.kernels.narrow import narrow_rows
 from fastmlp.kernels.simd import MACHINE
 from fastmlp.losses import Loss
-from fastmlp.memory import on_page
+from fastmlp.memory import on_page, padded
 from fastmlp.optimizers import Optimizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -63,14 +63,17 @@ class Records:
         shape = self._shape
         layers = np.zeros(shape.n_layers, plan.LAYER)
         room = shape.room(rows)
-        activations, deltas, transposed = 0 if sparse else max(1, bands) * room * shape.widths[0], 0, 0
+        widths = shape.widths.copy()
+        if bands:
+            widths[0] = padded(int(np.diff(shape.band_starts(bands)).max()), shape.dtype)
+        activations, deltas, transposed = 0 if sparse else max(1, bands) * room * widths[0], 0, 0
         inputs = 0
         # Threads share the workspace of a training, and what one fetches ahead is on the same page: another's is not on that.
         start = partial(on_page, dtype=shape.dtype) if slopes else int
         activations = start(activations)
         for number, layer in enumerate(layers):
             fan_in, fan_out = shape.sizes[number], shape.sizes[number + 1]
-            input_width, width = shape.widths[number], shape.widths[number + 1]
+            input_width, width = widths[number], widths[number + 1]
             activation = self._activations[number]
             layer["fan_in"], layer["fan_out"], layer["width"] = fan_in, fan_out, width
             layer["weights"], layer["bias"] = shape.layout.weight_offset(number), shape.layout.bias_offset(number)

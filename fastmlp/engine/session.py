@@ -15,7 +15,6 @@ from fastmlp.engine import limits
 from fastmlp.engine.arguments import NO_ORDER, as_records, flat_data, no_data
 from fastmlp.engine.partition import n_norms, share_units
 from fastmlp.kernels import plan
-from fastmlp.kernels.bands import first_feature
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.online import run_rows
 from fastmlp.kernels.plan import PANEL_ROWS
@@ -40,7 +39,7 @@ class Workspace:
         shape, dtype = engine.shape, engine.shape.dtype
         self.key = (rows, n_threads, sparse, layered, bands)
         self._sparse = sparse
-        self._band_starts = [first_feature.py_func(shape.sizes[0], bands, band, dtype.itemsize) for band in range(bands)]
+        self._band_starts = shape.band_starts(bands)[:bands] if bands else []
         self.layers, activations, deltas = engine.records.layers(rows, sparse, slopes=True, bands=bands)
         self.beside, self.band_rows = activations, shape.room(rows)
         gradient = plan.UNIT_SCRATCH

@@ -29,15 +29,21 @@ def first_feature(features, bands, band, itemsize):
 
 
 @device
-def first_row(job, unit, itemsize):
-    """In the first layer's inputs, the first row of the samples that a unit of this layer is for, those of its band.
+def band_inputs(job, layer, band, itemsize):
+    """Where the first layer's inputs would begin if the rows of a band, which hold its own features alone, had all of them.
 
     Each band has rows of its own: in one row, what a processor fetches ahead at the end of a thread's features would be another's.
     """
+    return layer.inputs + band * job.band_rows * layer.input_width - first_feature(job.features, max(1, job.bands), band, itemsize)
+
+
+@device
+def band_of(job, feature, itemsize):
+    """The band that a feature belongs to."""
     band = ZERO
-    while band + 1 < job.bands and unit.row >= first_feature(job.features, job.bands, band + 1, itemsize):
+    while band + 1 < job.bands and feature >= first_feature(job.features, job.bands, band + 1, itemsize):
         band += 1
-    return band * job.band_rows
+    return band
 
 
 @device
@@ -56,14 +62,14 @@ def multiply_band(job, layers, band, left, right, first, rows, sums, parameters,
     """
     layer = layers[0]
     activations = space.activations
-    own = band * job.band_rows + first
+    inputs = band_inputs(job, layer, band, activations.itemsize) + first * layer.input_width
     initial, i0 = space.constants, ZERO
     if band == job.bands - 1:  # who has its weights has the bias, too
         initial, i0 = parameters, layer.bias
     product(
-        rows, layer.width, right - left, activations, layer.inputs + own * layer.input_width + left, layer.input_width, ONE,
+        rows, layer.width, right - left, activations, inputs + left, layer.input_width, ONE,
         parameters, layer.weights + left * layer.width, layer.width, initial, i0, ZERO,
-        activations, job.band_sums + (own + sums) * layer.width, layer.width, NO, NO,
+        activations, job.band_sums + (band * job.band_rows + sums + first) * layer.width, layer.width, NO, NO,
     )  # fmt: skip
 
 
@@ -83,7 +89,8 @@ def multiply_bands(worker, job, layers, samples, position, rows, sums, parameter
         n = min(PANEL_ROWS, rows - first)
         left = first_feature(job.features, job.bands, band, samples.x.itemsize)
         right = first_feature(job.features, job.bands, band + 1, samples.x.itemsize)
-        gather_inputs(job, layers, samples, position + first, band * job.band_rows + first, n, left, right, space.activations)
+        inputs = band_inputs(job, layers[0], band, samples.x.itemsize) + first * layers[0].input_width
+        gather_inputs(job, layers, samples, position + first, inputs, n, left, right, space.activations)
         multiply_band(job, layers, band, left, right, first, n, sums, parameters, space)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.kernels.bands import copy_upper, first_row, join_bands, multiply_bands, my_features
+from fastmlp.kernels.bands import band_inputs, band_of, copy_upper, join_bands, multiply_bands, my_features
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
@@ -82,7 +82,8 @@ def _panel(job, layers, samples, indices, starts, position, sums, first, rows, s
         join_bands(job, layers, sums, first, rows, activations)
     else:
         first_layer = 0
-        gather_inputs(job, layers, samples, position, first, rows, ZERO, job.features, activations)
+        inputs = layers[0].inputs + first * layers[0].input_width
+        gather_inputs(job, layers, samples, position, inputs, rows, ZERO, job.features, activations)
     if first_layer == 1 and job.n_layers > 1:
         activate_panel(job, layers, ZERO, position, first, rows, activations, deltas)
     forward_panel(job, layers, first_layer, position, first, rows, parameters, transposed, activations, deltas)
@@ -167,8 +168,8 @@ def _slot_chunk(worker, job, layers, units, samples, position, rows, next_positi
             d0 = layer.deltas + base * layer.width + unit.column
             w0 = layer.weights + unit.row * layer.width + unit.column
             gradient_block(
-                job, layers, unit, base, rows, is_first, None, space.deltas, d0, layer.width, model.gradient, g0 + w0, layer.width,
-                YES, space,
+                job, layers, unit, layer.inputs + base * layer.input_width, rows, is_first, None, space.deltas, d0, layer.width,
+                model.gradient, g0 + w0, layer.width, YES, space,
             )  # fmt: skip
     return loss
 
@@ -328,7 +329,9 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
                 out = parameters if job.plain else gradient
                 out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
             if turn == 0:
-                inputs = base if unit.layer > 0 else first_row(job, unit, space.deltas.itemsize)
+                inputs = layer.inputs + base * layer.input_width
+                if unit.layer == 0 and job.bands > 0:
+                    inputs = band_inputs(job, layer, band_of(job, unit.row, space.deltas.itemsize), space.deltas.itemsize)
                 d, d0, ld_d = space.deltas, layer.deltas + base * layer.width + unit.column, layer.width
                 if packed is not None:
                     d, d0, ld_d = packed, space.scratch0 + UNIT_SCRATCH, unit.columns

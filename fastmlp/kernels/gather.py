@@ -14,12 +14,12 @@ def sample(job, order, position):
 
 
 @device
-def gather_inputs(job, layers, samples, position, first, rows, left, right, activations):
-    """Features left .. right of rows first .. first + rows of the workspace: of the samples at positions ``position`` ...."""
-    bottom = layers[0]
+def gather_inputs(job, layers, samples, position, inputs, rows, left, right, activations):
+    """activations (rows, input_width) at ``inputs``: features left .. right of the samples at positions ``position`` ...."""
+    input_width = layers[0].input_width
     for i in range(rows):
         source = sample(job, samples.order, position + i) * job.features + left
-        copy(samples.x, source, activations, bottom.inputs + (first + i) * bottom.input_width + left, right - left)
+        copy(samples.x, source, activations, inputs + i * input_width + left, right - left)
 
 
 @device

@@ -34,8 +34,8 @@ def _few_outputs_block(layer, unit, i0, rows, d, d0, ld_d, out, out0, ld, space)
 
 
 @part
-def gradient_block(job, layers, unit, first, rows, is_first, packed, d, d0, ld_d, out, out0, ld, exact, space):
-    """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows first .. first + rows of the workspace.
+def gradient_block(job, layers, unit, inputs, rows, is_first, packed, d, d0, ld_d, out, out0, ld, exact, space):
+    """out (unit.rows + unit.bias, unit.columns) = gradient of a block over rows whose inputs (rows, input_width) are at ``inputs``.
 
     It is added to what out holds, unless these are the first rows of a batch. The bias is a weight whose input is
     always 1. d (rows, unit.columns) at d0: the deltas, or a packed copy. With ``exact``, nothing beyond the block is written.
@@ -46,7 +46,7 @@ def gradient_block(job, layers, unit, first, rows, is_first, packed, d, d0, ld_d
     initial, i0, ld_i = out, out0, ld
     if is_first:
         initial, i0, ld_i = constants, ZERO, ZERO
-    inputs = layer.inputs + first * layer.input_width + unit.row
+    inputs += unit.row
     if is_first and layer.fan_out <= FEW_OUTPUTS and unit.rows > 0:
         _few_outputs_block(layer, unit, inputs, rows, d, d0, ld_d, out, out0, ld, space)
     elif packed is not None:
