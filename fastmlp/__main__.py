@@ -22,7 +22,8 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the end
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:  # a name that the terminal has no letters for is no reason to fail
-        reconfigure(errors="backslashreplace")
+        utf_8 = {} if sys.stdout.isatty() else {"encoding": "utf-8"}  # a file or a program gets every letter
+        reconfigure(errors="backslashreplace", **utf_8)
     from fastmlp.cli import app
 
     signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import sys
@@ -19,6 +20,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK = 1 << 20
 """Elements tested for finiteness at a time, so that the test of a large array needs little memory."""
+_MOST_PARAMETERS = sys.maxsize >> 4
+"""Of a network: NumPy refuses in one way what no memory could hold, and with a ValueError what it cannot count the bytes of."""
 
 
 @dataclass(slots=True)  # not frozen: that would take four times as long to make
@@ -71,7 +74,11 @@ def check_sizes(sizes: Any) -> tuple[int, ...]:
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
             raise ValueError(f"{advice}; got {size!r} in {tuple(sizes)!r}.")
-    return tuple(int(size) for size in sizes)
+    found = tuple(int(size) for size in sizes)
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(found))
+    if parameters > _MOST_PARAMETERS:
+        raise MemoryError(f"a network of about 10**{int(math.log10(parameters))} parameters fits into none")
+    return found
 
 
 def check_activations(activation: Any, n_layers: int) -> list[Activation]:

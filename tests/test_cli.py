@@ -502,7 +502,7 @@ class TestUseAModel:
         assert "note" in info["left_out"]
         out = fastmlp("info", "shop.safetensors", cwd=folder).stdout
         assert re.search(r"^target +bought: no, yes$", out, re.MULTILINE)
-        assert re.search(r"^  colour +one of blue, dark, green, red$", out, re.MULTILINE)
+        assert re.search(r"^  colour +one of 'blue, dark', green, red$", out, re.MULTILINE)
         assert re.search(r"^  note +left out: nearly every row has a text of its own", out, re.MULTILINE)
 
     def test_export(self, shop):

@@ -17,6 +17,7 @@ from fastmlp import MLP
 from fastmlp.data import cached, from_files
 from fastmlp.data.files import Csv, TableError, names_of
 from fastmlp.data.model import MOST_EPOCHS, TableModel
+from fastmlp.data.preparation import missing_column
 from fastmlp.io import load
 from tests.test_cli import write_idx
 from tests.test_invariants import ROOT, run_python
@@ -451,13 +452,30 @@ class TestPredictionsWithoutLimits:
         assert command(action, "m", "farther.csv") == (1, "", said)
 
 
+def words_of(shown):
+    """Of help, which is drawn in boxes, and in colours where an environment asks for them, as CI's does."""
+    return " ".join(re.sub(r"\x1b\[[\d;]*m|[^\w.,;]", " ", shown).split())
+
+
 def test_how_many_epochs_there_are_at_most_is_said(command, table):
     """Where they are not given; the help says it without what would have to be imported for it."""
     code, out, _ = command("train", "t.csv", *Y, "--max-time", "0.001")
     assert code == 0
     assert f"until the validation rows improve no more, {MOST_EPOCHS} at most " in out
-    said = " ".join(re.sub(r"[^\w.,;]", " ", command("train", "--help")[1]).split())
-    assert f"unless given, by early stopping, {MOST_EPOCHS} at most." in said
+    assert f"unless given, by early stopping, {MOST_EPOCHS} at most." in words_of(command("train", "--help")[1])
+
+
+@pytest.mark.parametrize("variable", ["GITHUB_ACTIONS", "FORCE_COLOR"])
+def test_the_help_is_understood_in_colours(variable):
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastmlp", "train", "--help"],
+        env=environment | {"PYTHONPATH": str(ROOT), "TERM": "xterm", variable: "true"},
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    shown = done.stdout.decode("utf-8", "replace")
+    assert "\x1b[1" in shown
+    assert f"unless given, by early stopping, {MOST_EPOCHS} at most." in words_of(shown)
 
 
 def test_a_category_that_is_one_number(command, table):
@@ -607,3 +625,93 @@ def test_a_table_that_cannot_be_read_to_its_end_is_named(command, table, monkeyp
     code, _, errors = command("predict", "m.safetensors", "t.csv", "--out", "p.csv")
     assert (code, errors) == (1, "t.csv cannot be read: Input/output error.\n")
     assert not list(table.glob("*p.csv*"))
+
+
+@pytest.fixture
+def other_table(tmp_path):
+    random = np.random.default_rng(0)
+    lines = [f"{n % 5},{random.random():.3f},{'ab'[n % 5 > 2]}" for n in range(100)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,z,y", *lines]), "utf-8")
+    return tmp_path
+
+
+def test_a_checkpoint_of_rows_to_train_on_that_have_changed(command, other_table):
+    """Also where neither what is learned of the columns nor a row to validate on is another."""
+    lines = (other_table / "t.csv").read_text().splitlines()
+    options = ["train", "t.csv", *Y, "--resume", "c", "--out", "m", "--quiet", "--force"]
+    assert command(*options, "--epochs", "1")[0] == 0
+    before = (other_table / "c").read_bytes()
+    for row in np.random.default_rng(0).permutation(100)[20:32]:  # the first 20 are for the report alone
+        x, z, y = lines[1 + row].split(",")
+        (other_table / "t.csv").write_text("\n".join([*lines[: 1 + row], f"{x},{z},{'ab'[y == 'a']}", *lines[2 + row :]]))
+        code, _, errors = command(*options, "--epochs", "2")
+        assert (code, errors.count("other rows or columns")) == (1, 1)
+        assert (other_table / "c").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("hidden", "code"), [("9" * 18, 1), (",".join(["9" * 18] * 3), 1), ("9" * 5000, 2)], ids=["one", "three", "long"]
+)
+def test_layers_that_no_memory_holds(command, other_table, hidden, code):
+    found, out, errors = command("train", "t.csv", *Y, "--hidden", hidden, "--quiet")
+    assert (found, out, errors.count("\n")) == (code, "", 1)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 308 + "h"], ids=["seconds", "hours"])
+def test_times_that_are_no_number(command, other_table, text):
+    assert command("train", "t.csv", *Y, "--max-time", text) == (
+        2,
+        "",
+        f"--max-time must be a time such as 60s, 5m or 2h, got {text!r}.\n",
+    )
+
+
+def test_names_that_are_no_single_words(command, tmp_path):
+    names = ["plain", "two\nlines", "a, b", "\x1b[31mred"]
+    assert missing_column("y", names).endswith("The columns are: plain, 'two\\nlines', 'a, b', '\\x1b[31mred'.")
+    lines = [f"{n},{n * n},{n % 7},{n % 3},{'ab'[n % 2]}" for n in range(60)]
+    (tmp_path / "t.csv").write_text('plain,"two\nlines","a, b",\x1b[31mred,y\n' + "\n".join(lines))
+    assert command("train", "t.csv", *Y, "--epochs", "1", "--quiet")[0] == 0
+    code, out, _ = command("info", "t.safetensors")
+    assert code == 0
+    assert out.replace("\n", "").isprintable()
+    assert out.count("\n") == 11
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info", "t.safetensors"], ["evaluate", "t.safetensors", "t.csv"], ["predict", "t.safetensors", "t.csv"]]
+)
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_what_is_redirected_is_utf_8(command, tmp_path, arguments, encoding):
+    (tmp_path / "t.csv").write_text("größe,y\n" + "\n".join(f"{n},{'äb'[n % 2]}" for n in range(60)), "utf-8")
+    assert command("train", "t.csv", *Y, "--epochs", "1", "--quiet")[0] == 0
+    out = subprocess.run(
+        [sys.executable, "-m", "fastmlp", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+    ).stdout.decode("utf-8")
+    assert "\\" not in out.replace("true \\ predicted", "")
+    assert "ä" in out
+
+
+def test_what_info_says_is_enough_to_prepare_a_row(command, tmp_path):
+    times = 1_700_000_000 + np.random.default_rng(0).integers(0, 259_200, 200)
+    (tmp_path / "t.csv").write_text("when,y\n" + "\n".join(f"{time},{'ab'[time // 43_200 % 2]}" for time in times))
+    assert command("train", "t.csv", *Y, "--epochs", "1", "--quiet")[0] == 0
+    facts = json.loads(command("info", "t.safetensors", "--json")[1])
+    (feature,) = facts["features"]
+    said = command("info", "t.safetensors")[1].partition("(value - ")[2]
+    mean, scale = float(said.partition(")")[0]), float(said.partition(") / ")[2].split()[0])
+    assert abs((mean - feature["mean"]) / feature["scale"]) < 1e-6
+    assert abs(scale / feature["scale"] - 1) < 1e-6
+    assert facts["clipped_at"] == 10
+
+
+def test_a_model_that_could_not_be_written_is_not_trained(command, other_table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setattr("fastmlp.data.tables.read_tables", lambda *_: pytest.fail("work has begun"))
+    code, out, errors = command("train", "t.csv", *Y)
+    assert (code, out, errors) == (1, "", "safetensors is needed for this and is not installed: pip install 'fastmlp[cli]'.\n")

@@ -516,3 +516,31 @@ def test_nothing_is_drawn_from_pytorch_s_random_numbers():
     before = torch.get_rng_state()
     io.to_torch(MLP((3, 4, 2), random_state=0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", ["flaot32", "float16", "", 3, object()])
+def test_a_dtype_that_there_is_not(tmp_path, dtype):
+    with pytest.raises(ValueError, match=r"^dtype must be 'float32' or 'float64', got "):
+        io.to_onnx(MLP((2, 2)), tmp_path / "m.onnx", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (lambda nn: nn.Sequential(nn.Linear(2, 3).bfloat16()), ValueError, "^dtype must be 'float32' or 'float64', got 'bfloat16'"),
+        (lambda nn: nn.Sequential(nn.Linear(2, 3).half()), ValueError, "^dtype must be 'float32' or 'float64', got 'float16'"),
+        (lambda nn: nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(4, 1)), TypeError, r"^Linear\(in_features=4.* comes after"),
+    ],
+)  # fmt: skip
+def test_modules_that_cannot_be_taken(change, kind, message):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(kind, match=message):
+        io.from_torch(change(torch.nn))
+
+
+def test_parameters_of_pytorch_that_are_not_finite():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    module[0].weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"^module has parameters that are nan or infinite"):
+        io.from_torch(module)

@@ -690,3 +690,10 @@ def test_rows_of_different_lengths():
         MLP((2, 3)).w[0] = [[1, 2, 3], [4]]
     with pytest.raises(ValueError, match=r"w\[0\] has masked elements"):
         MLP((2, 3)).w[0] = np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))
+
+
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+@pytest.mark.parametrize("width", [2**62, 10**24, 10**4000], ids=["2**62", "10**24", "10**4000"])
+def test_networks_that_no_memory_holds(kind, width):
+    with pytest.raises(MemoryError, match="parameters"):
+        kind((4, width, 2))

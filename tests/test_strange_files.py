@@ -981,7 +981,7 @@ def test_what_an_exported_regression_predicts(command, tmp_path):
     facts = json.loads(command("info", "m.safetensors", "--json")[1])
     out = command("export", "m.safetensors", "m.PY")[1]
     assert f"y is its output * {facts['target_scale']:.9g} + {facts['target_mean']:.9g}." in out
-    assert f"y: output * {facts['target_scale']:.6g} + {facts['target_mean']:.6g}" in command("info", "m.safetensors")[1]
+    assert f"y: output * {facts['target_scale']:.9g} + {facts['target_mean']:.9g}" in command("info", "m.safetensors")[1]
     (tmp_path / "x.csv").write_text("age,colour\n60,red\n")
     predicted = float(command("predict", "m.safetensors", "x.csv")[1].split()[1])
     exec((tmp_path / "m.PY").read_text(), namespace := {})

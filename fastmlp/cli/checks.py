@@ -171,9 +171,10 @@ def seconds_in(text: str | None) -> float | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not found or float(found[1]) <= 0:
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 0 < seconds < math.inf:
         raise end(f"--max-time must be a time such as 60s, 5m or 2h, got {text!r}.", WRONG_USE)
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return seconds
 
 
 def widths_in(text: str | None) -> tuple[int, ...] | None:
@@ -183,7 +184,7 @@ def widths_in(text: str | None) -> tuple[int, ...] | None:
     words = [word.strip() for word in text.split(",")]
     if words == ["none"]:
         return ()
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
+    if not all(word.isdecimal() and len(word) < 20 and int(word) > 0 for word in words):  # Python reads no number of any length
         raise end(f"--hidden must be widths of layers such as 64,64, or none, got {text!r}.", WRONG_USE)
     return tuple(map(int, words))
 

@@ -164,8 +164,8 @@ def train(
     check_ending(plot, "--plot", PICTURES)
     check_checkpoint(resume, tables)
     check_cache(cache)
-    if plot is not None:
-        require("matplotlib", "cli")  # rather than after the training
+    for package in ("safetensors", *(["matplotlib"] if plot else [])):
+        require(package, "cli")  # rather than after the training
     began = time.perf_counter()
     share, names = 0.2 if test is None else test, names_in(categories, "--categories")
     begun, plan = begin(file, plan, share, validate, validate_target, csv, names, stream, cache)
@@ -185,11 +185,12 @@ def _without_table(context: typer.Context) -> None:
 def _which_target(file: Path, csv: Csv) -> str:
     """For the person who has forgotten to say."""
     from fastmlp.data.files import is_idx, names_of
+    from fastmlp.data.preparation import shown
 
     first = files_of(file)[0]
     if is_idx(first):
         return WHICH_LABELS.format(file)
-    names = [repr(name) if set(name) & set(',\n"') else name for name in names_of(first, csv)]
+    names = [shown(name) for name in names_of(first, csv)]
     return f"which column is to be predicted? {file} has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
 
 
@@ -316,9 +317,12 @@ def evaluate_(
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(r"true \ predicted", *map(escape, loaded.classes))
-        for name, row in zip(loaded.classes, result["confusion"], strict=True):
-            table.add_row(escape(name), *map(str, row))
+        from fastmlp.data.preparation import shown
+
+        names = [escape(shown(name)) for name in loaded.classes]
+        table = Table(r"true \ predicted", *names)
+        for name, row in zip(names, result["confusion"], strict=True):
+            table.add_row(name, *map(str, row))
         console = Console(emoji=False)
         needed = console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum
         if not sys.stdout.isatty():
@@ -475,6 +479,8 @@ def info(
 
 
 def _model_info(path: Path, json: bool) -> None:
+    from fastmlp.data.preparation import FARTHEST
+
     network, model = _loaded(path)
     facts = {
         "network": "-".join(map(str, network.sizes)),
@@ -487,7 +493,8 @@ def _model_info(path: Path, json: bool) -> None:
         content = model.preparation.as_dict()
         facts |= {
             "target": model.preparation.target.name, "classes": model.classes, "epochs": len(model.history.get("loss", [])),
-            "inputs": model.preparation.width, "features": content["features"], "left_out": content["dropped"],
+            "inputs": model.preparation.width, "features": content["features"], "clipped_at": FARTHEST,
+            "left_out": content["dropped"],
         }  # fmt: skip
         if model.classes is None:
             facts |= {"target_mean": model.preparation.target.mean, "target_scale": model.preparation.target.scale}
@@ -500,7 +507,7 @@ def _model_info(path: Path, json: bool) -> None:
 
 def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tuple[str, str]]:
     """The facts about a model, each as a name and a few words."""
-    from fastmlp.data.preparation import FARTHEST, Number, Ordinal
+    from fastmlp.data.preparation import FARTHEST, Number, Ordinal, shown
 
     yield "network", facts["network"]
     yield "parameters", f"{facts['parameters']:,}"
@@ -510,24 +517,27 @@ def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tup
     if model is None:
         return
     target = model.preparation.target
-    scaled = f": output * {target.scale:.6g} + {target.mean:.6g}" if target.is_scaled else ""
-    yield "target", facts["target"] + (f": {', '.join(model.classes)}" if model.classes else scaled)
+    scaled = f": output * {target.scale:.9g} + {target.mean:.9g}" if target.is_scaled else ""
+    yield "target", shown(target.name) + (f": {', '.join(map(shown, model.classes))}" if model.classes else scaled)
     yield "epochs", str(facts["epochs"])
     for feature in model.preparation.features:
         flag = ", and whether it is missing" if feature.flag else ""
         if isinstance(feature, Number):
             limits = f" from -{FARTHEST:g} to {FARTHEST:g}" if feature.clipped else ""
-            scaled = f"(value - {feature.mean:.6g}) / {feature.scale:.6g}{limits}"
-            value = f"number, {scaled}, {feature.filler:.6g} where it is missing{flag}"
+            # Digits of float64 for the mean, which is taken off first: that of times is large beside their scale.
+            scaled = f"(value - {feature.mean!r}) / {feature.scale:.9g}{limits}"
+            value = f"number, {scaled}, {feature.filler:.9g} where it is missing{flag}"
         elif isinstance(feature, Ordinal):
             value = f"its place among {_some(feature.categories)} as a number from 0 to 1, 0.5 if never seen{flag}"
         else:
             value = f"one of {_some(feature.categories)}{flag}"
-        yield f"  {feature.name}", value
+        yield f"  {shown(feature.name)}", value
     for name, reason in model.preparation.dropped.items():
-        yield f"  {name}", f"left out: {reason}"
+        yield f"  {shown(name)}", f"left out: {reason}"
 
 
 def _some(categories: tuple[str, ...]) -> str:
     """The first of them."""
-    return f"{', '.join(categories[:8])}{', ...' if len(categories) > 8 else ''}"
+    from fastmlp.data.preparation import shown
+
+    return f"{', '.join(map(shown, categories[:8]))}{', ...' if len(categories) > 8 else ''}"

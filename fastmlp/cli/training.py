@@ -223,7 +223,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
     from rich.table import Table
 
     from fastmlp.data.model import MOST_EPOCHS, Split, memory_bytes
-    from fastmlp.data.preparation import Number
+    from fastmlp.data.preparation import Number, shown
 
     model, rows, preparation = begun.model, begun.rows, begun.model.preparation
     train = len(rows.x) if isinstance(rows, Split) else rows.rows
@@ -240,19 +240,19 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
     if classes is None:
         what = "regression"
     else:
-        shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-        what = f"classification: {len(classes)} classes ({shown})"
+        some = ", ".join(map(shown, classes[:5])) + (", ..." if len(classes) > 5 else "")
+        what = f"classification: {len(classes)} classes ({some})"
     columns = f"{numbers} of numbers, {len(preparation.features) - numbers} of categories, {missing} with missing values"
     hidden = "-".join(map(str, model.network.sizes))
     dropout = f", dropout {plan.dropout:g}" if len(model.network.sizes) > 2 else ""  # there is none without hidden layers
     until = f"until the validation rows improve no more, {MOST_EPOCHS} at most"
     lines = [
         *([("read as", begun.form, "--separator, --header, --decimal")] if begun.form else []),
-        ("target", f"{preparation.target.name}, {what}", "--target, --task, --categories"),
+        ("target", f"{shown(preparation.target.name)}, {what}", "--target, --task, --categories"),
         ("columns", f"{columns}; {preparation.width} inputs", "--categories"),
-        *((f"  left out: {name}", reason, "") for name, reason in preparation.dropped.items()),
-        *((f"  categories: {name}", reason, "") for name, reason in _nearly_numbers(preparation)),
-        *((f"  as numbers: {name}", how, "") for name, how in begun.doubts.items()),
+        *((f"  left out: {shown(name)}", reason, "") for name, reason in preparation.dropped.items()),
+        *((f"  categories: {shown(name)}", reason, "") for name, reason in _nearly_numbers(preparation)),
+        *((f"  as numbers: {shown(name)}", how, "") for name, how in begun.doubts.items()),
         (
             "rows",
             f"{train:,} to train, {len(begun.held_out.x):,} to validate, {begun.test_rows:,} to test",

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError, naming
 from fastmlp.data.model import TableModel, best_epoch
-from fastmlp.data.preparation import Target, missing_column
+from fastmlp.data.preparation import Target, missing_column, shown
 from fastmlp.files import replace_file
 from fastmlp.io.extras import require
 
@@ -103,7 +103,7 @@ def figures(result: dict[str, Any], target: str) -> str:
         "rmse": "root mean squared error",
     }  # fmt: skip
     parts = [f"{word} {result[key]:.4g}" for key, word in words.items() if result.get(key) is not None]
-    return f"{target}, {result['rows']:,} rows: {', '.join(parts)}"
+    return f"{shown(target)}, {result['rows']:,} rows: {', '.join(parts)}"
 
 
 _TRAINING, _VALIDATION, _RATE = "#1f4e79", "#d95f02", "#666666"

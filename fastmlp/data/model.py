@@ -54,7 +54,7 @@ _CGROUP_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 """Where a container says how much memory it may have."""
 _MEMORY_BYTES = 8 << 30
 """Of a system that does not say."""
-_KEY, _BEST, _HELD_OUT = "preparation", "best_theta", "held_out"
+_KEY, _BEST, _HELD_OUT, _TRAINED_ON = "preparation", "best_theta", "held_out", "trained_on"
 
 
 @dataclass
@@ -102,6 +102,14 @@ def best_epoch(losses: Sequence[float]) -> int:
     return int(np.argmin(np.where(np.isfinite(losses), losses, math.inf)))
 
 
+def _key(*arrays: Array) -> str:
+    """Tells these rows from others."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).reshape(-1).data)
+    return digest.hexdigest()
+
+
 class Watch(Callback):
     """Looks at held-out rows after each epoch, keeps the best parameters, and ends the training when they do not improve any more.
 
@@ -127,10 +135,7 @@ class Watch(Callback):
 
     def key(self) -> str:
         """Tells these rows from others."""
-        digest = hashlib.sha256()
-        for array in (self._x, self._y):
-            digest.update(np.ascontiguousarray(array).reshape(-1).data)
-        return digest.hexdigest()
+        return _key(self._x, self._y)
 
     @property
     def finished(self) -> bool:
@@ -306,11 +311,16 @@ class TableCheckpoint(Checkpoint):
     model : TableModel
     watch : Watch
         Of the same training; it is called before.
+    train : Split or Source
+        The rows to train on; those of a source are only told from others by what has been learned of their columns.
     """
 
-    def __init__(self, path: Path, model: TableModel, watch: Watch) -> None:
+    def __init__(self, path: Path, model: TableModel, watch: Watch, train: Split | Source) -> None:
         super().__init__(path)
-        self._model, self._watch, self._held_out = model, watch, watch.key()
+        self._model, self._watch = model, watch
+        self._rows = {_HELD_OUT: watch.key()}
+        if isinstance(train, Split):
+            self._rows[_TRAINED_ON] = _key(train.x, train.y)
 
     def _write(self, run: Run) -> None:
         # Where Ctrl-C has come while the held-out rows were looked at, the file of the epoch before stays.
@@ -321,7 +331,7 @@ class TableCheckpoint(Checkpoint):
         assert run.state is not None
         assert self._watch.best_theta is not None
         self._model.history = {"loss": list(run.network.loss_curve_), "validation_loss": list(self._watch.losses)}
-        more = self._model.description() | {_HELD_OUT: self._held_out}
+        more = self._model.description() | self._rows
         model_files.save(run.network, path, training=run.state(), more=more, arrays={_BEST: self._watch.best_theta})
 
     def restore(self, epochs: int) -> None:
@@ -338,8 +348,8 @@ class TableCheckpoint(Checkpoint):
             raise TableError(str(error)) from None
         content = contents.more.get(_KEY)
         here = json.loads(json.dumps(self._model.preparation.as_dict()))
-        held_out = contents.more.get(_HELD_OUT, self._held_out)  # which an earlier version did not write
-        if content is None or content["preparation"] != here or held_out != self._held_out:
+        rows = {name: contents.more.get(name, key) for name, key in self._rows.items()}  # earlier versions did not write all
+        if content is None or content["preparation"] != here or rows != self._rows:
             raise TableError(
                 f"{self._path} is the checkpoint of a training on other rows or columns, or with another seed; "
                 "give another name with --resume."
@@ -577,7 +587,7 @@ def learn(
     listeners: list[Callback] = [watch, *callbacks]
     resume = None
     if checkpoint is not None:
-        writer = TableCheckpoint(checkpoint, model, watch)
+        writer = TableCheckpoint(checkpoint, model, watch, train)
         listeners.append(writer)
         if checkpoint.exists():
             writer.restore(epochs)

@@ -310,14 +310,19 @@ def _texts(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def shown(name: str) -> str:
+    """A name as it is, or in quotes where it would look like several, or change what a terminal shows."""
+    return name if name.isprintable() and not set(name) & set(',"') else repr(name)
+
+
 def missing_column(name: str, names: Iterable[str]) -> str:
     """A sentence about a column that is not there, with the one that was probably meant."""
     names = list(names)
     small = {one.casefold(): one for one in names}
     near = difflib.get_close_matches(name.casefold(), small, 1, cutoff=0.5)
     meant = f" Did you mean {small[near[0]]!r}?" if near else ""
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    sentence = f"There is no column {name!r}.{meant} The columns are: {shown}."
+    listed = ", ".join(map(shown, names[:20])) + (", ..." if len(names) > 20 else "")
+    sentence = f"There is no column {name!r}.{meant} The columns are: {listed}."
     if names and names[0] == UNNAMED.format(1):
         sentence += (
             " The first line was taken for a row, not for their names; --header, or Csv(header=True), says that it has these."

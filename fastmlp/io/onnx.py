@@ -12,6 +12,7 @@ from fastmlp.activations import SELU_ALPHA, SELU_SCALE
 from fastmlp.files import replace_file
 from fastmlp.io.extras import require
 from fastmlp.io.models import Array, Layer, layers_of
+from fastmlp.validation import check_dtype
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: every runtime of today reads them."""
@@ -40,9 +41,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, dtype: str | None = Non
     from onnx import checker, helper, numpy_helper
 
     layers = layers_of(model, "an ONNX file")
-    kind = np.dtype(dtype or layers[0].weight.dtype)
-    if kind.name not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}.")
+    kind = layers[0].weight.dtype if dtype is None else check_dtype(dtype)
     nodes: list[Any] = []
     constants: list[Any] = []
     name = "x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,8 @@ def to_torch(model: Any) -> Any:
 
     Raises
     ------
+    ValueError
+        If an activation is a function of your own, or a parameter is not finite.
     ImportError
         If PyTorch is not installed.
     """
@@ -105,7 +108,10 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
     TypeError
         For anything that is not such a chain; it names the layer.
     ValueError
-        For a classification loss where the chain ends with a Linear layer: PyTorch's take logits, those here probabilities.
+        For a classification loss where the chain ends with a Linear layer: PyTorch's take logits, those here probabilities; for
+        parameters of another dtype than float32 and float64, or that are not finite.
+    ImportError
+        If PyTorch is not installed.
     """
     torch = require("torch", "torch")
     nn = torch.nn
@@ -151,11 +157,16 @@ def from_torch(module: Any, loss: Any = "squared_error") -> MLP:
             )
         activations.append(ACTIVATIONS["identity"])
     sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    for before, linear in pairwise(linears):
+        if linear.in_features != before.out_features:
+            raise TypeError(f"{_in_a_line(linear)} comes after {_in_a_line(before)}, whose outputs it cannot take.")
+    if not all(torch.isfinite(parameter).all() for linear in linears for parameter in linear.parameters()):
+        raise ValueError("module has parameters that are nan or infinite; assign others first.")
     dtypes = sorted({str(parameter.dtype) for linear in linears for parameter in linear.parameters()})
     if len(dtypes) > 1:
         raise TypeError(f"module has parameters of {' and '.join(dtypes)}; give it one dtype first, such as by module.double().")
-    dtype = linears[0].weight.detach().numpy().dtype
-    network = MLP(sizes, activations, found, dtype=dtype.name, initializer="zeros")
+    dtype = str(linears[0].weight.dtype).removeprefix("torch.")
+    network = MLP(sizes, activations, found, dtype=dtype, initializer="zeros")
     for number, linear in enumerate(linears):
         network.w[number] = np.ascontiguousarray(linear.weight.detach().numpy().T)
         if linear.bias is not None:
