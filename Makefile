@@ -18,7 +18,7 @@ lint: .venv/ready-dev  ## what pre-commit and CI check
 docs: .venv/ready-docs  ## the site, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs docs/_build/html
 
-bench: .venv/ready-bench  ## this machine's report: all peers, all sections, half an hour to an hour
+bench: .venv/ready-bench  ## this machine's report: all peers, all sections, half an hour to an hour on two processors
 	$(BIN)/python -m benchmarks --json benchmark.json --html benchmark.html
 
 roofline: .venv/ready-test  ## how near to the limit of the machine, and where the time goes

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .options import count, html_file, names_from, new_file, thread_counts
+from .options import count, every_count, html_file, names_from, new_file, thread_counts
 from .peers import PEERS
 from .problems import PROBLEMS
 from .sections.unit import Unit
@@ -55,7 +55,9 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         metavar="NAMES",
         help=f"some of {','.join(SECTIONS)} (default: all; quick: the first four)",
     )
-    parser.add_argument("--threads", type=thread_counts, metavar="COUNTS", help="as in 1,2,all (the default; quick: all)")
+    parser.add_argument(
+        "--threads", type=thread_counts, metavar="COUNTS", help="as in 1,2,all (default: 1, 2, 4 and so on, and all; quick: all)"
+    )
     parser.add_argument("--rounds", type=count, metavar="N", help=f"default: {ROUNDS}, quick {QUICK_ROUNDS}")
     parser.add_argument("--json", type=new_file, metavar="FILE", help=f"all that is measured (default: {LAST})")
     parser.add_argument(
@@ -71,7 +73,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     options.problems = options.problems or (QUICK_PROBLEMS if quick else list(PROBLEMS))
     options.peers = options.peers or [name for name in installed if not quick or name in QUICK_PEERS]
     options.sections = options.sections or (QUICK_SECTIONS if quick else list(SECTIONS))
-    options.threads = options.threads or thread_counts("all" if quick else "1,2,all")
+    options.threads = options.threads or thread_counts("all" if quick else every_count())
     options.rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
     if options.json is None and options.report is None:
         try:

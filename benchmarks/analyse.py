@@ -18,10 +18,10 @@ UNSTABLE = 0.15
 """Distance of the quartiles, as a share of the median, beyond which a time is marked."""
 
 MOST_WAITING = 0.25
-"""Share of a round that threads may wait for a processor before the time is marked. Threads that wait for each other suffer out of
-all proportion: with one of two processors taken, a BLAS with two threads was seen to need a hundred times as long, and just as long
-in every round, so that the spread of the rounds does not show it. A library whose own threads outnumber the processors by one, as
-JAX's do, waits for a sixth of its time on an idle machine."""
+"""Share of a round that threads may wait for a processor, all added up, before the time is marked. Threads that wait for each other
+suffer out of all proportion: with one of two processors taken, a BLAS with two threads was seen to need a hundred times as long,
+and just as long in every round, so that the spread of the rounds does not show it. A library whose own threads outnumber the
+processors by one, as JAX's do, waits for a sixth of its time on an idle machine."""
 
 NEARLY = 0.9
 """A peer that needs less than 1 / NEARLY times our time is listed where we lose."""
@@ -47,7 +47,7 @@ class Timing:
     nearest : str or None
         What it does otherwise than the problem asks for.
     waiting : float or None
-        Share of the time that threads waited for a processor.
+        Share of the time that threads waited for a processor, all of them added up: several may wait for more than all of it.
     peak_bytes : int or None
     comparable : bool
         Whether it did the same work as the baseline.
@@ -117,7 +117,7 @@ class Comparison:
         return [name for name, timing in self.training.items() if not timing.comparable and timing.nearest is None]
 
     def best(self, peer: str) -> Timing | None:
-        """A peer with the number of threads that suits it; ours with the number that it chooses itself."""
+        """A peer with the fastest number of threads of those measured; ours with the number that it chooses itself."""
         timings = [timing for timing in self.timings.values() if timing.peer == peer and (timing.comparable or timing.nearest)]
         if peer == OURS:
             timings = [timing for timing in timings if timing.threads is None] or timings
@@ -437,9 +437,8 @@ def marks(document: Document) -> list[str]:
         disturbed = [f"{name} {timing.waiting:.0%}" for name, timing in one.training.items() if timing.disturbed]
         if disturbed:
             found.append(
-                f"WARNING: on {one.problem} threads waited for a processor ({', '.join(disturbed)} of the time), because "
-                "other processes "
-                "used the machine or threads shared a processor: these times are not to be relied on."
+                f"WARNING: on {one.problem} threads waited for a processor ({', '.join(disturbed)} of the time, all threads added "
+                "up), because other processes used the machine or threads shared a processor: these times are not to be relied on."
             )
         unstable = [name for name, timing in one.training.items() if timing.unstable]
         if unstable:

@@ -97,12 +97,18 @@ def measure(chosen: dict[str, Case], rounds: int) -> dict[str, float]:
 
 
 def slower(costs: dict[str, float], stored: dict[str, float]) -> list[str]:
-    """Cases that cost more than the repository says, beyond the tolerance."""
-    return [name for name, cost in costs.items() if name in stored and cost > TOLERANCE * stored[name]]
+    """Cases that cost more than the repository says, beyond the tolerance, or what is no number."""
+    return [name for name, cost in costs.items() if name in stored and not cost <= TOLERANCE * stored[name]]
+
+
+def uncompared(costs: dict[str, float], stored: dict[str, float], problems: Sequence[str]) -> list[str]:
+    """Cases that are only measured, or, of all problems, only stored: whether they have become slower, nobody knows."""
+    alone = costs.keys() ^ stored.keys() if set(problems) == set(PROBLEMS) else costs.keys() - stored.keys()
+    return sorted(alone)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, compare and print; returns 1 if something has become slower."""
+    """Measure, compare and print; returns 1 if something has become slower, or cannot be compared."""
     parser = argparse.ArgumentParser("python -m benchmarks.check", description=__doc__)
     parser.add_argument("--problems", type=names_from(PROBLEMS), default=list(PROBLEMS), metavar="NAMES")
     parser.add_argument("--rounds", type=count, default=ROUNDS, metavar="N", help=f"default: {ROUNDS}")
@@ -128,9 +134,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = stored.get(name)
         rows.append([name, number(before and before / 1e3), number(cost / 1e3), number(before and cost / before)])
     print(f"{machine_line(machine())}\n\n{aligned(rows)}\n")
-    failed = slower(costs, stored)
-    print(f"SLOWER than {TOLERANCE:g} times what is stored: {', '.join(failed)}" if failed else "ok")
-    return 1 if failed else 0
+    failed, alone = slower(costs, stored), uncompared(costs, stored, options.problems)
+    if failed:
+        print(f"SLOWER than {TOLERANCE:g} times what is stored: {', '.join(failed)}")
+    if alone:
+        print(f"NOT COMPARED: {', '.join(alone)}; `python -m benchmarks.check --store` writes the costs of all cases anew.")
+    if not failed and not alone:
+        print("ok")
+    return 1 if failed or alone else 0
 
 
 if __name__ == "__main__":

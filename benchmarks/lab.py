@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmlp import MLP
 from fastmlp.engine import CompiledTrainer
-from fastmlp.kernels.bands import first_feature, join_bands, multiply_band
+from fastmlp.kernels.bands import band_inputs, band_of, first_feature, join_bands, multiply_band
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs
@@ -77,17 +77,19 @@ def _repeat(parts, times, sync, calls, jobs, layers, units, bounds, x, indices, 
                 for first in range(0, rows, PANEL_ROWS):
                     n = min(PANEL_ROWS, rows - first)
                     if parts & GATHER:
-                        gather_inputs(job, layers, samples, start + first, first, n, left, right, activations)
+                        inputs = band_inputs(job, layers[0], band, activations.itemsize) + first * layers[0].input_width
+                        gather_inputs(job, layers, samples, start + first, inputs, n, left, right, activations)
                     if parts & FORWARD:
-                        multiply_band(job, layers, band, left, right, first, n, parameters, space)
+                        multiply_band(job, layers, band, left, right, first, n, ZERO, parameters, space)
             for first in range(0, rows, PANEL_ROWS):
                 n = min(PANEL_ROWS, rows - first)
                 if packed is not None and parts & GATHER:
                     gather_columns(job, layers, samples, start + first, first, n, activations)
                 if transposed is not None and job.bands == 0 and parts & GATHER:
-                    gather_inputs(job, layers, samples, start + first, first, n, ZERO, job.features, activations)
+                    inputs = layers[0].inputs + first * layers[0].input_width
+                    gather_inputs(job, layers, samples, start + first, inputs, n, ZERO, job.features, activations)
                 if job.bands > 0 and parts & FORWARD:
-                    join_bands(job, layers, first, n, activations)
+                    join_bands(job, layers, first, first, n, activations)
                     activate_panel(job, layers, ZERO, ZERO, first, n, activations, deltas)
                 if transposed is not None and parts & FORWARD:
                     forward_panel(
@@ -121,13 +123,16 @@ def _repeat(parts, times, sync, calls, jobs, layers, units, bounds, x, indices, 
                     if parts & GRADIENT and unit.row == 0:
                         pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
                 chunk = start // job.chunk_rows
-                slot0 = chunk % job.slots * len(parameters) if job.slots > 0 else 0
+                slot0 = chunk % job.slots * job.slot_length if job.slots > 0 else 0
                 if parts & GRADIENT:
                     new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
-                    gradient_block(job, layers, unit, ZERO, rows, new, packed, d, d0, ld_d, out, out0 + slot0, ld, exact, space)
+                    inputs = layer.inputs
+                    if unit.layer == 0 and job.bands > 0:
+                        inputs = band_inputs(job, layer, band_of(job, unit.row, deltas.itemsize), deltas.itemsize)
+                    gradient_block(job, layers, unit, inputs, rows, new, packed, d, d0, ld_d, out, out0 + slot0, ld, exact, space)
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
                     add_slots(
-                        gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), len(parameters),
+                        gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), job.slot_length,
                         job.slots, ONE, NOBODY,
                     )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:

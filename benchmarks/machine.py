@@ -87,11 +87,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def without_git() -> dict[str, str]:
+    """The environment, but for what git tells its hooks: which repository is theirs, whatever folder a command is called in."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
 def _git(*arguments: str) -> str | None:
     folder = Path(__file__).parent.parent
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+            ["git", *arguments], cwd=folder, env=without_git(), capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
@@ -188,7 +193,7 @@ def seconds_waited() -> float | None:
     It grows when other processes take the processors, and also when two of our own threads sit on the same one.
     """
     times = _scheduled("self")
-    return times[1] / 1e9 if times and times[1] else None  # a kernel that does not count says 0
+    return times[1] / 1e9 if times and times[0] else None  # a kernel that does not count says 0, of what has run, too
 
 
 MOST_REST = 0.25

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fastmlp.threads import available_threads
+
 from .machine import available_processors
 
 
@@ -46,6 +48,21 @@ def thread_counts(text: str) -> list[int | None]:
     if not counts:
         raise argparse.ArgumentTypeError(f"there are only {available} processors, got {text!r}")
     return list(dict.fromkeys(counts))
+
+
+def thread_values(cores: int) -> list[int]:
+    """1, 2, 4 and so on, and all."""
+    values = [1]
+    while 2 * values[-1] < cores:
+        values.append(2 * values[-1])
+    return values + ([cores] if cores > 1 else [])
+
+
+def every_count() -> str:
+    """All numbers of threads that fastmlp may choose from, for the others: 1, 2, 4 and so on, what a container allows, and all."""
+    processors = len(available_processors())
+    counts = {*thread_values(processors), min(processors, available_threads())}
+    return ",".join(map(str, sorted(counts)))
 
 
 def new_file(text: str) -> Path:

@@ -18,7 +18,7 @@ from .analyse import (
     starts,
     ways,
 )
-from .compare import CONFIDENCE, Change
+from .compare import Change
 from .machine import machine_line
 from .peers import BASELINE, OURS, PEERS
 from .problems import PROBLEMS
@@ -57,7 +57,7 @@ class Chapter:
 
 
 def headline(found: Sequence[Comparison]) -> Rows:
-    """A row for each problem: microseconds per step of each peer with the number of threads that suits it, and ratios."""
+    """A row for each problem: microseconds per step of each peer with the fastest of the numbers of threads, and ratios."""
     peers = list(dict.fromkeys(name for one in found for name in one.rivals))
     order = [name for name in PEERS if name in peers]
     header = [
@@ -107,6 +107,15 @@ def spread(found: Sequence[Comparison]) -> Rows:
     return rows
 
 
+def _whose_threads(counts: Sequence[int | str]) -> str:
+    """Which numbers of threads a peer's time is the best of; "all" are, for fastmlp, as many as it chooses."""
+    *others, last = map(str, counts)
+    said = f"{last} thread{'s' * (last != '1')}"
+    if others:
+        said = f"{', '.join(others)} or {said}, whichever was fastest, found afterwards"
+    return f"Each peer with {said}; fastmlp has to choose itself." if "all" in counts else f"Each peer, fastmlp, too, with {said}."
+
+
 def _training(document: Document) -> Chapter | None:
     found = comparisons(document)
     if not found:
@@ -115,8 +124,8 @@ def _training(document: Document) -> Chapter | None:
 
     text = [
         "Microseconds per step, gather and update included (orders of rows are made beforehand; beyond 65,536 rows fastmlp "
-        f"computes its own): medians of {document['options']['rounds']} rounds in turns, in the steady state. Each peer with the "
-        "number of threads that was fastest, found afterwards; fastmlp has to choose itself.",
+        f"computes its own): medians of {document['options']['rounds']} rounds in turns, in the steady state. "
+        f"{_whose_threads(document['options']['threads'])}",
         "A star: the peer cannot do just this and does the nearest thing it can.",
     ]
     ratios = [ratio for one in found if (ratio := one.ratio(one.rivals.get(BASELINE))) is not None]
@@ -282,8 +291,9 @@ def _scaling(document: Document) -> Chapter | None:
         for value, floor in one.floor:
             rows.append([one.axis, f"{value:,}", *(number(by_peer.get(name, {}).get(value)) for name in peers), number(floor)])
     text = [
-        "Microseconds of a step, or of an epoch where rows grow, with all threads, of which fastmlp chooses how many to use. "
-        "The floor is the time that the register tile would take for the products on all cores: the roof of the roofline."
+        "Microseconds of a step, or of an epoch where rows grow, with all threads, of which fastmlp chooses how many to use; along "
+        "the axes of threads all peers, fastmlp, too, have as many as the row says. The floor is the time that the register tile "
+        "would take for the products on all cores: the roof of the roofline."
     ]
     return Chapter(
         "scaling", "Scaling", text, rows, lambda: pictures.scaling(found), "Time over rows, width, batch, depth and threads"
@@ -469,7 +479,7 @@ def with_table(readme: str, table: str) -> str:
 
 def comparison_report(changes: Sequence[Change]) -> str:
     """What ``--compare`` prints."""
-    rows = [["problem", "contestant", "before us", "after us", "cost after / before", f"{CONFIDENCE:.0%} interval", "verdict"]]
+    rows = [["problem", "contestant", "before us", "after us", "cost after / before", "between", "verdict"]]
     rows += [
         [
             one.where,
@@ -477,7 +487,7 @@ def comparison_report(changes: Sequence[Change]) -> str:
             number(one.before),
             number(one.after),
             f"{one.ratio:.3f}",
-            f"{one.low:.3f} to {one.high:.3f}",
+            f"{one.low:.3f} to {one.high:.3f} ({one.between})",
             one.verdict,
         ]
         for one in changes

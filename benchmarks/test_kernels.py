@@ -94,7 +94,7 @@ def test_optimizer(benchmark: BenchmarkFixture, optimizer: str) -> None:
         assert np.array_equal(before, step.network.theta) == OPTIMIZERS[optimizer].plain  # whose update is made by the gradient
 
 
-@pytest.mark.parametrize("name", ["digits", "deep", "wide", "matexp"])
+@pytest.mark.parametrize("name", ["digits", "mnist", "deep", "wide", "matexp"])
 def test_the_parts_together_are_a_step(name: str) -> None:
     problem = PROBLEMS[name]
     task = make_task(problem, min(problem.batch_size, ROWS) if name != "matexp" else problem.rows)

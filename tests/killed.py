@@ -9,13 +9,16 @@ from tests.test_resume import fit, network
 
 
 class Say(Callback):
-    """Says that the training has begun."""
+    """Says that the training has begun, and that an epoch is kept: behind :class:`Checkpoint` among the callbacks."""
 
     def __init__(self, say):
         self._say = say
 
     def on_train_begin(self, run):
         self._say.send("begun")
+
+    def on_epoch_end(self, run):
+        self._say.send("epoch")
 
 
 def train_to_the_end(folder, say):

@@ -21,6 +21,7 @@ import pytest
 
 from benchmarks import analyse, check, compare, machine, report, run
 from benchmarks.__main__ import main
+from benchmarks.lab import PARTS
 from benchmarks.options import thread_counts
 from benchmarks.peers import PEERS, Contestant, contestants
 from benchmarks.peers.peer import Peer, Training
@@ -193,6 +194,7 @@ class TestCommand:
 
 
 class TestResuming:
+    @pytest.mark.skipif(os.name == "nt", reason="signals of other systems")
     def test_an_interrupted_run_goes_on(self, tmp_path):
         path = tmp_path / "out.json"
         arguments = [
@@ -271,6 +273,16 @@ class TestWrongUse:
         assert thread_counts("1,2,all") == [1, 2, None]
         assert thread_counts("4,all,64,1") == [None, 1]
 
+    @pytest.mark.parametrize(
+        ("processors", "allowed", "expected"),
+        [(1, 1, [None]), (2, 2, [1, None]), (16, 16, [1, 2, 4, 8, None]), (64, 6, [1, 2, 4, 6, 8, 16, 32, None])],
+    )
+    def test_the_others_may_have_any_number_that_ours_chooses_from(self, monkeypatch, processors, allowed, expected):
+        monkeypatch.setattr("benchmarks.options.available_processors", lambda: list(range(processors)))
+        monkeypatch.setattr("benchmarks.options.available_threads", lambda: allowed)
+        assert main_options("--rounds", "1").threads == expected
+        assert main_options("--quick").threads == [None]
+
     def test_file_that_cannot_be_written_is_found_before_measuring(self, capsys, tmp_path):
         for option in ("--json", "--html", "--markdown"):
             for path in (tmp_path, tmp_path / "missing" / "out.json"):
@@ -287,6 +299,7 @@ class TestWrongUse:
 
     def test_what_is_not_installed_is_left_out_with_a_line(self, capsys, monkeypatch, tmp_path):
         monkeypatch.setitem(PEERS, "absent", replace(PEERS["null"], name="absent", packages=("no_such_package",)))
+        monkeypatch.chdir(tmp_path)  # where a folder for what is measured is made
         assert "absent" not in main_options().peers
         document = run.begin(run.Options(True, ["digits"], ["null"], [], [None], 1), tmp_path / "new.json")
         assert "Left out: absent, because no_such_package is not installed" in report.text_report(document)
@@ -586,6 +599,12 @@ class TestSections:
         assert scaling.AXES["threads of wide"].problem(4).sizes == PROBLEMS["wide"].sizes
         assert scaling.AXES["threads of matexp"].rows(4, False) == PROBLEMS["matexp"].rows
 
+    def test_who_chooses_the_threads_of_a_curve_is_said(self):
+        unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 15)
+        document = document_of(scaling__threads=unit | {"axis": "threads of digits", "title": "", "value": 2, "cores": 2})
+        (chapter,) = [one for one in report.chapters(document) if one.name == "scaling"]
+        assert "along the axes of threads all peers, fastmlp, too, have as many as the row says" in chapter.text[0]
+
     @pytest.mark.parametrize("cores", [1, 2, 16])
     def test_curves_over_threads_for_more_problems_where_there_are_more_processors(self, cores, monkeypatch):
         monkeypatch.setattr(scaling, "available_processors", lambda: list(range(cores)))
@@ -606,8 +625,10 @@ class TestSections:
             c for c in report.chapters(document_of(kernels__digits=digits, kernels__online=online)) if c.name == "kernels"
         ).table
         row = dict(zip(table[0], table[1], strict=True))
-        shares = [int(row[name].rstrip("%")) for name in [*digits["parts"], "rest"]]
-        assert sum(shares) == pytest.approx(100, abs=len(shares))
+        assert list(digits["parts"]) == list(PARTS)
+        for name, seconds in digits["parts"].items():
+            assert seconds > 0
+            assert row[name] == f"{seconds / digits['one_thread']:.0%}"
         share = digits["flop_per_step"] / digits["one_thread"] / digits["tile"]
         assert row["of the tile"] == f"{share:.0%}"
 
@@ -684,15 +705,29 @@ class TestCompare:
             moment["tile"] = {dtype: rate / 2 for dtype, rate in moment["tile"].items()}
         assert [change.verdict for change in compare.changes(old, new)] == ["no difference"]
 
-    def test_interval_holds_the_ratio_as_often_as_it_says(self):
+    @pytest.mark.parametrize("rounds", [compare.FEWEST_DRAWN, 15])
+    def test_interval_holds_the_ratio_as_often_as_it_says(self, rounds):
         rng = np.random.default_rng(0)
         held = 0
-        for trial in range(200):
-            before, after = rng.normal(1.0, 0.1, 15), rng.normal(1.3, 0.1, 15)
+        for trial in range(300):
+            before, after = rng.normal(1.0, 0.1, rounds), rng.normal(1.3, 0.1, rounds)
             ratio, low, high = compare.interval(before, after, seed=trial)
             assert low <= ratio <= high
             held += low <= 1.3 <= high
-        assert held >= 190
+        assert held >= 0.97 * 300
+
+    @pytest.mark.parametrize("rounds", [compare.FEWEST_ROUNDS, compare.FEWEST_DRAWN])
+    def test_what_few_rounds_say_is_called_a_range(self, documents, rounds):
+        for document in documents:
+            for one in document["units"]["training/digits"]["contestants"].values():
+                one["seconds"] = [one["seconds"][0] * (1 + 0.01 * turn) for turn in range(rounds)]
+                one["waited"] = [None] * rounds
+        (change,) = compare.changes(*documents)
+        assert change.verdict == "slower"
+        few = rounds < compare.FEWEST_DRAWN
+        assert ("(range)" if few else "(99% interval)") in report.comparison_report([change])
+        if few:
+            assert (change.low, change.high) == pytest.approx((2 / 1.02, 2 * 1.02))
 
     def test_only_what_both_have_measured(self):
         unit = measured(PROBLEMS["digits"], [PEERS["fastmlp"]], 100)
@@ -754,6 +789,12 @@ class TestReport:
         assert waited > 0
         assert seconds > 0
 
+    @pytest.mark.parametrize(("counted", "seconds"), [((5, 0), 0.0), ((5, 2 * 10**9), 2.0), ((0, 0), None), (None, None)])
+    def test_who_has_not_waited_yet_is_counted(self, counted, seconds, monkeypatch):
+        """A system that does not count says that nothing has even run."""
+        monkeypatch.setattr(machine, "_scheduled", lambda process: counted)
+        assert machine.seconds_waited() == seconds
+
     def test_statistics(self):
         unit = measured(PROBLEMS["digits"], [PEERS["null"]], 15)
         unit["contestants"]["null"] |= {"seconds": [5e-6, 1e-6, 3e-6, 2e-6, 4e-6], "waited": [None] * 5, "epochs": 1}
@@ -764,6 +805,20 @@ class TestReport:
     )
     def test_numbers(self, value, shown):
         assert number(value) == shown
+
+    @pytest.mark.parametrize(
+        ("counts", "said"),
+        [
+            (["all"], "Each peer with all threads; fastmlp has to choose itself."),
+            ([1], "Each peer, fastmlp, too, with 1 thread."),
+            ([1, "all"], "Each peer with 1 or all threads, whichever was fastest, found afterwards; fastmlp has to choose itself."),
+            ([1, 2, 4], "Each peer, fastmlp, too, with 1, 2 or 4 threads, whichever was fastest, found afterwards."),
+        ],
+    )
+    def test_which_numbers_of_threads_were_measured_is_said(self, counts, said):
+        document = document_of(training__digits=measured(PROBLEMS["digits"], [PEERS["null"]], 15))
+        document["options"]["threads"] = counts
+        assert said in report.text_report(document)
 
     def test_markdown_holds_the_same_tables(self, done):
         text = (done[2] / "out.md").read_text()
@@ -799,22 +854,23 @@ class TestReport:
         assert readme.read_text() == "no marks"
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git on this system")
-def test_a_commit_is_of_what_is_measured_and_of_what_measures(tmp_path, monkeypatch):
-    def git(*arguments):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", *arguments],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-        )
+def git(folder, *arguments):
+    """In the repository of a folder, also where a hook of another one runs the tests: what it tells git would lead there."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *arguments], cwd=folder, env=machine.without_git(), check=True, capture_output=True)
 
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git on this system")
+
+
+@needs_git
+def test_a_commit_is_of_what_is_measured_and_of_what_measures(tmp_path, monkeypatch):
     for folder in ("fastmlp", "benchmarks/results"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.py").write_text("1")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "first")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "benchmarks/machine.py"))
     first = machine.commit()
     assert len(first) == 12
@@ -823,10 +879,25 @@ def test_a_commit_is_of_what_is_measured_and_of_what_measures(tmp_path, monkeypa
     for folder in ("fastmlp", "benchmarks"):
         (tmp_path / folder / "a.py").write_text("2")
         assert machine.commit() == f"{first}-dirty"
-        git("add", folder)
-        git("commit", "-m", "another")
+        git(tmp_path, "add", folder)
+        git(tmp_path, "commit", "-m", "another")
         assert machine.commit() not in (first, f"{first}-dirty")
         first = machine.commit()
+
+
+@needs_git
+def test_a_commit_is_that_of_the_folder_also_in_a_hook_of_another_repository(tmp_path, monkeypatch):
+    for folder in ("own", "other"):
+        (tmp_path / folder / "fastmlp").mkdir(parents=True)
+        (tmp_path / folder / "fastmlp/a.py").write_text(folder)
+        for arguments in (["init"], ["add", "."], ["commit", "-m", folder]):
+            git(tmp_path / folder, *arguments)
+    (tmp_path / "own/benchmarks").mkdir()
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "own/benchmarks/machine.py"))
+    expected = machine.commit()
+    assert len(expected) == 12
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    assert machine.commit() == expected
 
 
 class TestStored:
@@ -937,6 +1008,20 @@ class TestCheck:
         assert check.main(["--problems", "digits", "--rounds", "1"]) == (factor < 1)
         assert ("SLOWER than 1.25 times what is stored: digits: step" in capsys.readouterr().out) == (factor < 1)
 
+    def test_a_case_that_is_compared_with_nothing_is_named(self, stored, capsys):
+        stored.write_text('{"costs": {"digits: another": 1.0}}')
+        assert check.main(["--problems", "digits", "--rounds", "1"]) == 1
+        assert "NOT COMPARED: digits: step" in capsys.readouterr().out
+
+    def test_of_all_problems_nothing_may_be_stored_that_is_not_measured(self):
+        costs, stored = {"a": 1.0}, {"a": 1.0, "b": 1.0}
+        assert check.uncompared(costs, stored, list(PROBLEMS)) == ["b"]
+        assert check.uncompared(costs, stored, ["digits"]) == []
+
+    def test_no_number_is_slower(self):
+        assert check.slower({"a": float("nan")}, {"a": 1.0}) == ["a"]
+
     def test_the_repository_stores_all_cases(self):
         stored = json.loads(check.STORED.read_text())["costs"]
-        assert {name.split(":")[0] for name in stored} == {*PROBLEMS, "24-8-2"}
+        with check.cases(list(PROBLEMS)) as cases:
+            assert stored.keys() == cases.keys()

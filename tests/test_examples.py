@@ -67,9 +67,8 @@ def test_gradients():
     assert number(r"   difference: (\S+)", out) < 1e-8
     assert number(r"difference of all parameters: (\S+)", out) < 1e-12
     for ours, theirs in (("network ", "formula "), ("backprop +", "difference quotient ")):
-        pairs = zip(re.findall(rf"{ours}(-?[\d.]+)$", out, re.M), re.findall(rf"{theirs}(-?[\d.]+)$", out, re.M), strict=True)
-        for mine, expected in pairs:
-            assert float(mine) == pytest.approx(float(expected), abs=1e-7)
+        (mine,), (expected,) = (re.findall(rf"{name}(-?[\d.]+)$", out, re.M) for name in (ours, theirs))
+        assert float(mine) == pytest.approx(float(expected), abs=1e-7)
 
 
 def test_every_example_has_a_test():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -336,6 +337,13 @@ def processes():
     return context
 
 
+class Unheard:
+    """The end of a pipe that never fills up."""
+
+    def send(self, word):
+        pass
+
+
 def test_killed_fifty_times(tmp_path):
     """At random moments of the training, the writing of checkpoints included; after each kill there is a whole checkpoint."""
     path, theta = tmp_path / "checkpoint.safetensors", tmp_path / "theta.npy"
@@ -349,6 +357,9 @@ def test_killed_fifty_times(tmp_path):
         process.start()
         say.close()
         assert hear.recv() == "begun"
+        with contextlib.suppress(EOFError):  # it may come to its end
+            for _ in range(moments.randrange(3)):  # of its epochs, however long a disk takes to keep one
+                assert hear.recv() == "epoch"
         time.sleep(moments.uniform(0, 0.03))
         process.kill()
         process.join()
@@ -361,10 +372,11 @@ def test_killed_fifty_times(tmp_path):
             path.unlink()
             seen = False
     assert len(set(epochs)) > 20
-    hear, say = context.Pipe(duplex=False)
-    train_to_the_end(tmp_path, say)
+    train_to_the_end(tmp_path, Unheard())
     np.testing.assert_array_equal(np.load(theta), fit(network(), epochs=400).theta)
-    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, theta.name}  # also nothing of writes that were killed
+    # Also nothing of writes that were killed; where nobody can ask whether a process is there, it goes after a while.
+    whole = [entry.name for entry in tmp_path.iterdir() if os.name != "nt" or entry.suffix != ".tmp"]
+    assert sorted(whole) == [path.name, theta.name]
 
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64])

@@ -905,20 +905,15 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
             file.truncate(file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize)
     printed = run_python(
         f"""
-        import resource, sys
         from pathlib import Path
+        from benchmarks.machine import peak_memory
         from fastmlp import MLP
         from fastmlp.data import from_npy
 
         folder = Path({str(tmp_path)!r})
         net = MLP((28, 4, 2), ["relu", "softmax"], "cross_entropy", random_state=0)
         net.fit(from_npy(folder / "x.npy", folder / "y.npy"), epochs=1, batch_size=4096, buffer_bytes=64 << 20)
-        if sys.platform == "linux":  # what a process before it in this place has had does not count
-            (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-            most = int(line.split()[1]) << 10
-        else:
-            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(net.reading_.rows, most)
+        print(net.reading_.rows, peak_memory())
         """
     )
     (tmp_path / "x.npy").unlink()

@@ -24,7 +24,8 @@ PEER = Peer(
     "fastmlp",
     "fastmlp.MLP",
     "No option is set. What is timed is the loop inside fit: the data are checked once, before, as PyTorch's and JAX's are "
-    "converted. Of the others the best number of threads counts, found afterwards; this one has to choose itself.",
+    "converted. The others count with the fastest of the numbers of threads that are measured, found afterwards; this one has to "
+    "choose itself.",
     prepare,
     keeps_kernels=True,
     predictor=_predictor,

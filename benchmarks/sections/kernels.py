@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.threads import available_threads
+
 from ..lab import PARTS, Tile, seconds_of, seconds_of_step, step_of
-from ..machine import available_processors
 from ..peers.fastmlp import prepare
 from ..peers.peer import Training
 from ..problems import Problem, make_task
@@ -61,7 +62,7 @@ class Profiler:
             "network": problem.network_name,
             "dtype": problem.dtype,
             "batch_size": problem.batch_size,
-            "cores": len(available_processors()),
+            "cores": available_threads(),  # a container may have less than the processors that it sees
             "flop_per_step": problem.flop_per_row * problem.batch_size,
             "tile": float(np.median(tiles)),
             "parts": {name: float(np.median(seconds)) for name, seconds in parts.items()},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..machine import available_processors
+from ..options import thread_values
 from ..peers import BASELINE, OURS, Contestant, Peer
 from ..problems import PROBLEMS, Problem
 from .training import measure_problem
@@ -88,14 +89,6 @@ _TABLE = (
 )
 
 AXES: dict[str, Axis] = {axis.name: axis for axis in _TABLE}
-
-
-def thread_values(cores: int) -> list[int]:
-    """1, 2, 4 and so on, and all."""
-    values = [1]
-    while 2 * values[-1] < cores:
-        values.append(2 * values[-1])
-    return values + ([cores] if cores > 1 else [])
 
 
 def units(peers: Iterable[Peer], size: Size) -> list[Unit]:
