@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmlp import MLP
 from fastmlp.engine import CompiledTrainer
-from fastmlp.kernels.bands import band_inputs, band_of, first_feature, join_bands, multiply_band
+from fastmlp.kernels.bands import band_inputs, first_feature, join_bands, multiply_band, unit_inputs
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs
@@ -126,9 +126,7 @@ def _repeat(parts, times, sync, calls, jobs, layers, units, bounds, x, indices, 
                 slot0 = chunk % job.slots * job.slot_length if job.slots > 0 else 0
                 if parts & GRADIENT:
                     new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
-                    inputs = layer.inputs
-                    if unit.layer == 0 and job.bands > 0:
-                        inputs = band_inputs(job, layer, band_of(job, unit.row, deltas.itemsize), deltas.itemsize)
+                    inputs = unit_inputs(job, layer, unit, ZERO, deltas.itemsize)
                     gradient_block(job, layers, unit, inputs, rows, new, packed, d, d0, ld_d, out, out0 + slot0, ld, exact, space)
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
                     add_slots(

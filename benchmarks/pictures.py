@@ -130,7 +130,7 @@ def scaling(found: Sequence[Scaling]) -> Figure:
 
 
 def inference(units: Sequence[dict[str, Any]]) -> Figure:
-    """Bars: one row and many, for each network; the best number of threads of each peer."""
+    """Bars: one row and many, for each network; each peer with the fastest of the numbers of threads that were measured."""
     figure, axes = _figure(len(units), 2, 8, 2.3 * len(units))
     for number_, unit in enumerate(units):
         everyone = [one for one in predictions(unit) if one.comparable and one.trains]

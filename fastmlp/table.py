@@ -38,9 +38,9 @@ def _compiled(entry: Any) -> list[Any]:
 def check_parameter(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
     """The parameter of an entry: a number between two others."""
     number_given = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    # A whole number may be too large for a float.
     if isinstance(value, np.floating):  # else NumPy compares in its own precision, in which the largest float is infinite
         value = value.item()
+    # A whole number may be too large for a float.
     if not number_given or not low < value < high or abs(value) > sys.float_info.max:
         limits = (f" above {low:g}" if low > -math.inf else "") + (f" and below {high:g}" if high < math.inf else "")
         raise ValueError(f"{name}: parameter must be a finite number{limits}, got {value!r}.")

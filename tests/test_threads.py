@@ -132,6 +132,24 @@ def assert_ends_change_nothing(monkeypatch, trained, case, n_threads):
         assert np.array_equal(ours, theirs)
 
 
+def assert_giving_up_changes_nothing(monkeypatch, trained, case):
+    """The others may never have begun: what they should have computed is not there."""
+    unchanged = []
+
+    def interrupted(team, kernel, *arguments):
+        buffer = arguments[-14]
+        before = buffer.copy()
+        team._sync[ABORT] = 1
+        kernel(1, 2, team._sync, *arguments)
+        unchanged.append(np.array_equal(buffer, before))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Team, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(MLP, case, "float32", 2)
+    assert unchanged == [True]
+
+
 _SMALL, _LARGER = (4, 32, 16, 3), (28, 64, 64, 3)
 SLOT_CASES = {  # sizes, batch_size, slots and rows of each, options
     "all rows": (_SMALL, 5001, (20, 256), {"optimizer": "adam"}),
@@ -196,21 +214,7 @@ class TestSlots:
 
     @pytest.mark.parametrize("case", SLOT_CASES)
     def test_a_thread_that_is_told_to_give_up_changes_nothing(self, monkeypatch, case):
-        """The others may never have begun: what they should have computed is not there."""
-        unchanged = []
-
-        def interrupted(team, kernel, *arguments):
-            buffer = arguments[-14]
-            before = buffer.copy()
-            team._sync[ABORT] = 1
-            kernel(1, 2, team._sync, *arguments)
-            unchanged.append(np.array_equal(buffer, before))
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Team, "run", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            self.trained(MLP, case, "float32", 2)
-        assert unchanged == [True]
+        assert_giving_up_changes_nothing(monkeypatch, self.trained, case)
 
 
 BAND_CASES = {  # sizes, batch_size, options
@@ -274,6 +278,10 @@ class TestBands:
     def test_where_a_call_ends_changes_nothing(self, monkeypatch, case, n_threads):
         assert_ends_change_nothing(monkeypatch, self.trained, case, n_threads)
 
+    @pytest.mark.parametrize("case", BAND_CASES)
+    def test_a_thread_that_is_told_to_give_up_changes_nothing(self, monkeypatch, case):
+        assert_giving_up_changes_nothing(monkeypatch, self.trained, case)
+
     @pytest.mark.parametrize("n_threads", [1, 2, 3])
     @pytest.mark.parametrize("case", BAND_CASES)
     def test_who_has_a_copy_of_the_layers_above(self, monkeypatch, case, n_threads):
@@ -283,6 +291,7 @@ class TestBands:
         def recorded(session, space, n_threads):
             _, job, _, units, bounds = result = records(session, space, n_threads)
             if job["mode"] == TRAINS:
+                assert bool(job["copies"]) == session._has_copies  # which the kernel looks at
                 found.append((n_threads, units["layer"][bounds[-1] :].tolist()))  # everybody's
             return result
 

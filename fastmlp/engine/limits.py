@@ -36,7 +36,9 @@ FEATURES_PER_UNIT = 2
 """...and at least so many features for each of its units. Otherwise threads would exchange as much as without bands."""
 MOST_COPIES_FLOP = 4e6
 """Each thread goes through the layers above its bands by itself, with a copy of them, where a batch takes no more operations there:
-sharing them out would cost more, in weights, activations and deltas that threads fetch from each other."""
+sharing them out would cost more, in weights, activations and deltas that threads fetch from each other..."""
+ROWS_OF_A_STEP = 8
+"""...if it has at least so many rows: an optimizer's step, and the transposed copy after it, take about as long as that."""
 LEAST_BAND_FLOP = 1e6
 """A chunk with bands that takes fewer operations is not worth a second thread."""
 

@@ -90,7 +90,7 @@ def share_units(
 
 
 def _shared(strips: Array, sizes: Sequence[int], n_threads: int, bands: Sequence[int]) -> tuple[Array, Array]:
-    """The same for some strips."""
+    """Units made of some strips, none of none, and their bounds, as :func:`share_units` returns them."""
     if not len(strips):
         return np.empty(0, UNIT), np.zeros(n_threads + 1, np.int64)
     outputs = np.array(sizes)[strips["layer"] + 1]

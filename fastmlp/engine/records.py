@@ -68,8 +68,9 @@ class Records:
             widths[0] = padded(int(np.diff(shape.band_starts(bands)).max()), shape.dtype)
         activations, deltas, transposed = 0 if sparse else max(1, bands) * room * widths[0], 0, 0
         inputs = 0
-        # Threads share the workspace of a training, and what one fetches ahead is on the same page: another's is not on that.
-        start = partial(on_page, dtype=shape.dtype) if slopes else int
+        # Threads share the workspace of a training, and each fetches ahead up to the end of a page: no other layer begins on that,
+        # which another thread may be writing.
+        start = partial(on_page, dtype=shape.dtype) if slopes else lambda place: place
         activations = start(activations)
         for number, layer in enumerate(layers):
             fan_in, fan_out = shape.sizes[number], shape.sizes[number + 1]

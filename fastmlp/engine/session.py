@@ -59,7 +59,7 @@ class Workspace:
         zeros, width = max(shape.widths), shape.widths[-1]
         self.constants = aligned_zeros(zeros + PANEL_ROWS * width, dtype)
         self.constants[zeros:].reshape(PANEL_ROWS, width)[:, : shape.sizes[-1]] = 1
-        self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, limits.MOST_SLOTS * plan.SLOT_LOSSES), np.dtype(np.float64))
+        self.panel_losses = aligned_zeros(max(rows // PANEL_ROWS + 1, limits.MOST_SLOTS * plan.LOSS_STRIDE), np.dtype(np.float64))
         self.norms = aligned_zeros(n_norms(shape.sizes, shape.widths, self._most_columns), np.dtype(np.float64))
         self.packed = self.scratch if layered else None
         self.transposed = None if layered else aligned_zeros(max(shape.transposed_length, 1), dtype)
@@ -160,7 +160,8 @@ class Session:
         is_online = batch_size == 1 and plain and alone and not data.sparse
         n_threads = 1 if is_online else engine.threads_for_training(data.rows, batch_size, blocking)
         steps_at_once = mode == plan.TRAINS and max_norm == 0 and self._chunks_per_batch == 1 and not is_online
-        self._has_copies = self._bands > 0 and steps_at_once and shape.upper_flop_per_row * batch_size <= limits.MOST_COPIES_FLOP
+        upper_flop = shape.upper_flop_per_row * max(batch_size, limits.ROWS_OF_A_STEP)
+        self._has_copies = self._bands > 0 and steps_at_once and upper_flop <= limits.MOST_COPIES_FLOP
         self._work = shape.sizes, dtype, data.sparse, batch_size, mode
         self._candidates = thread_candidates(n_threads, engine.n_threads)
         self._most_threads = n_threads
@@ -179,7 +180,7 @@ class Session:
         self._workspace_rows = chunk_rows
         if self._slots or self._has_copies:
             own_rows = -(-chunk_rows // PANEL_ROWS) * PANEL_ROWS + plan.GAP_ROWS
-            self._workspace_rows = own_rows * max(2, n_threads if self._slots else self._bands)  # two: sums of bands take turns
+            self._workspace_rows = own_rows * (n_threads if self._slots else max(2, self._bands))  # two: sums of bands take turns
             job["own_rows"] = own_rows
         job["still"], job["plain"] = still and alone, plain and alone
         if self._has_copies:

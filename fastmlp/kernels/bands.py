@@ -34,7 +34,7 @@ def band_inputs(job, layer, band, itemsize):
 
     Each band has rows of its own: in one row, what a processor fetches ahead at the end of a thread's features would be another's.
     """
-    return layer.inputs + band * job.band_rows * layer.input_width - first_feature(job.features, max(1, job.bands), band, itemsize)
+    return layer.inputs + band * job.band_rows * layer.input_width - first_feature(job.features, job.bands, band, itemsize)
 
 
 @device
@@ -44,6 +44,14 @@ def band_of(job, feature, itemsize):
     while band + 1 < job.bands and feature >= first_feature(job.features, job.bands, band + 1, itemsize):
         band += 1
     return band
+
+
+@device
+def unit_inputs(job, layer, unit, base, itemsize):
+    """Where the inputs (rows, input_width) of a unit's layer begin; base: the chunk's first row, but of samples in bands."""
+    if unit.layer == 0 and job.bands > 0:
+        return band_inputs(job, layer, band_of(job, unit.row, itemsize), itemsize)
+    return layer.inputs + base * layer.input_width
 
 
 @device

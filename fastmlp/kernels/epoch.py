@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.kernels.bands import band_inputs, band_of, copy_upper, join_bands, multiply_bands, my_features
+from fastmlp.kernels.bands import copy_upper, join_bands, multiply_bands, my_features, unit_inputs
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
@@ -29,13 +29,13 @@ from fastmlp.kernels.plan import (
     GRADIENT_ONLY,
     LAST_CHUNK,
     LOSS_ONLY,
+    LOSS_STRIDE,
     LOSS_SUM,
     MOST_UNITS,
     NO,
     NOBODY,
     ONE,
     PANEL_ROWS,
-    SLOT_LOSSES,
     TRAINS,
     UNIT_SCRATCH,
     WEIGHT_SUM,
@@ -214,7 +214,7 @@ def _run_slots(worker, meeting, job, layers, units, bounds, samples, model, tran
                 next_start, max(0, min(job.chunk_rows, next_stop - next_start)), scale, model, transposed, space, slot * stride,
                 number < job.slots,
             )  # fmt: skip
-            place = slot * SLOT_LOSSES
+            place = slot * LOSS_STRIDE
             losses[index(place)] = loss if number < job.slots else losses[index(place)] + loss
         if last < n_chunks:
             continue
@@ -226,7 +226,7 @@ def _run_slots(worker, meeting, job, layers, units, bounds, samples, model, tran
             return
         if thread == 0:
             for slot in range(slots):
-                sums[LOSS_SUM] += losses[index(slot * SLOT_LOSSES)]
+                sums[LOSS_SUM] += losses[index(slot * LOSS_STRIDE)]
             sums[WEIGHT_SUM] += weight
         if job.mode != LOSS_ONLY:
             for u in range(bounds[thread], bounds[thread + 1]):
@@ -287,7 +287,7 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
            steps_now, keep_gradient, l2, c0, model, transposed, packed, space, shares_before, n_shares):  # fmt: skip
     """Gradients by the weights of units first_unit .. last_unit of the rows of a chunk, and their step; returns the next meeting.
 
-    base: the chunk's first row in the workspace, but for samples, which have their own.
+    base: the chunk's first row in the workspace; where it is not 0 there are bands, whose samples begin at the first row.
     is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.
     ``shares_before`` of ``n_shares`` parts of the samples that come next have been asked for.
     """
@@ -329,9 +329,7 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
                 out = parameters if job.plain else gradient
                 out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
             if turn == 0:
-                inputs = layer.inputs + base * layer.input_width
-                if unit.layer == 0 and job.bands > 0:
-                    inputs = band_inputs(job, layer, band_of(job, unit.row, space.deltas.itemsize), space.deltas.itemsize)
+                inputs = unit_inputs(job, layer, unit, base, space.deltas.itemsize)
                 d, d0, ld_d = space.deltas, layer.deltas + base * layer.width + unit.column, layer.width
                 if packed is not None:
                     d, d0, ld_d = packed, space.scratch0 + UNIT_SCRATCH, unit.columns
@@ -359,11 +357,13 @@ def _units(worker, meeting, job, layers, units, first_unit, last_unit, samples, 
 @part
 def _run_copies(worker, meeting, job, layers, units, bounds, samples, model, transposed, space, first_batch, first_chunk,
                 last_chunk, sums):  # fmt: skip
-    """The same where each thread goes through the layers above its bands by itself, with all rows of a batch, which is one chunk.
+    """Batches of one chunk each, where each thread goes through the layers above its bands by itself, with all rows.
 
     Units bounds[thread] .. bounds[thread + 1] are those of a thread's bands, and the units after all bands everybody's. Threads
     meet once a batch: sums of bands are written where those of the batch before are not, which others may still be reading.
     """
+    if meeting < 0:
+        return
     thread = worker.thread
     base = thread * job.own_rows
     first_unit, last_unit, first_upper, n_units = bounds[thread], bounds[thread + 1], bounds[worker.n_threads], np.int64(len(units))
@@ -430,6 +430,7 @@ def _run(worker, job, layers, units, bounds, samples, indices, starts, model, tr
     features, see :mod:`fastmlp.kernels.bands`), then (behind a barrier) the gradient of units bounds[thread] ..
     bounds[thread + 1], or, of weights that outgrow the caches, of any units that are left. Who computes what changes nothing in
     the result: panels, bands and units are the same for any number of threads, and sums over them are made in order.
+    Slots (:func:`_run_slots`) and copies of the layers above bands (:func:`_run_copies`) have loops of their own.
 
     What is None is not compiled, so the first training of all need not wait for it: ``indices`` and ``starts`` are None unless
     samples are compressed rows (then x has their values, see :mod:`fastmlp.kernels.sparse`, and the gradient of the first layer is

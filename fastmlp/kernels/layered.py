@@ -72,10 +72,9 @@ def copy_strips(job, source, s0, ld, first, rows, column, columns, activations, 
 def gather_columns(job, layers, samples, position, first, rows, activations):
     """Inputs of rows first .. first + rows of the workspace, and strips of them: of the samples at positions ``position`` ...."""
     bottom = layers[0]
-    inputs = layers[0].inputs + first * layers[0].input_width
-    gather_inputs(job, layers, samples, position, inputs, rows, ZERO, job.features, activations)
+    i0, width = bottom.inputs + first * bottom.input_width, bottom.input_width
+    gather_inputs(job, layers, samples, position, i0, rows, ZERO, job.features, activations)
     if job.mode != LOSS_ONLY:
-        i0, width = bottom.inputs + first * bottom.input_width, bottom.input_width
         copy_strips(job, activations, i0, width, first, rows, ZERO, width, activations, bottom.inputs)
 
 

@@ -51,8 +51,9 @@ JOB = _record(
     outputs="i8",
     rows="i8",  # samples in the data
     batch_size="i8",
-    chunk_rows="i8",  # rows of a batch that the workspace holds at once; for each thread, if there are slots
-    own_rows="i8",  # from one thread's rows of the workspace to the next one's, if there are slots or copies
+    chunk_rows="i8",  # rows of a batch that the workspace holds at once; for each thread, if there are slots or copies
+    own_rows="i8",  # from one thread's rows of the workspace to the next one's then; with copies, the sums of bands of one batch
+    # and of the next, which take turns, are as far apart
     slots="i8",  # how many partial sums of gradients a batch has, if each thread takes whole chunks; else 0
     slot_length="i8",  # elements from one slot's gradient to the next one's
     prefetches="i8",  # 1: the data is larger than a cache, so that the rows of the next chunk are asked for ahead of time
@@ -117,10 +118,10 @@ SLACK_ROWS = 8
 """Rows that every buffer has beyond its end, for tiles that are rounded up."""
 
 GAP_ROWS, GAP_BYTES = PANEL_ROWS, 2048
-"""Between what two threads write, in the workspace and elsewhere: a processor fetches some twenty lines beyond the end of what it
-goes through, and what another has just written there would be taken from it, again and again."""
-SLOT_LOSSES = 8
-"""From one slot's loss to the next one's: lines of their own."""
+"""Between what two threads write, in the workspace and elsewhere: a processor fetches up to some twenty lines beyond the end of
+what it goes through, and what another has just written there would be taken from it, again and again. (A row is at least one.)"""
+LOSS_STRIDE = 8
+"""From one slot's loss to the next one's, in float64: each has a line of its own."""
 
 UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
 """Room for its gradient."""

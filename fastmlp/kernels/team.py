@@ -192,7 +192,7 @@ class Team:
         Raises
         ------
         NoThreadError
-            Where there can be no helper; nothing has been computed then.
+            Where not all helpers can be had; what those that began may have written is written again by whoever does it alone.
         """
         if self.n_threads == 1:
             return kernel(0, 1, self._sync, *arguments)
