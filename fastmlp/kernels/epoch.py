@@ -410,14 +410,14 @@ def _run_copies(worker, meeting, job, layers, units, bounds, samples, model, tra
                 sums[LOSS_SUM] += loss
         if thread == 0:
             sums[WEIGHT_SUM] += weight
-        meeting = _units(
-            worker, meeting, job, layers, units, first_unit, last_unit, samples, None, None, position, base, rows, YES,
-            YES, NO, l2, c0, model, transposed, None, space, n_panels, n_shares,
-        )  # fmt: skip
-        meeting = _units(
-            worker, meeting, job, layers, units, first_upper, n_units, samples, None, None, position, base, rows, YES,
-            YES, NO, l2, c0, mine, my_transposed, None, space, n_panels + last_unit - first_unit, n_shares,
-        )  # fmt: skip
+        first, last, chosen, chosen_transposed, before = first_unit, last_unit, model, transposed, n_panels
+        for _ in range(2):  # the thread's bands, then the layers above; one call, because to compile it twice takes half a second
+            meeting = _units(
+                worker, meeting, job, layers, units, first, last, samples, None, None, position, base, rows, YES, YES, NO, l2, c0,
+                chosen, chosen_transposed, None, space, before, n_shares,
+            )  # fmt: skip
+            before += last - first
+            first, last, chosen, chosen_transposed = first_upper, n_units, mine, my_transposed
 
 
 @part
