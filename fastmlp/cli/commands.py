@@ -525,7 +525,7 @@ def _for_people(facts: dict[str, Any], model: TableModel | None) -> Iterator[tup
         if isinstance(feature, Number):
             limits = f" from -{FARTHEST:g} to {FARTHEST:g}" if feature.clipped else ""
             # Digits of float64 for the mean, which is taken off first: that of times is large beside their scale.
-            scaled = f"(value - {feature.mean!r}) / {feature.scale:.9g}{limits}"
+            scaled = f"(value - {feature.mean:.16g}) / {feature.scale:.9g}{limits}"
             value = f"number, {scaled}, {feature.filler:.9g} where it is missing{flag}"
         elif isinstance(feature, Ordinal):
             value = f"its place among {_some(feature.categories)} as a number from 0 to 1, 0.5 if never seen{flag}"
