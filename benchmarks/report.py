@@ -123,7 +123,7 @@ def _training(document: Document) -> Chapter | None:
     from . import pictures
 
     text = [
-        "Microseconds per step, gather and update included (orders of rows are made beforehand; beyond 65,536 rows fastmlp "
+        "Microseconds per step, gather and update included (orders of rows are made beforehand; beyond 524,288 rows fastmlp "
         f"computes its own): medians of {document['options']['rounds']} rounds in turns, in the steady state. "
         f"{_whose_threads(document['options']['threads'])}",
         "A star: the peer cannot do just this and does the nearest thing it can.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,7 +13,13 @@ from fastmlp import MLP, ReferenceMLP, shuffle
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.shuffle import DRAWN_ROWS, Order
 
-LARGE = [DRAWN_ROWS + 1, 99_991, 2**17 - 1, 2**17, 2**17 + 1, 1_000_003]
+LARGE = [70_001, 99_991, 2**17 - 1, 2**17, 2**17 + 1, DRAWN_ROWS + 1, 1_000_003]
+
+
+@pytest.fixture
+def none_drawn(monkeypatch):
+    """Orders of any size are computed."""
+    monkeypatch.setattr(shuffle, "DRAWN_ROWS", 0)
 
 
 def computed(rows, seed=0):
@@ -23,12 +32,11 @@ def computed(rows, seed=0):
 
 
 @pytest.mark.parametrize("rows", LARGE)
-def test_every_row_comes_once(rows):
+def test_every_row_comes_once(none_drawn, rows):
     assert np.array_equal(np.sort(computed(rows)), np.arange(rows))
 
 
-def test_every_row_comes_once_for_any_number_of_rows(monkeypatch):
-    monkeypatch.setattr(shuffle, "DRAWN_ROWS", 0)
+def test_every_row_comes_once_for_any_number_of_rows(none_drawn):
     for rows in [*range(1, 300), 4095, 4096, 4097]:
         order = Order(rows, np.random.default_rng(rows))
         assert np.array_equal(np.sort(order[0:rows]), np.arange(rows))
@@ -36,7 +44,7 @@ def test_every_row_comes_once_for_any_number_of_rows(monkeypatch):
 
 
 @pytest.mark.parametrize("rows", LARGE)
-def test_kernels_and_numpy_agree_on_any_stretch(rows):
+def test_kernels_and_numpy_agree_on_any_stretch(none_drawn, rows):
     order = Order(rows, np.random.default_rng(3))
     whole = order[0:rows]
     for first, count in ((0, 1), (17, 1000), (rows - 5, 5)):
@@ -46,14 +54,27 @@ def test_kernels_and_numpy_agree_on_any_stretch(rows):
     assert np.array_equal(order[rows - 3 : rows + 10], whole[-3:])
 
 
-def test_small_orders_are_drawn():
-    assert np.array_equal(Order(10, np.random.default_rng(1))[2:7], np.random.default_rng(1).permutation(10)[2:7])
+@pytest.mark.parametrize("rows", [*range(9), 1000, DRAWN_ROWS])
+def test_every_row_comes_once_where_orders_are_drawn(rows):
+    order = Order(rows, np.random.default_rng(rows))
+    assert order.array is not None
+    assert np.array_equal(np.sort(order[0:rows]), np.arange(rows))
+    assert np.array_equal(order[2:7], order.array[2:7])
 
 
-def test_seeds():
-    rows = LARGE[0]
-    assert np.array_equal(computed(rows, 1), computed(rows, 1))
-    assert (computed(rows, 1) == computed(rows, 2)).mean() < 1e-3
+@pytest.mark.parametrize("rows", [2, 3, 4, 5])
+def test_each_order_of_a_few_rows_is_as_likely(rows):
+    generator = np.random.default_rng(rows)
+    counts = Counter(tuple(Order(rows, generator)[0:rows].tolist()) for _ in range(200 * math.factorial(rows)))
+    assert len(counts) == math.factorial(rows)
+    assert p_value(np.array([*counts.values()])) > 1e-4
+
+
+@pytest.mark.parametrize("rows", [1000, DRAWN_ROWS + 1])
+def test_seeds(rows):
+    one, same, other = (Order(rows, np.random.default_rng(seed))[0:rows] for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert (one == other).mean() < 1e-2
     generator = np.random.default_rng(1)
     assert not np.array_equal(Order(rows, generator)[0:99], Order(rows, generator)[0:99])  # one epoch and the next
 
@@ -63,10 +84,15 @@ def p_value(counts):
 
 
 @pytest.mark.parametrize("rows", [70_001, 2**17])
+@pytest.mark.parametrize("is_drawn", [True, False])
 class TestUniformity:
     """Statistics over many epochs; each p-value is uniform for a random order, so far from 0 nearly always."""
 
     EPOCHS, BUCKETS = 200, 16
+
+    @pytest.fixture(autouse=True)
+    def _as_said(self, is_drawn, monkeypatch):
+        monkeypatch.setattr(shuffle, "DRAWN_ROWS", DRAWN_ROWS if is_drawn else 0)
 
     def epochs(self, rows):
         generator = np.random.default_rng(rows)

@@ -16,11 +16,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp.data.partitions import columns_inside, partition_of, with_partition
 from fastmlp.data.widths import DECODED_VALUES, LONG_BYTES, row_bytes
 from fastmlp.files import no_file
 from fastmlp.io.extras import require
@@ -223,11 +225,15 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
                 arrow.parquet.ParquetFile(readable, buffer_size=READ_BYTES, pre_buffer=False) as file,
             ):
                 _check_names(path, file.schema_arrow.names)
-                columns = [name for name in columns_of(file.schema_arrow) if (types or {}).get(name) != "unused"]
+                there = columns_of(file.schema_arrow)
+                partition = partition_of(path, there, types)
+                columns = [name for name in (*there, *partition) if (types or {}).get(name) != "unused"]
+                inside = columns_inside(columns, partition, there)
                 groups = range(file.num_row_groups)
-                longest = max((row_bytes(file, columns, group) for group in groups), default=1)
+                longest = max((row_bytes(file, inside, group) for group in groups), default=1)
                 rows = min(_BATCH_ROWS, DECODED_VALUES // max(1, len(columns)), LONG_BYTES // longest)
-                yield from map(without_views, file.iter_batches(max(1, rows), columns=columns))
+                batches = map(without_views, file.iter_batches(max(1, rows), columns=inside))
+                yield from map(partial(with_partition, partition=partition, columns=columns), batches)
         except (arrow.ArrowInvalid, OSError) as error:  # the latter for bytes that cannot be decoded
             raise parquet_error(path, error) from None
         return
@@ -321,7 +327,8 @@ def footer_of(path: Path) -> Any:
 def names_of(path: Path, given: Csv = GUESSED) -> list[str]:
     """Names of all columns of a table."""
     if is_parquet(path):
-        return columns_of(footer_of(path).schema.to_arrow_schema())
+        there = columns_of(footer_of(path).schema.to_arrow_schema())
+        return [*there, *partition_of(path, there)]
     if is_csv(path):
         return header_of(path, given) or form_of(path, given).names or []
     return _idx_names(read_idx(path).shape)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
@@ -34,6 +34,7 @@ from fastmlp.data.files import (
     read_all,
     without_views,
 )
+from fastmlp.data.partitions import columns_inside, partition_of, with_fields, with_partition
 from fastmlp.data.preparation import (
     Preparation,
     as_text,
@@ -88,7 +89,7 @@ class _Look(NamedTuple):
     path: Path
     names: list[str]
     schema: Any = None
-    """Of a Parquet file."""
+    """Of a Parquet file, with the columns that are in the names of its folders."""
     groups: list[Block] | None = None
     """The row groups of a Parquet file."""
     has_dictionaries: bool = False
@@ -98,12 +99,13 @@ class _Look(NamedTuple):
     stamp: tuple[int, int] | None = None
 
     @classmethod
-    def at(cls, path: Path, csv: Csv) -> _Look:
-        """Look at a file."""
+    def at(cls, path: Path, csv: Csv, types: Mapping[str, str]) -> _Look:
+        """Look at a file; ``types`` of its columns may be known."""
         if not is_parquet(path):
             return cls(path, names_of(path, csv))
         stamp, footer = _stamp(path), footer_of(path)
         schema = footer.schema.to_arrow_schema()
+        schema = with_fields(schema, partition_of(path, columns_of(schema), types))
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
         columns = range(groups[0].num_columns if groups else 0)
         has_dictionaries = any(groups[0].column(place).has_dictionary_page for place in columns)
@@ -153,7 +155,8 @@ class TableSource(Source):
         self._paths = list(paths)
         self._shares: tuple[Share, ...] = ()  # these are the rows that are in all of them
         self.preparation: Preparation | None = None
-        looks = [_Look.at(path, csv) for path in paths]
+        self._types = dict.fromkeys(categories, "category")
+        looks = [_Look.at(path, csv, self._types) for path in paths]
         self._names = looks[0].names
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
         self._weight, self._memory = weight, Memory()
@@ -163,7 +166,6 @@ class TableSource(Source):
         self.blocks = [block for look in looks for block in look.blocks()]
         self.n_blocks = len(self.blocks)
         self._has_dictionaries = next((look.has_dictionaries for look in looks if look.groups), False)
-        self._types = dict.fromkeys(categories, "category")
         self._schema = self._first_schema(looks)
         kinds = {name: self._schema.field(name).type for name in self._names}
         self._types = {
@@ -396,13 +398,16 @@ class TableSource(Source):
         key, group = (block, tuple(columns)), self.blocks[block].group
         assert group is not None
         if key not in self._row_bytes_of:
-            with self._opened(block, columns) as file:
-                self._row_bytes_of[key] = row_bytes(file, columns, group)
+            with self._opened(block, columns) as (file, inside, _):
+                self._row_bytes_of[key] = row_bytes(file, inside, group)
         return self._row_bytes_of[key]
 
     @contextmanager
-    def _opened(self, block: int, columns: list[str]) -> Iterator[Any]:
-        """The file of a row group, which must be what it was when it was first looked at."""
+    def _opened(self, block: int, columns: list[str]) -> Iterator[tuple[Any, list[str], dict[str, Any]]]:
+        """The file of a row group, which must be what it was when it was first looked at.
+
+        With those of some columns that are in it, and the values of those that are in the names of its folders.
+        """
         arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
         path, group, rows_there = self.blocks[block]
         try:
@@ -410,12 +415,15 @@ class TableSource(Source):
                 for_arrow(path) as readable,
                 parquet.ParquetFile(readable, metadata=self._footer(path), buffer_size=READ_BYTES, pre_buffer=False) as file,
             ):
-                _check_there(path, columns, file.schema_arrow.names)
+                there = columns_of(file.schema_arrow)
+                partition = partition_of(path, there, self._types)
+                _check_there(path, columns, [*there, *partition])
                 if group >= file.num_row_groups or file.metadata.row_group(group).num_rows != rows_there:
                     raise TableError(
                         f"{path} has changed since it was first read: it must stay as it is while its rows are needed."
                     )
-                yield file
+                partition = {name: value for name, value in partition.items() if name in columns}
+                yield file, columns_inside(columns, partition, there), partition
         except (arrow.ArrowInvalid, OSError) as error:
             raise parquet_error(path, error) from None
 
@@ -429,14 +437,17 @@ class TableSource(Source):
         arrow = require("pyarrow", "cli")
         _, group, rows_there = self.blocks[block]
         some = max(1, _WHOLE_OPEN_BYTES // _COLUMN_BYTES[self._has_dictionaries])
-        with self._opened(block, columns) as file:
+        with self._opened(block, columns) as (file, inside, partition):
+            complete = partial(with_partition, partition=partition, columns=columns)
             if rows < rows_there:
                 rows = piece_rows * max(1, rows // piece_rows)
-                yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=_may_share())
+                batches = file.iter_batches(rows, row_groups=[group], columns=inside, use_threads=_may_share())
+                yield from map(complete, batches)
                 return
-            parts = (columns[first : first + some] for first in range(0, len(columns), some))
+            parts = (inside[first : first + some] for first in range(0, len(inside), some))
             read = [file.read_row_group(group, columns=part, use_threads=_may_share()) for part in parts]
-        yield from arrow.table({name: part.column(name) for part in read for name in part.schema.names}).to_batches()
+        table = arrow.table({name: part.column(name) for part in read for name in part.schema.names})
+        yield from map(complete, table.to_batches())
 
     def pieces(self, block: int) -> Iterator[Piece]:
         """Parts of record batches as arrays."""

@@ -43,6 +43,7 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
         list(online.epoch(None, np.zeros(1)))
     small.outputs(buffer, zero)
     rows_of_columns(np.zeros(1, np.int64), 0, zero.ravel(), zero.ravel()[:0])
+    Order(1, np.random.default_rng(0))
     order = Order(DRAWN_ROWS + 1, np.random.default_rng(0))
     fill_order(order.keys, order.bits, order.radix, order.rows, 0, np.zeros(1, np.int64))
     signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))

@@ -1,0 +1,114 @@
+"""Parquet files in folders named year=2020: columns that are nowhere else, as pandas and pyarrow read them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP
+from fastmlp.data import TableError, from_files
+from fastmlp.data.tables import find_files, read_tables
+
+arrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+ROWS = 600
+
+
+@pytest.fixture
+def table(rng):
+    years = rng.integers(2018, 2021, ROWS)
+    return arrow.table(
+        {
+            "a": (rng.normal(size=ROWS) + years - 2019).astype(np.float32),
+            "y": (years > 2018).astype(np.int64),
+            "year": years,
+            "region": rng.choice(["eu west", "a/b", "x=1"], ROWS),
+        }
+    )
+
+
+@pytest.fixture
+def folder(table, tmp_path):
+    parquet.write_to_dataset(table, tmp_path / "data", partition_cols=["year", "region"])
+    return tmp_path / "data"
+
+
+def rows_of(table):
+    return sorted(zip(*(table.column(name).to_pylist() for name in ("a", "y", "year", "region")), strict=True))
+
+
+def test_names_of_folders_are_columns(folder, table):
+    read = read_tables(find_files(folder))
+    assert read.schema.names == ["a", "y", "year", "region"]
+    assert rows_of(read) == rows_of(table)
+    source = from_files(folder, target="y")
+    assert rows_of(arrow.Table.from_batches(list(source.batches()))) == rows_of(table)
+    assert source.feature_names == ["a", "year", "region"]
+    assert source.prepared().preparation.types == {"a": "number", "year": "number", "region": "category"}
+
+
+def test_they_are_trained_on(folder):
+    """With nothing else, the year decides."""
+    source = from_files(folder, target="y").prepared()
+    net = MLP((source.n_features, 8, 2), ("relu", "softmax"), "cross_entropy", random_state=0)
+    net.fit(source, epochs=30, batch_size=16, optimizer="adam", learning_rate=0.01)
+    assert net.loss_curve_[-1] < 0.02
+
+
+@pytest.mark.parametrize(("target", "classes"), [("year", ["2018", "2019", "2020"]), ("region", ["a/b", "eu west", "x=1"])])
+def test_one_may_be_the_target(folder, target, classes):
+    source = from_files(folder, target=target).prepared(task="classification")
+    assert source.classes.tolist() == classes
+    assert source.rows == ROWS
+
+
+def test_numbers_are_taken_as_they_are(table, tmp_path):
+    """Row groups as a whole or in parts; small whole numbers do not ask for float64."""
+    parquet.write_to_dataset(table.drop_columns(["region"]), tmp_path / "data", partition_cols=["year"], row_group_size=50)
+    source = from_files(tmp_path / "data", target="y")
+    assert source.dtype == np.float32
+    for buffer_bytes in (1 << 28, 1):
+        source.use_buffer(buffer_bytes)
+        blocks = range(source.n_blocks)
+        found = np.concatenate([np.column_stack([piece.x, piece.y]) for block in blocks for piece in source.pieces(block)])
+        expected = np.column_stack([table.column(name).to_numpy() for name in ("a", "year", "y")])
+        assert sorted(found.tolist()) == sorted(expected.tolist())
+
+
+def test_what_is_missing_and_what_is_only_a_name(table, tmp_path):
+    codes = arrow.array(np.random.default_rng(0).choice(["01", "1", None], ROWS).tolist())
+    parquet.write_to_dataset(table.select(["a", "y"]).append_column("code", codes), tmp_path / "data", partition_cols=["code"])
+    read = read_tables(find_files(tmp_path / "data"), categories=["code"])
+    assert sorted(map(str, read.column("code").to_pylist())) == sorted(map(str, codes.to_pylist()))
+    numbers = read_tables(find_files(tmp_path / "data")).column("code")
+    assert numbers.null_count == codes.null_count
+    assert set(numbers.to_pylist()) == {1, None}
+
+
+def test_a_file_s_own_column_comes_first(table, tmp_path):
+    path = tmp_path / "year=1" / "t.parquet"
+    path.parent.mkdir()
+    parquet.write_table(table, path)
+    assert rows_of(read_tables([path])) == rows_of(table)
+
+
+def test_other_files_have_no_such_columns(tmp_path):
+    path = tmp_path / "rate=1" / "t.csv"
+    path.parent.mkdir()
+    path.write_text("a,y\n1,2\n3,4\n")
+    assert read_tables([path]).schema.names == ["a", "y"]
+
+
+def test_files_with_and_without_them(folder, table):
+    parquet.write_table(table.select(["a", "y"]), folder / "more.parquet")
+    with pytest.raises(TableError, match="There is no column 'year'"):
+        from_files(folder, target="year")
+
+
+def test_commands_take_such_folders(command, folder, tmp_path):
+    code, _, errors = command("train", folder, "--target", "y", "--epochs", 2, "--out", tmp_path / "m.safetensors", "--quiet")
+    assert (code, errors) == (0, "")
+    code, _, errors = command("predict", tmp_path / "m.safetensors", folder, "--out", tmp_path / "p.csv", "--quiet")
+    assert (code, errors) == (0, "")
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == ROWS + 1
