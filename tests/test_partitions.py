@@ -61,6 +61,7 @@ def test_one_may_be_the_target(folder, target, classes):
     source = from_files(folder, target=target).prepared(task="classification")
     assert source.classes.tolist() == classes
     assert source.rows == ROWS
+    assert sum(batch.num_rows for batch in source.batches([target])) == ROWS  # nothing in the files is asked for
 
 
 def test_numbers_are_taken_as_they_are(table, tmp_path):
