@@ -222,7 +222,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from fastmlp.data.model import MOST_EPOCHS, Split, memory_bytes
+    from fastmlp.data.model import MOST_EPOCHS, Split, dropout_of, memory_bytes
     from fastmlp.data.preparation import Number, shown
 
     model, rows, preparation = begun.model, begun.rows, begun.model.preparation
@@ -244,7 +244,7 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
         what = f"classification: {len(classes)} classes ({some})"
     columns = f"{numbers} of numbers, {len(preparation.features) - numbers} of categories, {missing} with missing values"
     hidden = "-".join(map(str, model.network.sizes))
-    dropout = f", dropout {plan.dropout:g}" if len(model.network.sizes) > 2 else ""  # there is none without hidden layers
+    dropout = f", dropout {dropout_of(plan, model.network.sizes):g}" if len(model.network.sizes) > 2 else ""
     until = f"until the validation rows improve no more, {MOST_EPOCHS} at most"
     lines = [
         *([("read as", begun.form, "--separator, --header, --decimal")] if begun.form else []),
