@@ -37,6 +37,18 @@ def peers(text: str) -> list[str]:
     return chosen
 
 
+def readme_file(text: str) -> Path:
+    """A type for argparse: a file with a place for the table, found out before minutes of measuring rather than after."""
+    from .report import with_table
+
+    path = Path(text)
+    try:
+        with_table(path.read_text(encoding="utf-8"), "")
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {getattr(error, 'strerror', None) or error}") from None
+    return path
+
+
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     """Options; leaves the program with a sentence if they make no sense."""
     from .run import SECTIONS
@@ -64,7 +76,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         "--html", type=html_file, metavar="FILE", help="write a report for a browser: one file with everything in it"
     )
     parser.add_argument("--markdown", type=new_file, metavar="FILE", help="write a report for GitHub and the like")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="write the short table between the marks of this file")
+    parser.add_argument("--readme", type=readme_file, metavar="FILE", help="write the short table between the marks of this file")
     parser.add_argument("--report", type=Path, metavar="JSON", help="measure nothing: report on what has been measured before")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="tell what has become faster or slower since")
     options = parser.parse_args(argv)
@@ -124,12 +136,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
         if path is not None:
             _write(path, make(document))
     if options.readme:
-        try:
-            text = report.with_table(options.readme.read_text(encoding="utf-8"), report.readme_table(document))
-        except (OSError, ValueError) as error:
-            print(f"{options.readme}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-            return WRONG_USE
-        _write(options.readme, text)
+        _write(options.readme, report.with_table(options.readme.read_text(encoding="utf-8"), report.readme_table(document)))
     slower = False
     if old is not None:
         changes = compare.changes(old, document)

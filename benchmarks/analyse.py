@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,7 +226,7 @@ def scalings(document: Document) -> list[Scaling]:
                 if timing.comparable:
                     by_peer.setdefault(timing.peer, []).append((value, timing.median * per))
             rows = unit["rows"] if axis == "rows" else unit["batch_size"]
-            cores = value if axis.startswith(THREADS) else unit["cores"]
+            cores = min(value, unit["cores"]) if axis.startswith(THREADS) else unit["cores"]
             floor.append((value, unit["flop_per_row"] * rows / (tile_rate(unit) * cores) * 1e6))
         curves = tuple(Curve(peer, tuple(line)) for peer, line in by_peer.items())
         found.append(Scaling(axis, titles[axis], curves, tuple(floor), dict(sorted(of_axis.items()))))
@@ -263,6 +263,17 @@ def predictions(unit: dict[str, Any]) -> list[Prediction]:
                     name, one["peer"], 1e6 * one["one_row"]["median"], 1e6 * one["one_row"]["p99"], 1e6 * many, same, one["trains"]
                 )
             )
+    return found
+
+
+def fastest_predictions(everyone: Sequence[Prediction], figure: str) -> dict[str, float]:
+    """``median``, ``p99`` or ``many`` of each peer with the best number of threads measured; of ours with its own choice."""
+    found = {}
+    for peer in dict.fromkeys(one.peer for one in everyone):
+        of_peer = [one for one in everyone if one.peer == peer]
+        if peer == OURS:
+            of_peer = [one for one in of_peer if one.name == OURS] or of_peer
+        found[peer] = min(getattr(one, figure) for one in of_peer)
     return found
 
 
@@ -382,13 +393,12 @@ def _all_pairs(document: Document) -> Iterator[Loss]:
                     yield Loss(f"scaling, {scaling.axis} = {value}", name, ours.median, rival.median, "us/step")
     for unit in section(document, "inference"):
         everyone = [one for one in predictions(unit) if one.comparable and one.trains]
-        ours = {key: [getattr(one, key) for one in everyone if one.name == OURS] for key in ("median", "p99", "many")}
         words = {"median": "one row", "p99": "one row, p99", "many": f"{unit['rows']} rows"}
-        for peer in dict.fromkeys(one.peer for one in everyone if one.peer != OURS):
-            for key, what in words.items():
-                if ours[key]:
-                    theirs = min(getattr(one, key) for one in everyone if one.peer == peer)
-                    yield Loss(f"inference {unit['problem']}, {what}", peer, ours[key][0], theirs, "us")
+        for figure, what in words.items():
+            fastest = fastest_predictions(everyone, figure)
+            for peer, theirs in fastest.items():
+                if peer != OURS and OURS in fastest:
+                    yield Loss(f"inference {unit['problem']}, {what}", peer, fastest[OURS], theirs, "us")
     begun = {one.peer: one for one in starts(document)}
     if OURS in begun:
         for peer, one in begun.items():

@@ -38,6 +38,14 @@ def available_processors() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
+def one_of_each_core_first() -> list[int]:
+    """The same numbers, but those that share a core with an earlier one come last: two threads are meant to have two cores."""
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    cores = {number: _text(siblings.format(number)) or number for number in available_processors()}
+    firsts = {core: number for number, core in reversed(cores.items())}
+    return sorted(cores, key=lambda number: firsts[cores[number]] != number)
+
+
 def _text(path: str) -> str | None:
     try:
         return Path(path).read_text().strip()

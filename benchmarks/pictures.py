@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from .analyse import Comparison, Scaling, Start, predictions, ways
+from .analyse import Comparison, Scaling, Start, fastest_predictions, predictions, ways
 from .peers import OURS, PEERS
 from .sections.scaling import THREADS
 from .tables import number
@@ -135,12 +135,8 @@ def inference(units: Sequence[dict[str, Any]]) -> Figure:
     for number_, unit in enumerate(units):
         everyone = [one for one in predictions(unit) if one.comparable and one.trains]
         for part, key, title in ((0, "median", "one row"), (1, "many", f"{unit['rows']} rows")):
-            best: dict[str, float] = {}
-            for one in everyone:
-                value = getattr(one, key)
-                if one.peer != OURS or one.name == OURS:
-                    best[one.peer] = min(value, best.get(one.peer, value))
-            _bars(axes[2 * number_ + part], [(peer, peer, value) for peer, value in sorted(best.items(), key=lambda pair: pair[1])])
+            fastest = sorted(fastest_predictions(everyone, key).items(), key=lambda pair: pair[1])
+            _bars(axes[2 * number_ + part], [(peer, peer, value) for peer, value in fastest])
             axes[2 * number_ + part].set_title(f"{unit['network']}, {title}: us")
     return figure
 

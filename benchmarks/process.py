@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .machine import available_processors, rest
+from .machine import one_of_each_core_first, rest
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _environment_lock = threading.RLock()
@@ -45,9 +45,9 @@ def environment_for(threads: int | None, **more: str) -> Iterator[None]:
 
 
 def use_only(threads: int | None) -> None:
-    """Bind this process to so many processors; libraries that are loaded later start no more threads than that."""
+    """Bind this process to so many processors, of different cores if it can; libraries that are loaded later start no more."""
     if threads is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, available_processors()[:threads])
+        os.sched_setaffinity(0, one_of_each_core_first()[:threads])
 
 
 class Remote:

@@ -32,6 +32,13 @@ def is_frame(given: Any) -> bool:
     return library_of(given) is not None and hasattr(given, "columns") and len(getattr(given, "shape", ())) == 2
 
 
+def dtype_of_frame(frame: Any) -> np.dtype[Any]:
+    """What scikit-learn makes of a table: float32 where the columns of one of pandas need no more, else float64."""
+    kinds = list(frame.dtypes) if library_of(frame) == "pandas" else []
+    is_plain = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in kinds)
+    return np.dtype(np.float32 if kinds and is_plain and np.result_type(*kinds) == np.float32 else np.float64)
+
+
 def array_of_frame(frame: Any, argument: str, dtype: np.dtype[Any]) -> Array:
     """All columns, (rows, columns) and C-contiguous; nan where there is no value.
 

@@ -163,8 +163,7 @@ def _clip(a, highest):
 @formula
 def _binary_cross_entropy(a, y, parameter):
     one = type(a)(1)
-    p = _clip(a, one - type(a)(SMALLEST_PROBABILITY))
-    return -(y * elementary.log(p) + (one - y) * elementary.log(one - p))
+    return elementary.cross_entropy(_clip(a, one - type(a)(SMALLEST_PROBABILITY)), y)
 
 
 @formula
@@ -221,10 +220,17 @@ def _d_gamma(a, y, parameter):
     return inverse * (type(a)(1) - y * inverse) if mean == a else a - a
 
 
+_NEAR = 0.6
+"""Up to here, log(cosh(e)) is 1/2 log(1 + sinh(e)^2): the terms of what does not overflow where e is large would cancel."""
+
+
 @formula
 def _log_cosh(a, y, parameter):
-    e = abs(a - y)
-    return e + elementary.softplus(type(a)(-2) * e) - type(a)(LOG_2)  # log(cosh(e)), where cosh(e) would overflow
+    e, limit = abs(a - y), type(a)(_NEAR)
+    t = elementary.tanh(e if e < limit else limit)
+    near = type(a)(0.5) * elementary.log1p(t * t / (type(a)(1) - t * t))
+    far = e + elementary.softplus(type(a)(-2) * e) - type(a)(LOG_2)
+    return near if e < limit else far
 
 
 @formula
@@ -279,7 +285,8 @@ def _d_gamma_array(a: Array, y: Array, parameter: float) -> Array:
 
 def _log_cosh_array(a: Array, y: Array, parameter: float) -> Array:
     e = np.abs(a - y)
-    terms: Array = e + np.log1p(np.exp(-2 * e)) - a.dtype.type(LOG_2)
+    near = 0.5 * np.log1p(np.sinh(np.minimum(e, _NEAR)) ** 2)
+    terms: Array = np.where(e < _NEAR, near, e + np.log1p(np.exp(-2 * e)) - a.dtype.type(LOG_2))
     return terms
 
 

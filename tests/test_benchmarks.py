@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import analyse, check, compare, machine, report, run
+from benchmarks import analyse, check, compare, machine, pictures, report, run
 from benchmarks.__main__ import main
 from benchmarks.lab import PARTS
 from benchmarks.options import thread_counts
 from benchmarks.peers import PEERS, Contestant, contestants
 from benchmarks.peers.peer import Peer, Training
 from benchmarks.problems import PROBLEMS, SEED, make_task
-from benchmarks.process import Here, PeerError, Remote
+from benchmarks.process import Here, PeerError, Remote, use_only
 from benchmarks.sections import cold, inference, kernels, quality, scaling, training
 from benchmarks.sections.training import Trainee, judged_loss
 from benchmarks.sections.unit import Size
@@ -149,15 +149,16 @@ class TestCommand:
             assert len(one["seconds"]) == len(one["waited"]) == written["options"]["rounds"] == 1
             medians[name] = np.median(one["seconds"]) * 1e6 / one["epochs"] / unit["steps"]
         assert float(row["fastmlp"]) == pytest.approx(medians["fastmlp"], rel=0.01)
-        assert float(row["fastmlp, 1 thread"]) == pytest.approx(medians["fastmlp-1"], rel=0.01)
-        best = min(medians["reference"], medians["reference-1"])
+        if "fastmlp-1" in medians:  # of one processor, all are one
+            assert float(row["fastmlp, 1 thread"]) == pytest.approx(medians["fastmlp-1"], rel=0.01)
+        best = min(median for name, median in medians.items() if name.startswith("reference"))
         assert float(row["reference"]) == pytest.approx(best, rel=0.01)
         assert float(row["reference / fastmlp"]) == pytest.approx(best / medians["fastmlp"], rel=0.01)
 
     def test_all_end_at_the_same_lower_loss(self, done):
         unit = done[1]["units"]["training/digits"]
         losses = [one["loss"] for one in unit["contestants"].values() if one["loss"] is not None]
-        assert len(losses) == 4
+        assert len(losses) == 2 * len(done[1]["options"]["threads"])
         assert max(losses) == pytest.approx(min(losses), rel=1e-4)
         assert max(losses) < 0.8 * unit["initial_loss"]
 
@@ -169,7 +170,8 @@ class TestCommand:
         assert about["versions"]["numpy"] == about["numpy"] == np.__version__
         assert about["features"]
         for moment in written["units"]["training/digits"]["conditions"]:
-            assert moment["tile"]["float32"] > moment["tile"]["float64"] > 0
+            assert moment["tile"].keys() == {"float32", "float64"}
+            assert min(moment["tile"].values()) > 0
 
     def test_memory_is_that_of_the_processes(self, done):
         peaks = {name: one["peak_bytes"] for name, one in done[1]["units"]["training/digits"]["contestants"].items()}
@@ -290,6 +292,18 @@ class TestWrongUse:
                     main([option, str(path)])
                 assert caught.value.code == 2
                 assert option in capsys.readouterr().err
+
+    @pytest.mark.parametrize("content", ["no marks", "<!-- speed -->\n", None])
+    def test_a_file_without_a_place_for_the_table_is_found_before_measuring(self, capsys, tmp_path, monkeypatch, content):
+        monkeypatch.setattr(run, "measure", lambda *arguments: pytest.fail("it has measured"))
+        readme = tmp_path / "README.md"
+        if content is not None:
+            readme.write_text(content)
+        with pytest.raises(SystemExit) as caught:
+            main([*QUICK, "--json", str(tmp_path / "out.json"), "--readme", str(readme)])
+        assert caught.value.code == 2
+        assert ("No such file" if content is None else "the file must hold") in capsys.readouterr().err
+        assert content is None or readme.read_text() == content
 
     def test_packages_that_are_missing(self, capsys, monkeypatch):
         monkeypatch.setitem(PEERS, "absent", replace(PEERS["null"], name="absent", packages=("no_such_package",)))
@@ -445,6 +459,25 @@ class TestFairness:
             processors, blas = remote.ask("limits")
         assert processors == 1
         assert blas == 1
+
+    @pytest.mark.parametrize(
+        ("siblings", "expected"),
+        [
+            (["0-1", "0-1", "2-3", "2-3"], [0, 2, 1, 3]),  # as many virtual machines number them
+            (["0,2", "1,3", "0,2", "1,3"], [0, 1, 2, 3]),  # as most others do
+            (["0", "1", "2", "3"], [0, 1, 2, 3]),
+            ([None] * 4, [0, 1, 2, 3]),
+        ],
+    )
+    def test_threads_have_cores_of_their_own_where_there_are_enough(self, siblings, expected, monkeypatch):
+        files = {f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list": text for number, text in enumerate(siblings)}
+        monkeypatch.setattr(machine, "available_processors", lambda: list(range(4)))
+        monkeypatch.setattr(machine, "_text", files.get)
+        bound = []
+        monkeypatch.setattr(os, "sched_setaffinity", lambda process, numbers: bound.append(numbers), raising=False)
+        for threads in range(1, 5):
+            use_only(threads)
+        assert bound == [expected[:threads] for threads in range(1, 5)]
 
     def test_a_process_that_rests_has_come_to_rest(self):
         with closing(Remote(Beginner, "reference")) as remote:
@@ -614,6 +647,19 @@ class TestSections:
         others = [name for name in names if name.startswith("scaling/threads of ")]
         assert len(others) == (5 * len(expected) if cores > 2 else 0)
 
+    @pytest.mark.parametrize(("axis", "value"), [("threads", 64), ("batch", 1)])
+    def test_the_floor_is_that_of_the_cores_of_the_container(self, axis, value, monkeypatch):
+        """64 processors, of which it may use 4."""
+        monkeypatch.setattr(scaling, "available_processors", lambda: list(range(64)))
+        monkeypatch.setattr(scaling, "available_threads", lambda: 4)
+        unit = measured(PROBLEMS["digits"], [PEERS["null"]], 15)
+        monkeypatch.setattr(scaling, "measure_problem", lambda *arguments: unit)
+        (point,) = [
+            one.measure() for one in scaling.units([PEERS["fastmlp"]], Size(False, 3, 0.1)) if one.name == f"scaling/{axis}={value}"
+        ]
+        (found,) = analyse.scalings(document_of(scaling__point=point))
+        assert found.floor == ((value, pytest.approx(1e6 * unit["flop_per_row"] * unit["batch_size"] / (4 * 1e11))),)
+
     def test_kernels(self):
         problems = [PROBLEMS["digits"], PROBLEMS["online"]]
         units = kernels.units(problems, replace(SMALL, rounds=1), lambda: Here(kernels.Profiler))
@@ -662,6 +708,24 @@ class TestLosses:
         assert found.ours.name == "fastmlp"
         assert found.rivals["reference"].name == "reference-1"
         assert found.ratio(found.rivals["reference"]) == pytest.approx(0.5)
+
+    @pytest.mark.parametrize("threads", [[1], [1, None]])
+    def test_predictions_count_with_any_numbers_of_threads(self, threads):
+        seconds = {"fastmlp-1": 1.0, "fastmlp": 2.0, "onnx_runtime-1": 0.5, "onnx_runtime": 0.8}
+        ones = {
+            one.name: {
+                "peer": one.peer.name, "threads": one.threads, "error": None, "difference": 0.0, "trains": True,
+                "one_row": {"median": seconds[one.name], "p99": seconds[one.name]}, "many_rows": [seconds[one.name]],
+            }
+            for one in contestants([PEERS["fastmlp"], PEERS["onnx_runtime"]], threads)
+        }  # fmt: skip
+        unit = {"problem": "higgs", "network": "28-64-64-2", "rows": 4096, "calls": 1, "tolerance": 1.0, "contestants": ones}
+        ours = 1e6 * seconds["fastmlp" if None in threads else "fastmlp-1"]
+        found = [(loss.where, loss.peer, loss.ours, loss.theirs) for loss in analyse.losses(document_of(inference__higgs=unit))]
+        wheres = [f"inference higgs, {what}" for what in ("one row", "one row, p99", "4096 rows")]
+        assert found == [(where, "onnx_runtime", ours, 5e5) for where in wheres]
+        labels = {label.get_text() for axes in pictures.inference([unit]).axes for label in axes.get_yticklabels()}
+        assert labels == {"fastmlp", "onnx_runtime"}
 
 
 class TestCompare:
@@ -849,9 +913,6 @@ class TestReport:
         assert text.endswith("\n<!-- /speed -->\nafter\n")
         assert "old" not in text
         assert "| digits | 64-15-10 |" in text
-        readme.write_text("no marks")
-        assert main(["--report", str(done[2] / "out.json"), "--readme", str(readme)]) == 2
-        assert readme.read_text() == "no marks"
 
 
 def git(folder, *arguments):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from fastmlp import ACTIVATIONS, MLP
+from fastmlp import ACTIVATIONS, MLP, ReferenceMLP
 from fastmlp.kernels import elementary
 from fastmlp.kernels.jit import kernel
 
@@ -195,3 +195,23 @@ def test_the_loss_of_a_sure_prediction_keeps_its_digits(y, dtype, tolerance):
     net.w[0], net.b[0] = [[2 * y - 1]], [[0.0]]
     losses = [net.eval_loss(logit.reshape(1, 1), np.full((1, 1), y, "float32")) for logit in logits]
     np.testing.assert_allclose(losses, np.log1p(np.exp(-logits[:, 0].astype(np.float64))), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 2e-13)])
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+def test_the_log_cosh_of_a_small_error_keeps_its_digits(kind, dtype, tolerance):
+    errors = np.concatenate([np.geomspace(1e-6, 1, 40), [0.599, 0.6, 0.601, 5, 800]]).astype(dtype)
+    net = kind((1, 1), "identity", "log_cosh", dtype=dtype)
+    net.w[0], net.b[0] = [[1]], [[0]]
+    losses = [net.eval_loss([[error]], [[0.0]]) for error in errors]
+    np.testing.assert_allclose(losses, np.log1p(np.sinh(errors.astype(WIDE)) ** 2).astype(np.float64) / 2, rtol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize("kind", [MLP, ReferenceMLP])
+def test_the_loss_of_a_sure_prediction_that_is_not_of_a_sigmoid_keeps_its_digits(kind, dtype, tolerance):
+    probabilities = (1 - np.geomspace(2e-7, 0.5, 40)).astype(dtype)
+    net = kind((1, 1), "identity", "binary_cross_entropy", dtype=dtype)
+    net.w[0], net.b[0] = [[1]], [[0]]
+    losses = [net.eval_loss([[probability]], [[1.0]]) for probability in probabilities]
+    np.testing.assert_allclose(losses, -np.log(probabilities.astype(WIDE)).astype(np.float64), rtol=tolerance)

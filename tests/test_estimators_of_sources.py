@@ -239,6 +239,25 @@ def test_what_is_no_class_for_each_row(x):
         assert str(caught.value).count("block") <= 1
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(("kind", "name"), [("M8[s]", "dates"), ("m8[s]", "durations"), (complex, "complex numbers")])
+def test_targets_of_a_regressor_that_are_no_numbers(x, kind, name, solver):
+    """NumPy would cast them: dates to seconds, complex numbers to their real parts."""
+    with pytest.raises(TypeError, match=f"block 0: y must be an array of real numbers, got {name}"):
+        MLPRegressor(solver=solver).fit([(x, np.arange(len(x)).astype(kind))])
+
+
+@pytest.mark.parametrize("values", [[b"a", b"b"], [{"u": 0}, {"u": 1}], [[0.0], [1.0]]])
+def test_targets_of_a_file_that_are_no_classes(tmp_path, values):
+    """What Python prints of each would be one."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"x": np.arange(20.0), "y": arrow.array(values * 10)}), tmp_path / "t.parquet")
+    source = from_files(tmp_path / "t.parquet", "y")
+    for model in (MLPClassifier(), MLPRegressor()):
+        with pytest.raises(ValueError, match=r"The target 'y' is of the type .*; it must be of numbers, text or truth values"):
+            model.fit(source)
+
+
 def test_predictions_of_a_source(x, labels):
     model = fitted(MLPClassifier(**OPTIONS), x, labels)
     with pytest.raises(TypeError, match=r"Predictions are made of arrays and tables, got from_blocks\(...\)"):
@@ -303,6 +322,15 @@ class TestNamesOfColumns:
         model = fitted(MLPRegressor(max_iter=2, tol=0, warm_start=True), table[["a", "b", "c"]], table.y)
         with pytest.raises(ValueError, match="X has the columns c, b, a, but the last fit had a, b, c"):
             model.fit(from_files(tmp_path / "other.parquet", target="y"))
+
+    def test_of_a_source_of_validation_rows_are_compared_with_those_in_memory(self, table, tmp_path):
+        x, model = table[["a", "b", "c"]], MLPRegressor(max_iter=2, tol=0, random_state=0)
+        for other in [(x[["c", "b", "a"]], table.y)], from_files(tmp_path / "other.parquet", target="y"):
+            with pytest.raises(ValueError, match="X_val has the columns c, b, a, but X has a, b, c"):
+                model.fit(x, table.y, X_val=other)
+        assert not hasattr(model, "coefs_")
+        fitted(model, x, table.y, X_val=from_files(tmp_path / "t.parquet", target="y"))
+        assert model.validation_loss_curve_ == fitted(model, x, table.y, X_val=x, y_val=table.y).validation_loss_curve_
 
     def test_of_validation_rows_are_compared(self, table, tmp_path):
         model = MLPRegressor(max_iter=2, tol=0, early_stopping=True)

@@ -649,6 +649,7 @@ def test_every_text_file_of_a_folder_is_read(tmp_path):
         (lambda: from_blocks([(np.ones((2, 2)), [1, 2])], rows=-1), "rows must be a whole number of at least 1, or None"),
         (lambda: from_blocks(lambda: 5), "must return an iterator of them, got int"),
         (lambda: from_blocks([([[1, 2], [3]], [1, 2])]), "block 0: "),
+        (lambda: from_blocks([(pytest.importorskip("pandas").DataFrame({"a": list("xy")}), [1, 2])]), "^block 0: x: column 'a'"),
     ],
 )
 def test_sentences_about_blocks(make, message):

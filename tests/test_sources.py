@@ -604,6 +604,29 @@ class TestBlocksOfTables:
         blocks = [(make(x[:10]), y[:10]), (make(x[["c", "a", "b"]][10:]), y[10:])]
         np.testing.assert_array_equal(self.fitted(blocks), self.fitted([(x.to_numpy(), y)]))
 
+    @pytest.mark.parametrize(
+        ("library", "kinds"),
+        [
+            *(("pandas", kinds) for kinds in ("f4 f4", "f4 i2", "f4 i4", "f4 f8", "f4 ?", "f2 f2", "i1 i1", "f4 Float32")),
+            ("polars", "f4 f4"),
+            ("pyarrow", "f4 f4"),
+        ],
+    )
+    def test_estimators_compute_in_the_dtype_that_they_have_in_memory(self, library, kinds):
+        module = pytest.importorskip(library)
+        x = np.random.default_rng(0).normal(size=(2, 20)) * 9
+        columns = dict(zip("ab", x.astype("f4"), strict=True))
+        table = module.table(columns) if library == "pyarrow" else module.DataFrame(columns)
+        if library == "pandas":
+            table = table.astype(dict(zip("ab", kinds.split(), strict=True)))
+        in_memory, of_blocks = (MLPRegressor(max_iter=1, random_state=0) for _ in range(2))
+        with pytest.warns(UserWarning, match="Maximum iterations"):
+            in_memory.fit(table, x[0])
+        with pytest.warns(UserWarning, match="Maximum iterations"):
+            of_blocks.fit([(table, x[0])])
+        assert of_blocks.coefs_[0].dtype == in_memory.coefs_[0].dtype
+        assert np.array_equal(of_blocks.coefs_[0], in_memory.coefs_[0])
+
     def test_other_columns(self):
         pandas = pytest.importorskip("pandas")
         x, y = pandas.DataFrame(np.zeros((4, 3)), columns=["a", "b", "c"]), np.zeros(4)
@@ -682,6 +705,25 @@ class TestTargets:
         with_classes = from_blocks([(np.ones((3, 2)), np.array([2, 1, 2], object))], classes=np.array([2, 1], object))
         assert next(with_classes.pieces(0)).y.tolist() == [0, 1, 0]
 
+    def test_text_of_any_length(self):
+        """NumPy casts its StringDType to no other text."""
+        values = np.array(["b", "long", "b"], np.dtypes.StringDType())
+        for classes, expected in (None, ["b", "long"]), (np.array(["long", "b"], np.dtypes.StringDType()), ["long", "b"]):
+            source = from_blocks([(np.ones((3, 2)), values)], classes=classes)
+            assert source.classes.tolist() == expected
+            assert source.classes[next(source.pieces(0)).y].tolist() == ["b", "long", "b"]
+
+    @pytest.mark.parametrize("target", [1, "a"])
+    def test_of_single_rows(self, target):
+        """Which come as what they are, in no list."""
+        rows = [(np.full((1, 2), n), other) for n, other in enumerate([target, target * 2] * 5)]
+        source = from_blocks(rows)
+        assert source.rows == 10
+        with pytest.warns(UserWarning, match="Maximum iterations"):
+            assert MLPClassifier(max_iter=1).fit(source).classes_.tolist() == [target, target * 2]
+        with pytest.raises(ValueError, match="block 0: y has 1 rows, but X has 3; each sample needs one"):
+            MLPClassifier().fit([(np.ones((3, 2)), target), rows[1]])
+
     @pytest.mark.parametrize("kind", [list, "objects", "series"])
     @pytest.mark.parametrize("missing", [None, np.nan, "NA"])
     @pytest.mark.parametrize("values", [["b", "a", "b"], [Decimal(1), 2, 3]])
@@ -750,6 +792,9 @@ class TestErrors:
             from_npy(tmp_path / "x.npy")
         with pytest.raises(TableError, match="target must be a column from 0 to 3, got 4"):
             from_npy(tmp_path / "x.npy", target=4)
+        for target in (1.0, True, [1]):
+            with pytest.raises(TypeError, match="target must be the name of a column, or its position, got "):
+                from_npy(tmp_path / "x.npy", target=target)
         with pytest.raises(TableError, match=r"no column 'yy'.*Did you mean 'y'"):
             from_npy(structured(tmp_path / "s.npy", x, y), target="yy")
         (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-100])
@@ -801,6 +846,8 @@ class TestErrors:
             ([(x, y), (x[:, :3], y)], "block 1: x has 3 features, but the network takes 4"),
             ([(x, y), (x, y[1:])], "block 1: y has 3000 rows, but x has 3001"),
             ([(x, y), (x, y, y + 1)], "Some blocks have weight"),
+            ([(x, y), (x, np.eye(2)[y])], "Some blocks have class labels as targets and others have not"),
+            ([(x, np.eye(2)[y]), (x, y)], "Some blocks have class labels as targets and others have not"),
             ([(x, y), (x,)], "block 1 must be .X, y. or .X, y, weight., got 1 members"),
             ([(x, y), (x, y + 5)], "block 1: y has the class label"),
             ([], "There are no blocks"),

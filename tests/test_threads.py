@@ -507,11 +507,13 @@ class TestChoice:
         """Threads that were asleep, and processors, are slower at first: that would speak against the first number of them."""
         clock = 0.0
         monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock)
-        pace, used = Pace([2, 1]), []
-        for call in range(4000):
-            begins_anew = call % 100 < 6  # of each hundred calls, beginning with the very first
-            clock += 10.0 if call % 100 == 0 else 1e-5
-            rate = (20 if begins_anew else 200) if pace.n_threads == 2 else 125
+        pace, used, was_trying, calls = Pace([2, 1]), [], False, 0
+        for _ in range(4000):
+            is_trying = pace.limit(0.1) < 0.1
+            has_paused = is_trying and not was_trying  # where it would mislead, the very first time, too
+            clock += 10.0 if has_paused else 1e-5
+            was_trying, calls = is_trying, 0 if has_paused else calls + 1
+            rate = (20 if calls < 6 else 200) if pace.n_threads == 2 else 125
             seconds = min(pace.limit(0.1), 0.01)
             used.append(pace.n_threads)
             clock += seconds

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastmlp.threads import available_threads
+
 from ..machine import available_processors
 from ..options import thread_values
 from ..peers import BASELINE, OURS, Contestant, Peer
@@ -102,7 +104,8 @@ def units(peers: Iterable[Peer], size: Size) -> list[Unit]:
 
         def measure() -> dict[str, Any]:
             point = measure_problem(problem, contestants, rows, small)
-            return {"axis": axis.name, "title": axis.title, "value": value, "cores": cores, **point}
+            # A container may have less than the processors that it sees.
+            return {"axis": axis.name, "title": axis.title, "value": value, "cores": available_threads(), **point}
 
         return Unit(f"scaling/{axis.name}={value}", 5.0 if size.quick else 12.0 + rows / 1e5, measure)
 

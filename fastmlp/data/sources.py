@@ -24,7 +24,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.files import no_file
-from fastmlp.frames import array_of_frame, has_names, in_order_of, is_frame, names_of_frame
+from fastmlp.frames import array_of_frame, dtype_of_frame, has_names, in_order_of, is_frame, names_of_frame
 from fastmlp.validation import refuse_masked
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _of_one_kind(given: Any, where: str) -> Array:
             raise TableError(f"{where}: row {row} has no target, but {value!r}; remove such rows.")
         raise TableError(f"{where}: the target is {value!r} in row {row}; targets must be all text or all numbers.")
     if of_text:
-        return y.astype(str)
+        return _as_text(y)
     numbers = np.array(values)
     return (numbers if numbers.dtype.kind in "biuf" else numbers.astype(np.float64)).reshape(y.shape)
 
@@ -190,8 +190,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _as_text(values: Array) -> Array:
-    """Objects are taken for strings."""
-    return values.astype(str) if values.dtype.kind in "OT" else values
+    """Objects are taken for strings; those of NumPy's StringDType become objects first, for it casts to no other text."""
+    return values.astype(object, copy=False).astype(str) if values.dtype.kind in "OT" else values
 
 
 def labels_of(y: Array, classes: Array, where: str) -> Array:
@@ -392,6 +392,19 @@ def _joined_fields(names: Sequence[str], width: int, dtype: np.dtype[Any], rows:
     return out
 
 
+def name_or_position(target: Any) -> str | int:
+    """Which column is the target.
+
+    Raises
+    ------
+    TypeError
+        For what is neither the name of a column nor its position.
+    """
+    if isinstance(target, bool) or not isinstance(target, str | SupportsIndex):
+        raise TypeError(f"target must be the name of a column, or its position, got {target!r}.")
+    return target if isinstance(target, str) else operator.index(target)
+
+
 def _place(target: str | int, columns: int, path: Path) -> int:
     if isinstance(target, str):
         raise TableError(f"{path} has columns without names; give the position of the target, from 0 to {columns - 1}.")
@@ -435,6 +448,7 @@ def from_npy(
     """
     if (y is None) == (target is None):
         raise ValueError(f"from_npy needs either y, a file of targets, or target, a column of x; got y={y!r}, target={target!r}.")
+    target = None if target is None else name_or_position(target)
     files = [None if path is None else NpyFile(path) for path in (x, y, weight)]
     assert files[0] is not None
     return NpySource(files[0], files[1], files[2], target, classes)
@@ -488,7 +502,7 @@ class BlockSource(Source):
                 given = _with_columns(given, names, f"block {number}")
             try:
                 x = _dense(given)
-            except ValueError as error:  # of rows of several lengths
+            except (ValueError, TypeError) as error:  # of rows of several lengths, and of columns that are no numbers
                 raise TableError(f"block {number}: {error}") from None
             if x.shape[:1] == (0,):
                 continue  # its targets are of any type, such as those of an empty list
@@ -498,7 +512,7 @@ class BlockSource(Source):
                     1: "single samples go in as two lists: fit([x for x, y in samples], [y for x, y in samples], ...)",
                 }.get(x.ndim, "make rows of them: X.reshape(len(X), -1)")
                 raise TableError(f"block {number} must hold rows of samples, got X of the shape {x.shape}; {advice}.")
-            yield x, _of_one_kind(y, f"block {number}"), weight
+            yield x, np.atleast_1d(_of_one_kind(y, f"block {number}")), weight  # of a single row it may be a number
 
     @cached_property
     def rows(self) -> int:
@@ -542,7 +556,7 @@ def _with_columns(frame: Any, names: list[str], where: str) -> Any:
 def _dense(x: Any) -> Any:
     """An array of a block's samples, whatever they came as."""
     if is_frame(x):
-        return array_of_frame(x, "x", np.dtype(np.float64))
+        return array_of_frame(x, "x", dtype_of_frame(x))
     return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
 
 

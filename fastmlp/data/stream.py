@@ -157,7 +157,8 @@ class _Room:
         count = min(stop - place, data.rows - first)
         for room, array, name in zip(self._arrays, (data.x, data.y, data.labels, data.weight), Data.__annotations__, strict=True):
             if (room is None) != (array is None):
-                raise TableError(f"Some blocks have {name} and others have not; all must have the same.")
+                what = "class labels as targets" if name in ("y", "labels") else name
+                raise TableError(f"Some blocks have {what} and others have not; all must have the same.")
             if room is not None and array is not None:
                 room[place : place + count] = array[first : first + count]
         return count

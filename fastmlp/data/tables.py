@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from fastmlp.data.preparation import (
     mixed_truth,
     texts,
 )
-from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of
+from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of, name_or_position
 from fastmlp.data.widths import DECODED_VALUES, LONG_BYTES, fixed_bytes, row_bytes
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
@@ -520,7 +520,12 @@ class TableSource(Source):
         if any(str(kind) == "bool" for kind in kinds) and any(map(is_number, kinds)):
             raise mixed_truth(f"The target {self.target!r}", "numbers")
         if str(column.type) == "bool" or not is_text(column.type):
-            return _numbers(column)
+            values = _numbers(column)
+            if values.dtype.hasobject and str(column.type) != "null":  # as text, each would be a class by what Python prints of it
+                raise TableError(
+                    f"The target {self.target!r} is of the type {column.type}; it must be of numbers, text or truth values."
+                )
+            return values
         return np.asarray(texts(column, str(self.target))).astype(str)
 
     def _raw_targets(self) -> Iterator[Array]:
@@ -814,9 +819,7 @@ def from_files(
     paths = find_files(files)
     if not paths:
         raise TableError("There are no files in the list.")
-    if isinstance(target, bool) or not isinstance(target, str | SupportsIndex):
-        raise TypeError(f"target must be the name of a column, or its position, got {target!r}.")
-    target = target if isinstance(target, str) else operator.index(target)
+    target = name_or_position(target)
     if isinstance(categories, str):
         raise TypeError(f"categories must be a list of names, such as [{categories!r}], got {categories!r}.")
     known = [name for name in (target, weight, *categories) if isinstance(name, str)]

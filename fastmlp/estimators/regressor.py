@@ -153,7 +153,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         return np.asarray(first_piece(source).y)
 
     def _targets_of(self, source: Source, piece: Piece) -> Array:
-        y = super()._targets_of(source, piece)
+        y = as_numbers(super()._targets_of(source, piece), "y", None)  # as in memory: no dates
         self._check_range(y)
         return y
 

@@ -31,7 +31,7 @@ def check_complete(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
 
 
 def _check_alike(source: Source, X_val: Source) -> None:
-    """Refuse a source of validation rows whose columns are others, or mean something else, than those of the rows to train on."""
+    """Refuse a source of validation rows whose columns have become features in another way than those of the rows to train on."""
     mine, other = source.preparation, X_val.preparation
     if (mine is None) != (other is None) and (source.feature_names or X_val.feature_names):
         raise ValueError(
@@ -39,8 +39,12 @@ def _check_alike(source: Source, X_val: Source) -> None:
         )
     if mine is not None and other is not None and not mine.makes_the_same_as(other):
         raise ValueError("X_val has been prepared by what its own rows are like; prepare it as X: prepared(X.preparation).")
-    names, others = source.feature_names, X_val.feature_names
-    if names is not None and others is not None and names != others:
+
+
+def _check_names(estimator: MLPBase, X_val: Source) -> None:
+    """Refuse a source of validation rows whose columns are others than those of the rows to train on, a table or a source."""
+    names, others = getattr(estimator, "feature_names_in_", None), X_val.feature_names
+    if names is not None and others is not None and names.tolist() != others:
         raise ValueError(f"X_val has the columns {', '.join(others)}, but X has {', '.join(names)}; give the same, in this order.")
 
 
@@ -80,6 +84,7 @@ def given_samples(
     if source is not None:
         if beside is not None:
             _check_alike(beside, source)
+        _check_names(estimator, source)
         data = open_source(estimator, source, "X_val", as_given, sys.maxsize).data
         return Samples(data.x, estimator._given_targets(data), data)
     if y_val is None:

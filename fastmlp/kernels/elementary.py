@@ -254,21 +254,21 @@ def _log_64(x):
 
 
 @elementary
-def _log1p_32(u):
-    """log(1 + u) for u in [0, 1], to the last bits even where u is tiny."""
-    # Above sqrt(2), log(1 + u) = ln 2 + log((1 + u) / 2). One division for both: two would be a branch, and no vectors.
-    upper = _ONE_32 + u > _SQRT2_32
-    numerator = u - _ONE_32 if upper else u
-    s = numerator / (u + (_THREE_32 if upper else _TWO_32))
+def _log1p_32(x):
+    """log(1 + x) for x in [0, 1], to the last bits even where x is tiny."""
+    # Above sqrt(2), log(1 + x) = ln 2 + log((1 + x) / 2). One division for both: two would be a branch, and no vectors.
+    upper = _ONE_32 + x > _SQRT2_32
+    numerator = x - _ONE_32 if upper else x
+    s = numerator / (x + (_THREE_32 if upper else _TWO_32))
     return _twice_artanh_32(s) + (_LN2_32 if upper else _ZERO_32)
 
 
 @elementary
-def _log1p_64(u):
-    """log(1 + u) for u in [0, 1], to the last bits even where u is tiny."""
-    upper = _ONE_64 + u > _SQRT2_64
-    numerator = u - _ONE_64 if upper else u
-    s = numerator / (u + (_THREE_64 if upper else _TWO_64))
+def _log1p_64(x):
+    """log(1 + x) for x in [0, 1], to the last bits even where x is tiny."""
+    upper = _ONE_64 + x > _SQRT2_64
+    numerator = x - _ONE_64 if upper else x
+    s = numerator / (x + (_THREE_64 if upper else _TWO_64))
     return _twice_artanh_64(s) + (_LN2_64 if upper else _ZERO_64)
 
 
@@ -336,6 +336,7 @@ def _erf_64(x):
 
 exp = per_dtype("exp", "e to the power x.", _exp_32, _exp_64)
 log = per_dtype("log", "Natural logarithm.", _log_32, _log_64)
+log1p = per_dtype("log1p", "log(1 + x) for x in [0, 1].", _log1p_32, _log1p_64)
 tanh = per_dtype("tanh", "Hyperbolic tangent.", _tanh_32, _tanh_64)
 sigmoid = per_dtype("sigmoid", "1 / (1 + exp(-x)).", _sigmoid_32, _sigmoid_64)
 softplus = per_dtype("softplus", "log(1 + exp(x)), without overflow.", _softplus_32, _softplus_64)
@@ -348,3 +349,10 @@ def log_loss(z, y):
     zero = type(z)(0)
     positive = z if z > zero else zero
     return (positive - z * y) + softplus(-z if z > zero else z)
+
+
+@elementary
+def cross_entropy(p, y):
+    """-y log(p) - (1 - y) log(1 - p), in this order: y (log(p) - log(1 - p)) + log(1 - p) has no digits where p is nearly y = 1."""
+    one = type(p)(1)
+    return -(y * log(p) + (one - y) * log(one - p))
