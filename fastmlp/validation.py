@@ -180,6 +180,8 @@ def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
     if array.dtype.kind not in "biuf":
         if hasattr(given, "pieces"):
             raise TypeError(f"{argument} must be an array or a table; only fit takes a source of rows, such as {given!r}.")
+        if is_sparse(given):
+            raise TypeError(f"{argument} must be an array of real numbers, got a sparse matrix; make an array of it: toarray().")
         kind = {"O": "objects", "U": "strings", "S": "strings", "c": "complex numbers", "M": "dates", "m": "durations"}.get(
             array.dtype.kind, str(array.dtype)
         )

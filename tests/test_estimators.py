@@ -93,7 +93,7 @@ class TestParity:
             assert mine.dtype == other.dtype
             np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=1e-3)  # theirs has the penalty of every step
-        np.testing.assert_allclose(ours.loss_curve_[0], sklearns.loss_curve_[0], rtol=1e-4)
+        np.testing.assert_allclose(ours.loss_curve_[0], sklearns.loss_curve_[0], rtol=3e-4)
         if y.dtype.kind != "f":
             np.testing.assert_array_equal(ours.predict(x), sklearns.predict(x))
         for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
@@ -104,6 +104,14 @@ class TestParity:
         _, _, ours, sklearns = fitted(task, shuffle=False, random_state=3, batch_size=64, max_iter=10)
         np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=1e-6)
         assert ours.best_loss_ == min(ours.loss_curve_)
+
+    @pytest.mark.parametrize(("batch_size", "rtol"), [(250, 1e-9), (125, 3e-3)])
+    def test_losses_at_a_strong_penalty(self, batch_size, rtol):
+        """That of the last step's weights is of those before it, by which a training ends where theirs does."""
+        options = {"batch_size": batch_size, "alpha": 5.0, "solver": "sgd", "learning_rate_init": 0.05, "n_iter_no_change": 2}
+        _, _, ours, sklearns = fitted("regression", shuffle=False, random_state=3, max_iter=100, **options)
+        assert ours.n_iter_ == sklearns.n_iter_
+        np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=rtol)
 
     @pytest.mark.parametrize("task", TASKS)
     def test_initial_weights_are_theirs(self, task):
@@ -118,6 +126,15 @@ class TestParity:
         _, _, ours, sklearns = fitted(task, weight, shuffle=False, random_state=3, alpha=0.1, max_iter=5)
         for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-6)
+
+    def test_losses_by_sample_weights(self):
+        """Over all rows at once, so that the way in which they are divided does not count."""
+        weight = np.random.default_rng(0).uniform(0.1, 2, 250)
+        options = {"alpha": 0, "learning_rate_init": 1e-12, "max_iter": 1, "random_state": 3}
+        at_once, divided = (fitted("regression", weight, batch_size=rows, **options)[2:] for rows in (250, 50))
+        assert divided[0].loss_ == pytest.approx(at_once[0].loss_, rel=1e-9)
+        assert at_once[1].loss_ == pytest.approx(at_once[0].loss_, rel=1e-9)
+        assert divided[1].loss_ != pytest.approx(at_once[1].loss_, rel=1e-4)
 
     @pytest.mark.parametrize("task", TASKS)
     def test_lbfgs(self, task):
@@ -844,7 +861,7 @@ def test_shares_have_the_output_that_belongs_to_their_loss():
         (np.arange(20).astype("datetime64[s]"), "dates"),
         (np.arange(20).astype("timedelta64[s]"), "durations"),
         (np.arange(20).astype(str), "strings"),
-        (sparse.eye(20, 2, format="csr"), "objects"),
+        (sparse.eye(20, 2, format="csr"), "a sparse matrix"),
     ],
 )
 def test_targets_of_a_regressor_that_are_no_numbers(y, kind):

@@ -152,8 +152,9 @@ class _Training:
         estimator.n_iter_ += 1
         estimator.t_ += feed.rows
         weight = network._weight(feed.data) if isinstance(feed, InMemory) else done.weight_sum
-        # The penalty is that of a typical step, between the epoch's first and last.
-        penalty = (penalty_before + _penalty(estimator)) / 2 * len(rates) / weight
+        # A step's penalty is that of the weights before it, as scikit-learn has it: exact for one step, a line for several.
+        steps = len(rates)
+        penalty = ((steps + 1) * penalty_before + (steps - 1) * _penalty(estimator)) / (2 * weight)
         estimator.loss_ = (recipe.loss_scale * done.loss_sum + feed.beside) / done.weight_sum + penalty
         estimator.loss_curve_.append(estimator.loss_)
         if not self._goes_on:
