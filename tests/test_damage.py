@@ -206,6 +206,27 @@ def test_best_parameters_that_are_none(folder, originals, bad):
         learn(*begin(TABLE, None, plan), plan, checkpoint=folder / "best")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("more", "preparation"), 7, "the preparation of the table is damaged"),
+        (("more", "preparation", "history"), {}, "it has 2 epochs, but 0 losses of the rows to validate on"),
+        (("more", "preparation", "history", "validation_loss"), None, "the preparation of the table is damaged"),
+        (("more", "preparation", "history", "validation_loss"), [1.0], "it has 2 epochs, but 1 losses"),
+        (("training", "options", "epochs"), "many", "epochs must be a whole number, got 'many'"),
+        (("training", "options", "epochs"), None, "epochs must be a whole number, got None"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_there_cannot_be(folder, originals, place, value, message):
+    path, content = folder / "unusable", forged(originals["table"], replaced(description_of(folder / "table"), place, value))
+    path.write_bytes(content)
+    plan = Plan("y", hidden=(3,), epochs=3)
+    with pytest.raises(ValueError, match=message):
+        learn(*begin(TABLE, None, plan), plan, checkpoint=path)
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "1" * 100_000, "NaN", "null", '"x"', "{", "[]", '{"format": 2}'])
 def test_hostile_json(folder, originals, text):
     content = save_tensors(load_tensors(originals["table"]), {"fastmlp": text})

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from fastmlp import ACTIVATIONS, LOSSES, MLP
 from fastmlp.files import check_writable, remove_leftovers, replace_file, replacement
 from fastmlp.io import load, save, to_numpy_source, to_torch
+from fastmlp.io.extras import require
 from fastmlp.io.safetensors import read
 from tests.test_invariants import run_python
 
@@ -288,3 +289,32 @@ def test_what_is_kept_beside_a_network_comes_back(tmp_path, net, array):
     assert found.arrays["it"].shape == array.shape
     assert np.array_equal(found.arrays["it"], array)
     assert found.more == {"1": "b"}
+
+
+class TestPackagesThatAreNeeded:
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            ("raise ImportError('libgomp.so.1: cannot open shared object file')", "libgomp.so.1: cannot open shared object file."),
+            ("import no_such_module", "No module named 'no_such_module'."),
+        ],
+    )
+    def test_one_that_is_there_is_not_said_to_be_missing(self, tmp_path, monkeypatch, source, message):
+        (tmp_path / "half_installed.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ImportError) as caught:
+            require("half_installed", "cli")
+        assert str(caught.value) == f"half_installed is needed for this and is installed, but cannot be imported: {message}"
+
+    @pytest.mark.parametrize("module", ["no_such_module", "no_such_module.part"])
+    def test_one_that_is_not(self, module):
+        with pytest.raises(ImportError) as caught:
+            require(module, "cli")
+        assert str(caught.value) == "no_such_module is needed for this and is not installed: pip install 'fastmlp[cli]'."
+
+    def test_ctrl_c_while_one_is_imported(self, tmp_path, monkeypatch):
+        """As matplotlib's compiled modules hand it on, and others that pybind11 makes."""
+        (tmp_path / "interrupted.py").write_text("raise ImportError('initialization failed') from KeyboardInterrupt()")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            require("interrupted", "cli")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -20,6 +21,7 @@ import pytest
 from fastmlp.data import files as files_module
 from fastmlp.data import from_files
 from fastmlp.data.files import Csv, TableError, form_of, names_of, read_batches, read_table
+from fastmlp.data.model import TableModel
 from fastmlp.data.preparation import Number
 from fastmlp.io import load
 from tests.test_invariants import ROOT
@@ -171,6 +173,14 @@ def test_columns_of_every_type(command, tmp_path, how):
     assert out.count("left out") == 7
     for action in ("predict", "evaluate"):
         assert command(action, "m.safetensors", "t.parquet")[::2] == (0, "")
+
+
+@HOW
+def test_bytes_in_a_dictionary_are_no_text(command, tmp_path, how):
+    parquet(tmp_path / "t.parquet", code=pyarrow.array([b"\xff"] * len(ROWS)).dictionary_encode())
+    code, out, errors = command("train", "t.parquet", *TRAIN, how)
+    assert (code, errors) == (0, "")
+    assert re.search(r"left out: code +it is of the type dictionary<values=binary", out)
 
 
 @HOW
@@ -776,6 +786,42 @@ def test_ctrl_c_while_the_report_is_made(command, model, monkeypatch):
     assert load(model / "m.safetensors").sizes == (3, 64, 64, 2)
 
 
+def test_a_picture_that_cannot_be_written(command, model, monkeypatch):
+    """After a training that may have been long."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "p.png")
+
+    monkeypatch.setattr("fastmlp.data.evaluation.plot", full)
+    (model / "m.safetensors").unlink()
+    code, _, errors = command("train", "t.csv", *TRAIN, "--quiet", "--plot", "p.png")
+    assert (code, errors) == (1, "p.png: No space left on device; the model is written: m.safetensors.\n")
+    assert load(model / "m.safetensors").sizes == (3, 64, 64, 2)
+
+
+@HOW
+@pytest.mark.parametrize("name", ["t.csv", "r.csv"])
+def test_a_training_that_diverges_in_its_last_step(command, model, name, how):
+    """A loss of rows to train on is that before a step."""
+    before = (model / "m.safetensors").read_bytes()
+    options = ["--batch-size", "1000", "--epochs", "1", "--set", "learning_rate=1e12"]
+    code, out, errors = command("train", name, *TRAIN, "--quiet", how, *options)
+    assert (code, out) == (1, "")
+    assert errors == (
+        "Training diverged: the rows to validate on have no finite loss, at learning_rate=1e+12. No model is written. Try a lower "
+        "rate, such as 1e+11.\n"
+    )
+    assert (model / "m.safetensors").read_bytes() == before
+
+
+def test_predictions_that_are_not_finite_after_a_training(command, model, monkeypatch):
+    """As rows may have that are neither to train nor to validate on."""
+    monkeypatch.setattr(TableModel, "outputs", lambda _, rows: np.full(rows.num_rows, np.inf))
+    code, _, errors = command("train", "r.csv", *TRAIN, "--quiet")
+    assert (code, errors.count("\n")) == (1, 1)
+    assert errors.startswith("the rows to test on: The predictions cannot be measured: ")
+
+
 def test_a_picture_of_each_kind(command, model):
     for table_name, ending in (("t.csv", "png"), ("t.csv", "pdf"), ("r.csv", "svg")):
         assert command("train", table_name, *TRAIN, "--plot", f"p.{ending}")[0] == 0
@@ -982,6 +1028,9 @@ def test_what_an_exported_regression_predicts(command, tmp_path):
     out = command("export", "m.safetensors", "m.PY")[1]
     assert f"y is its output * {facts['target_scale']:.9g} + {facts['target_mean']:.9g}." in out
     assert f"y: output * {facts['target_scale']:.9g} + {facts['target_mean']:.9g}" in command("info", "m.safetensors")[1]
+    (tmp_path / "d.csv").write_text(table('age,colour,"y\x1b[2J"', lambda n, a, c: f"{a},{c},{1000 + 3 * a}"))
+    assert command("train", "d.csv", "--target", "y\x1b[2J", "--epochs", "1")[0] == 0
+    assert " 'y\\x1b[2J' is its output * " in command("export", "d.safetensors", "d.py")[1]
     (tmp_path / "x.csv").write_text("age,colour\n60,red\n")
     predicted = float(command("predict", "m.safetensors", "x.csv")[1].split()[1])
     exec((tmp_path / "m.PY").read_text(), namespace := {})

@@ -293,7 +293,6 @@ def evaluate_(
 ) -> None:
     """Say how good a model is on a table."""
     from fastmlp.data.evaluation import evaluate, figures
-    from fastmlp.data.files import TableError
     from fastmlp.data.model import TableModel
     from fastmlp.data.preparation import UnknownValues
 
@@ -301,12 +300,7 @@ def evaluate_(
     check_no_pipe(model)
     loaded = TableModel.load(model)
     unknown = UnknownValues(loaded.preparation)
-    try:
-        result = evaluate(loaded, file, unknown.watching(_with_target(loaded, file, target, csv)))
-    except TableError:
-        raise
-    except ValueError as error:  # scikit-learn's, of predictions that are not finite
-        raise TableError(f"{file}: The predictions cannot be measured: {error}") from None
+    result = evaluate(loaded, file, unknown.watching(_with_target(loaded, file, target, csv)))
     _say_unknown(unknown)
     if json:
         typer.echo(json_format.dumps(result))
@@ -363,6 +357,7 @@ def export(
 ) -> None:
     """Write a model's network in another form."""
     from fastmlp import io
+    from fastmlp.data.preparation import shown
 
     writers: dict[str, Callable[[Any, Path], None]] = {".onnx": io.to_onnx, ".py": io.to_numpy_source}
     if file.suffix.lower() not in writers:
@@ -372,9 +367,9 @@ def export(
     network, table = _loaded(model)
     writers[file.suffix.lower()](network, file)
     target = None if table is None else table.preparation.target
-    back = (
-        "" if target is None or not target.is_scaled else f" {target.name} is its output * {target.scale:.9g} + {target.mean:.9g}."
-    )
+    back = ""
+    if target is not None and target.is_scaled:
+        back = f" {shown(target.name)} is its output * {target.scale:.9g} + {target.mean:.9g}."
     typer.echo(
         f"Written: {file}. It takes the {network.sizes[0]} numbers that a row becomes (`fastmlp info {model}` says which), in "
         f"{network.dtype}.{back}"

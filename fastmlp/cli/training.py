@@ -184,6 +184,15 @@ def train_and_report(
         interrupted = True
     except ValueError as error:  # of a checkpoint that is another training's
         raise end(str(error), FAILED) from None
+    losses = model.history["validation_loss"]
+    best = finite_or_none(losses[models.best_epoch(losses)])
+    if best is None:  # the step that did it was the last one of an epoch: no loss of rows to train on has seen it
+        rate = plan.learning_rate
+        raise end(
+            f"Training diverged: the rows to validate on have no finite loss, at learning_rate={rate:g}. No model is written. "
+            f"Try a lower rate, such as {rate / 10:g}.",
+            FAILED,
+        )
     model.save(out)
     try:
         parts = ((begun.tested_name, batch) for batch in begun.tested.to_batches(max_chunksize=PIECE_ROWS))
@@ -192,10 +201,10 @@ def train_and_report(
             draw(model, result, plot)
     except KeyboardInterrupt:
         raise end(f"Interrupted before the report; the model is written: {out}.", INTERRUPTED) from None
+    except OSError as error:
+        raise end(f"{plot}: {error.strerror}; the model is written: {out}.", FAILED) from None
     seconds = time.perf_counter() - began
     if json:
-        losses = model.history["validation_loss"]
-        best = finite_or_none(losses[models.best_epoch(losses)])
         typer.echo(json_format.dumps({
             "model": str(out), "target": plan.target, "task": "regression" if model.classes is None else "classification",
             "epochs": len(model.history["loss"]), "validation_loss": best, "seconds": seconds, "interrupted": interrupted,

@@ -41,7 +41,8 @@ def evaluate(model: TableModel, name: object, parts: Iterable[tuple[object, Any]
     Raises
     ------
     TableError
-        Where columns are missing or of another kind, a class is not the model's, or no row has a target.
+        Where columns are missing or of another kind, a class is not the model's, no row has a target, or a prediction is not
+        finite.
     """
     truths: list[Array] = []
     outputs: list[Array] = []
@@ -53,7 +54,10 @@ def evaluate(model: TableModel, name: object, parts: Iterable[tuple[object, Any]
     target = model.preparation.target
     if sum(map(len, truths)) == 0:
         raise TableError(f"{name}: No row has a value of the target {target.name!r}.")
-    return _measures(target, np.concatenate(truths), np.concatenate(outputs))
+    try:
+        return _measures(target, np.concatenate(truths), np.concatenate(outputs))
+    except ValueError as error:  # scikit-learn's, of predictions that are not finite
+        raise TableError(f"{name}: The predictions cannot be measured: {error}") from None
 
 
 def _truth_and_outputs(model: TableModel, rows: Any) -> tuple[Array, Array]:

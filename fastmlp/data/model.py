@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -276,18 +275,23 @@ class TableModel:
         network = contents.network
         if _KEY not in contents.more:
             raise TableError(f"{path} is a network without the preparation of a table; load it with fastmlp.io.load.")
-        try:
-            content = contents.more[_KEY]
-            preparation = Preparation.from_dict(content["preparation"])
-            history = {name: [float(value) for value in values] for name, values in content["history"].items()}
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise TableError(f"{path}: the preparation of the table is damaged ({model_files.in_short(error)}).") from None
+        preparation, history = _described(contents, path)
         if _BEST in contents.arrays:
             network.theta = _best_theta(contents, path)
         try:
             return cls(network, preparation, history)
         except ValueError as error:
             raise TableError(f"{path}: {error}") from None
+
+
+def _described(contents: model_files.Contents, path: Path | str) -> tuple[Preparation, dict[str, list[float]]]:
+    """What a file says about the table, and about the epochs of its training."""
+    try:
+        content = contents.more[_KEY]
+        history = {name: [float(value) for value in values] for name, values in content["history"].items()}
+        return Preparation.from_dict(content["preparation"]), history
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise TableError(f"{path}: the preparation of the table is damaged ({model_files.in_short(error)}).") from None
 
 
 def _best_theta(contents: model_files.Contents, path: Path | str) -> Array:
@@ -347,10 +351,9 @@ class TableCheckpoint(Checkpoint):
             contents = model_files.read(self._path, with_training=True)
         except (FileNotFoundError, ValueError) as error:
             raise TableError(str(error)) from None
-        content = contents.more.get(_KEY)
-        here = json.loads(json.dumps(self._model.preparation.as_dict()))
+        preparation, history = _described(contents, self._path) if _KEY in contents.more else (None, {})
         rows = {name: contents.more.get(name, key) for name, key in self._rows.items()}  # earlier versions did not write all
-        if content is None or content["preparation"] != here or rows != self._rows:
+        if preparation != self._model.preparation or rows != self._rows:
             raise TableError(
                 f"{self._path} is the checkpoint of a training on other rows or columns, or with another seed; "
                 "give another name with --resume."
@@ -367,7 +370,10 @@ class TableCheckpoint(Checkpoint):
                 f"{self._path} has {done} epochs already, but this training is to have {epochs} at most; give --epochs {done} or "
                 "more, or another name with --resume."
             )
-        self._watch.losses = [float(loss) for loss in content["history"]["validation_loss"]]
+        losses = history.get("validation_loss", [])
+        if len(losses) != done:
+            raise TableError(f"{self._path} is damaged: it has {done} epochs, but {len(losses)} losses of the rows to validate on.")
+        self._watch.losses = losses
         self._watch.best_theta = _best_theta(contents, self._path)
 
 

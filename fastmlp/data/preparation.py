@@ -706,7 +706,9 @@ def _by_number(text: str) -> tuple[bool, float, str]:
 def is_text(kind: Any) -> bool:
     """Whether a type of Arrow's has categories: text and truth values."""
     types = require("pyarrow", "cli").types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_dictionary(kind))
+    if types.is_dictionary(kind):
+        return "binary" not in str(kind.value_type)  # bytes are no text, also where each is there once
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind))
 
 
 def _is_null(kind: Any) -> bool:

@@ -296,6 +296,9 @@ def _training(description: dict[str, Any], tensors: Mapping[str, Array], network
                 f"{_state_name(number)} is {state.shape} of {state.dtype}, but the network has {network.theta.size} parameters of "
                 f"{network.dtype}."
             )
+    epochs = options.get("epochs", training["epoch"])  # which earlier versions did not write
+    if isinstance(epochs, bool) or not isinstance(epochs, int):
+        raise ValueError(f"epochs must be a whole number, got {epochs!r}.")
     for name in ("epoch", "steps"):
         if isinstance(training[name], bool) or not isinstance(training[name], int) or not 0 <= training[name] <= _MOST_STEPS:
             raise ValueError(f"{name} must be a whole number from 0 to {_MOST_STEPS}, got {training[name]!r}.")
