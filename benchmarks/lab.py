@@ -12,16 +12,16 @@ import numpy as np
 
 from fastmlp import MLP
 from fastmlp.engine import CompiledTrainer
-from fastmlp.kernels.bands import band_inputs, first_feature, join_bands, multiply_band, unit_inputs
+from fastmlp.kernels.bands import band_inputs, block_inputs, first_feature, join_bands, multiply_band
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs
-from fastmlp.kernels.gradient import add_slots, gradient_block, transpose_weights, update_block
+from fastmlp.kernels.gradient import add_slots, first_weight, gradient_block, transpose_weights, update_block
 from fastmlp.kernels.jit import FASTMATH, Kernel
 from fastmlp.kernels.layered import delta_columns, forward_columns, gather_columns, pack_columns
 from fastmlp.kernels.operands import Model, Samples, Space, Worker
 from fastmlp.kernels.output import output_panel
-from fastmlp.kernels.plan import LOSS_SUM, NO, NOBODY, ONE, PANEL_ROWS, UNIT_SCRATCH, YES, ZERO
+from fastmlp.kernels.plan import BLOCK_SCRATCH, LOSS_SUM, NO, NOBODY, ONE, PANEL_ROWS, YES, ZERO
 from fastmlp.kernels.product import product
 from fastmlp.kernels.simd import MACHINE, TILE_ROWS, TILE_VECTORS, flush_denormals, restore_denormals
 from fastmlp.memory import aligned_zeros
@@ -53,7 +53,7 @@ def _tile(times, rows, columns, depth, a, b, c):
         product(rows, columns, depth, a, ZERO, depth, ONE, b, ZERO, columns, c, ZERO, columns, c, ZERO, columns, YES, NO)
 
 
-def _repeat(parts, times, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
+def _repeat(parts, times, sync, calls, jobs, layers, blocks, bounds, x, indices, starts, y, labels, weights, order, parameters,
             transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
             coefficients, sums):  # fmt: skip
     """Parts of the first step of an epoch on one thread, in the order and with the calls of ``run_chunks``."""
@@ -110,33 +110,33 @@ def _repeat(parts, times, sync, calls, jobs, layers, units, bounds, x, indices, 
                 for number in range(job.n_layers - 1, 0, -1):
                     if parts & DELTA:
                         delta_columns(worker, layers, number, rows, parameters, space)
-            for u in range(len(units)):
-                unit = units[u]
-                layer = layers[unit.layer]
-                out, out0, ld = scratch, ZERO, unit.columns
+            for b in range(len(blocks)):
+                block = blocks[b]
+                layer = layers[block.layer]
+                out, out0, ld = scratch, ZERO, block.columns
                 if job.plain or several:
                     out = parameters if job.plain else gradient
-                    out0, ld = layer.weights + unit.row * layer.width + unit.column, layer.width
-                d, d0, ld_d = deltas, layer.deltas + unit.column, layer.width
+                    out0, ld = first_weight(layer, block), layer.width
+                d, d0, ld_d = deltas, layer.deltas + block.column, layer.width
                 if packed is not None:
-                    d, d0, ld_d = packed, np.int64(UNIT_SCRATCH), unit.columns
-                    if parts & GRADIENT and unit.row == 0:
-                        pack_columns(deltas, layer.deltas + unit.column, layer.width, rows, unit.columns, d, d0)
+                    d, d0, ld_d = packed, np.int64(BLOCK_SCRATCH), block.columns
+                    if parts & GRADIENT and block.row == 0:
+                        pack_columns(deltas, layer.deltas + block.column, layer.width, rows, block.columns, d, d0)
                 chunk = start // job.chunk_rows
-                slot0 = chunk % job.slots * job.slot_length if job.slots > 0 else 0
+                slot0 = chunk % job.slots * job.slot_stride if job.slots > 0 else 0
                 if parts & GRADIENT:
                     new, exact = chunk < max(1, job.slots) and job.plain == 0, several or job.plain == 1
-                    inputs = unit_inputs(job, layer, unit, ZERO, deltas.itemsize)
-                    gradient_block(job, layers, unit, inputs, rows, new, packed, d, d0, ld_d, out, out0 + slot0, ld, exact, space)
+                    inputs = block_inputs(job, layer, block, ZERO, deltas.itemsize)
+                    gradient_block(job, layers, block, inputs, rows, new, packed, d, d0, ld_d, out, out0 + slot0, ld, exact, space)
                 if parts & UPDATE and start + rows == batch_rows and job.slots > 0:
                     add_slots(
-                        gradient, out0, ld, unit.rows + unit.bias, unit.columns, min(job.slots, chunk + 1), job.slot_length,
+                        gradient, out0, ld, block.rows + block.bias, block.columns, min(job.slots, chunk + 1), job.slot_stride,
                         job.slots, ONE, NOBODY,
                     )  # fmt: skip
                 if parts & UPDATE and start + rows == batch_rows and not job.plain:
-                    update_block(job, layers, unit, model, out, out0, ld, 1.0, job.l2, ZERO)
+                    update_block(job, layers, block, model, out, out0, ld, 1.0, job.l2, ZERO)
                 if transposed is not None and parts & TRANSPOSE and start + rows == batch_rows:
-                    transpose_weights(layers, unit, parameters, transposed)
+                    transpose_weights(layers, block, parameters, transposed)
     restore_denormals(mode)
 
 

@@ -282,6 +282,7 @@ ACTIVATIONS: Table[Activation] = Table(
             _d_relu,
             initializer="he",
         ),
+        # Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models, 2013.
         Activation(
             "leaky_relu",
             "z if z > 0 else parameter * z",
@@ -292,6 +293,7 @@ ACTIVATIONS: Table[Activation] = Table(
             initializer="he",
             parameter=0.01,
         ),
+        # Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by exponential linear units, 2016.
         Activation(
             "elu",
             "z if z > 0 else parameter * (exp(z) - 1)",
@@ -320,6 +322,7 @@ ACTIVATIONS: Table[Activation] = Table(
             _d_softplus,
             initializer="he",
         ),
+        # Hendrycks and Gimpel, Gaussian error linear units, 2016: the exact one, not its approximation by tanh.
         Activation(
             "gelu",
             "z * Phi(z), Phi the normal distribution function",
@@ -329,7 +332,9 @@ ACTIVATIONS: Table[Activation] = Table(
             _d_gelu,
             initializer="he",
         ),
+        # Elfwing, Uchibe and Doya, Sigmoid-weighted linear units, 2018.
         Activation("silu", "z * sigmoid(z)", lambda z, p: z * _sigmoid_array(z), _d_silu_array, _silu, _d_silu, initializer="he"),
+        # Misra, Mish: a self regularized non-monotonic activation function, 2019.
         Activation(
             "mish",
             "z * tanh(softplus(z))",

@@ -18,8 +18,8 @@ from fastmlp.validation import Data
 if TYPE_CHECKING:
     from fastmlp.data.sources import Source
 
-Beside = Callable[[Data], float]
-"""What the summed loss of some rows has beside that of the network."""
+LossOffset = Callable[[Data], float]
+"""What is added to the network's summed loss of some rows for the one that is reported: a constant of their targets."""
 
 BUFFER_BYTES = 256 << 20
 """Memory for the rows of a source, unless something else is asked for."""
@@ -63,14 +63,14 @@ class Feed(ABC):
         What a trainer is made for: the rows themselves, or as many and of the same kind as it will have at a time.
     reading : Reading or None
         What reading has cost; None where nothing is read.
-    beside : float
-        What the summed loss of the last epoch's rows has beside that of the network.
+    loss_offset : float
+        What the summed loss of the last epoch's rows has besides that of the network.
     """
 
     rows: int
     data: Data
     reading: Reading | None = None
-    beside: float = 0.0
+    loss_offset: float = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -109,13 +109,13 @@ class InMemory(Feed):
     ----------
     data : Data
     shuffle : bool
-    beside : callable, optional
-        ``beside(data)``: what :attr:`beside` will be.
+    loss_offset : callable, optional
+        ``loss_offset(data)``: what :attr:`loss_offset` will be.
     """
 
-    def __init__(self, data: Data, shuffle: bool, beside: Beside | None = None) -> None:
+    def __init__(self, data: Data, shuffle: bool, loss_offset: LossOffset | None = None) -> None:
         self.data, self.rows = data, data.rows
-        self.beside = 0.0 if beside is None else beside(data)
+        self.loss_offset = 0.0 if loss_offset is None else loss_offset(data)
         self._shuffle = shuffle
 
     def epoch(

@@ -321,6 +321,7 @@ LOSSES: Table[Loss] = Table(
             _absolute_error,
             _d_absolute_error,
         ),
+        # Huber, Robust estimation of a location parameter, 1964.
         Loss(
             "huber",
             "sum of 1/2 * (a - y)^2 where |a - y| <= parameter, else parameter * (|a - y| - parameter / 2)",
@@ -331,6 +332,7 @@ LOSSES: Table[Loss] = Table(
             parameter=1.0,
             parameter_range=(0.0, math.inf),
         ),
+        # Koenker and Bassett, Regression quantiles, 1978.
         Loss(
             "pinball",
             "sum of parameter * (y - a) where y >= a, else (1 - parameter) * (a - y)",

@@ -421,15 +421,7 @@ class Network(ABC):
         batch_size = check_count(batch_size, "batch_size")
         rate = check_real(learning_rate, "learning_rate", above=True)
         chosen_schedule = SCHEDULES.find(schedule, "schedule")
-        chosen = OPTIMIZERS.find(optimizer, "optimizer")
-        chosen.check_for(self.dtype)
-        recipe = Recipe(
-            chosen,
-            chosen.weight_decay if weight_decay is None else check_real(weight_decay, "weight_decay"),
-            check_real(l2, "l2"),
-            0.0 if max_grad_norm is None else check_real(max_grad_norm, "max_grad_norm", above=True),
-            dropout=check_dropout(dropout, len(self.sizes) - 2),
-        )
+        recipe = self._check_recipe(optimizer, weight_decay, l2, max_grad_norm, dropout)
         listeners = Callbacks.of(callbacks, verbose=verbose)
         buffer_bytes = check_count(buffer_bytes, "buffer_bytes")
         feed = self._feed(x, y, sample_weight, batch_size, bool(shuffle), buffer_bytes)
@@ -439,9 +431,7 @@ class Network(ABC):
         options = {
             "rows": feed.rows, "batch_size": batch_size, "learning_rate": rate, "shuffle": bool(shuffle),
             "schedule": chosen_schedule.name, "schedule_constants": repr(chosen_schedule),
-            "weighted": feed.data.weight is not None,
-            "optimizer": chosen.name, "optimizer_options": dict(chosen.options), "l2": recipe.l2,
-            "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
+            "weighted": feed.data.weight is not None, **_options_of(recipe),
             "buffer_bytes": None if feed.reading is None else buffer_bytes,  # it decides on the order of rows that are read
         }  # fmt: skip
         safeguard, kept = Safeguard(self._buffer), (self._generator, self.loss_curve_, self.reading_)
@@ -534,6 +524,18 @@ class Network(ABC):
 
     # --- shared pieces --------------------------------------------------------------------------------------------------------
 
+    def _check_recipe(self, optimizer: Any, weight_decay: Any, l2: Any, max_grad_norm: Any, dropout: Any) -> Recipe:
+        """What ``fit`` was given for the steps, checked."""
+        chosen = OPTIMIZERS.find(optimizer, "optimizer")
+        chosen.check_for(self.dtype)
+        return Recipe(
+            chosen,
+            chosen.weight_decay if weight_decay is None else check_real(weight_decay, "weight_decay"),
+            check_real(l2, "l2"),
+            0.0 if max_grad_norm is None else check_real(max_grad_norm, "max_grad_norm", above=True),
+            dropout=check_dropout(dropout, len(self.sizes) - 2),
+        )
+
     def _check_totals(self, done: Totals, safeguard: Safeguard, epoch: int, epochs: int, rate: float, *, ends: bool = True) -> None:
         """Keep the parameters if they and the loss are finite; else restore the last good ones and say so."""
         if safeguard.is_well(done.loss_sum, ends=ends):
@@ -591,3 +593,11 @@ class Network(ABC):
     def _canonical(self) -> bool:
         """Whether loss and output activation belong together, so that delta of the output layer is a - y."""
         return self._loss.belongs_to(self._activations[-1])
+
+
+def _options_of(recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint says of a recipe."""
+    return {
+        "optimizer": recipe.optimizer.name, "optimizer_options": dict(recipe.optimizer.options), "l2": recipe.l2,
+        "weight_decay": recipe.weight_decay, "max_grad_norm": recipe.max_grad_norm, "dropout": list(recipe.dropout),
+    }  # fmt: skip

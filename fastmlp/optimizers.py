@@ -210,6 +210,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
     "optimizer",
     [
         Optimizer("sgd", "w - r * g", _sgd, 0, lambda t, rate, o: [rate]),
+        # Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
         Optimizer(
             "momentum",
             "v = momentum * v + g; w - r * v",
@@ -218,6 +219,8 @@ OPTIMIZERS: Table[Optimizer] = Table(
             lambda t, rate, o: [rate, o["momentum"]],
             {"momentum": 0.9},
         ),
+        # Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, with the parameters taken where
+        # their gradient is computed, and the rate outside the velocity.
         Optimizer(
             "nesterov",
             "v = momentum * v + g; w - r * (g + momentum * v)",
@@ -226,6 +229,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
             lambda t, rate, o: [rate, o["momentum"]],
             {"momentum": 0.9},
         ),
+        # Tieleman and Hinton, Neural networks for machine learning, 2012, lecture 6.5.
         Optimizer(
             "rmsprop",
             "v = rho * v + (1 - rho) * g^2; w - r * g / (sqrt(v) + epsilon)",
@@ -234,6 +238,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
             lambda t, rate, o: [rate, o["rho"], 1 - o["rho"], o["epsilon"]],
             {"rho": 0.99, "epsilon": 1e-8},
         ),
+        # Duchi, Hazan and Singer, Adaptive subgradient methods, 2011, with a diagonal matrix.
         Optimizer(
             "adagrad",
             "v = v + g^2; w - r * g / (sqrt(v) + epsilon)",

@@ -67,15 +67,13 @@ class Schedule(ABC):
         """
 
 
-def _in_range(schedule: Schedule, option: str, low: float, high: float, *, above: bool = True) -> None:
-    """A number that is above ``low``, or at least that, and at most ``high``; made one of Python's own."""
+def _in_range(schedule: Schedule, option: str, high: float, *, above: bool = True) -> None:
+    """A number that is above 0, or at least that, and at most ``high``; made one of Python's own."""
     value: Any = getattr(schedule, option)
     is_number = isinstance(value, Real)
-    if not is_number or not low <= value <= high or (above and value == low):
+    if not is_number or not 0 <= value <= high or (above and value == 0):
         relation = "above" if above else "at least"
-        raise ValueError(
-            f"{schedule.name} schedule: {option} must be a number {relation} {low:g} and at most {high:g}, got {value!r}."
-        )
+        raise ValueError(f"{schedule.name} schedule: {option} must be a number {relation} 0 and at most {high:g}, got {value!r}.")
     # A checkpoint has what repr shows, which is something else of NumPy's numbers; the class is frozen.
     object.__setattr__(schedule, option, int(value) if isinstance(value, Integral) else float(value))
 
@@ -99,8 +97,8 @@ class Step(Schedule):
     name = "step"
 
     def __post_init__(self) -> None:
-        _in_range(self, "epochs", 0, np.inf)
-        _in_range(self, "gamma", 0, 1)
+        _in_range(self, "epochs", np.inf)
+        _in_range(self, "gamma", 1)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         return np.asarray(self.gamma ** np.floor(step / (self.epochs * steps_per_epoch)))
@@ -114,7 +112,7 @@ class Exponential(Schedule):
     name = "exponential"
 
     def __post_init__(self) -> None:
-        _in_range(self, "gamma", 0, 1)
+        _in_range(self, "gamma", 1)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         return np.asarray(self.gamma ** (step / steps_per_epoch))
@@ -128,7 +126,7 @@ class Cosine(Schedule):
     name = "cosine"
 
     def __post_init__(self) -> None:
-        _in_range(self, "final", 0, 1, above=False)
+        _in_range(self, "final", 1, above=False)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         done = np.minimum(step / max(total_steps, 1), 1)
@@ -145,9 +143,9 @@ class OneCycle(Schedule):
     name = "one_cycle"
 
     def __post_init__(self) -> None:
-        _in_range(self, "rise", 0, 1)
-        _in_range(self, "start", 0, 1, above=False)
-        _in_range(self, "final", 0, 1, above=False)
+        _in_range(self, "rise", 1)
+        _in_range(self, "start", 1, above=False)
+        _in_range(self, "final", 1, above=False)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         top = max(self.rise * total_steps, 1)
@@ -167,7 +165,7 @@ class WarmUp(Schedule):
     name = "warm_up"
 
     def __post_init__(self) -> None:
-        _in_range(self, "fraction", 0, 1)
+        _in_range(self, "fraction", 1)
         if not isinstance(self.then, Schedule):
             object.__setattr__(self, "then", SCHEDULES.find(self.then, "then"))  # by its name; the class is frozen
 
@@ -184,7 +182,7 @@ class InverseScaling(Schedule):
     name = "inverse_scaling"
 
     def __post_init__(self) -> None:
-        _in_range(self, "power", 0, np.inf)
+        _in_range(self, "power", np.inf)
 
     def factor(self, step: Array, total_steps: int, steps_per_epoch: int) -> Array:
         return np.asarray((1 + step / steps_per_epoch) ** -self.power)

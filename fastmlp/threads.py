@@ -54,24 +54,28 @@ FLOP_OF_TEAM = 3e7
 its processor is asleep."""
 
 
+# --- how many are fastest: trials, and how long their winner is used --------------------------------------------------------------
+
 _TRIAL_SECONDS = 0.002
-"""How long a call takes at most while a number of threads is tried..."""
+"""A call takes at most this long while a number of threads is tried."""
 _TRIAL_CALLS = 5
-"""...and how often it is called: the median counts, because a call may be disturbed, or be too short for starting threads..."""
+"""Each number is tried for so many calls, of which the median counts: one may be disturbed, or too short for starting threads."""
 _LONG_SECONDS = 0.02
-"""...but not so often if a part takes so long that this is reached before: little disturbs a call that long..."""
+"""A number has been tried for long enough after this, with fewer calls, too: little disturbs calls that long."""
 _MUCH_SLOWER = 1.5
-"""...and if a number is so much slower than a larger one, those that are smaller yet are not tried..."""
+"""Where a number takes so many times as long as the fastest so far, those after it, which are smaller, are not tried."""
 _FIRST_HOLD_SECONDS, _HOLD_SECONDS = 0.1, 2.0
-"""...and how long the fastest is used before they are tried again: not long at first, when much else is still being set up, and not
-long where it is another one than before, which a trial that was disturbed from its beginning to its end may have found..."""
-_TRIAL_COST, _LONGER = 0.01, 10
-"""...but long enough for what was lost on slower ones to be no more than this share of it, and never more than so many times as
-long as before, or as the trial took: what one trial has lost may have been a disturbance..."""
+"""So long the fastest is used before the next trial: the first where it is another than before, as it is in the beginning, when
+much else is still being set up, or because a trial was disturbed all along; else the second, or longer."""
+_TRIAL_COST = 0.01
+"""Longer, so that the time that a trial has lost on slower numbers is at most this share..."""
+_LONGER = 10
+"""...but at most so many times the last hold, or the trial: what one trial has lost may have been a disturbance."""
 _CLEARLY_SLOWER = 1.1
-"""...unless the one from before is nearly as fast: then it does not matter, and trials would cost more..."""
+"""The number from before counts as the fastest, too, unless it takes more than so many times as long."""
 _SLOWER, _SLOW_SECONDS, _SLOW_CALLS = 1.2, 0.1, 2
-"""...and sooner if it has become so much slower than it was since then, for so long and so many calls in a row."""
+"""The next trial comes at once where calls have taken so many times as long as the best since the last one, for so long and so
+many in a row."""
 _BREAK_SECONDS, _SETTLE_SECONDS, _MOST_SETTLE_SECONDS = 0.02, 0.01, 0.05
 """After a break this long, or in the beginning, threads, caches and clocks have to come back: that takes so long, which does
 not count on trial; of a trial no more than that. (A BLAS that was called before keeps processors busy for a while, too.)"""
@@ -219,9 +223,9 @@ class Succession:
         self._ended = time.perf_counter()
 
 
-def thread_candidates(n_threads: int, wish: int | None) -> list[int]:
+def thread_candidates(n_threads: int, requested: int | None) -> list[int]:
     """Numbers of threads that are worth trying, if a model of the costs has chosen ``n_threads``: it, and the halves of it."""
-    if wish is not None:
+    if requested is not None:
         return [n_threads]
     candidates = [n_threads]
     while candidates[-1] > 1:
@@ -229,7 +233,7 @@ def thread_candidates(n_threads: int, wish: int | None) -> list[int]:
     return candidates
 
 
-def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> int:
+def choose_threads(flop: float, rounds: int, shares: int, requested: int | None) -> int:
     """How many threads are worth it.
 
     Parameters
@@ -240,11 +244,11 @@ def choose_threads(flop: float, rounds: int, shares: int, wish: int | None) -> i
         How often that is done by the same threads.
     shares : int
         Parts that the work can be cut into.
-    wish : int or None
-        What the caller wants; that is then the answer, up to the number of shares.
+    requested : int or None
+        What the caller asks for; that is then the answer, up to the number of shares.
     """
-    if wish is not None:
-        return max(1, min(wish, shares))
+    if requested is not None:
+        return max(1, min(requested, shares))
     worth = min(shares, int(flop // _FLOP_PER_THREAD))
     if worth < 2 or flop * rounds < FLOP_OF_TEAM:
         return 1

@@ -122,22 +122,22 @@ def check_generator(random_state: Any) -> np.random.Generator:
     raise ValueError(f"random_state must be None, a whole number from 0 up or a numpy Generator, got {random_state!r}.")
 
 
-def check_count(value: Any, argument: str, lowest: int = 1) -> int:
-    """A whole number, at least ``lowest``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
-        raise ValueError(f"{argument} must be a whole number, at least {lowest}, got {value!r}.")
+def check_count(value: Any, argument: str) -> int:
+    """A whole number, at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{argument} must be a whole number, at least 1, got {value!r}.")
     return int(value)
 
 
-def check_real(value: Any, argument: str, lowest: float = 0.0, *, above: bool = False) -> float:
-    """A finite number, at least (or above) ``lowest``."""
+def check_real(value: Any, argument: str, *, above: bool = False) -> float:
+    """A finite number, at least 0, or above it."""
     relation = "above" if above else "at least"
     number_given = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     if isinstance(value, np.floating):  # else NumPy compares in its own precision, in which the largest float is infinite
         value = value.item()
     # Not isfinite: a whole number may be too large for a float.
-    if not number_given or not lowest <= value <= sys.float_info.max or (above and value == lowest):
-        raise ValueError(f"{argument} must be a finite number {relation} {lowest:g}, got {value!r}.")
+    if not number_given or not 0 <= value <= sys.float_info.max or (above and value == 0):
+        raise ValueError(f"{argument} must be a finite number {relation} 0, got {value!r}.")
     return float(value)
 
 

@@ -146,7 +146,7 @@ def test_layer_by_layer(sizes, options, dtype, monkeypatch):
 
     monkeypatch.setattr(limits, "LAYERED_BYTES", 0)
     monkeypatch.setattr(limits, "WORKSPACE_BYTES", 0)
-    for least, deltas in ((64, 0), (1024, 70_000)):  # units one tile wide, and two
+    for least, deltas in ((64, 0), (1024, 70_000)):  # blocks one tile wide, and two
         monkeypatch.setattr(limits, "LAYERED_CHUNK_ROWS", least)
         monkeypatch.setattr(limits, "PACKED_DELTAS_BYTES", deltas)
         for n_threads in (1, 3):

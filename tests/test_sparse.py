@@ -11,7 +11,7 @@ import scipy.sparse
 
 from fastmlp import MLP, OPTIMIZERS, ReferenceMLP, threads
 from fastmlp.callbacks import Callback
-from fastmlp.engine.prediction import SpaceToPredict
+from fastmlp.engine.prediction import Predictor
 from tests.test_invariants import run_python
 
 TOLERANCE = {"float64": 1e-9, "float32": 5e-4}
@@ -219,13 +219,13 @@ class TestWorkOfPredictions:
 
     @pytest.fixture
     def calls(self, monkeypatch):
-        made, call = [], SpaceToPredict._call
+        made, call = [], Predictor._call
 
         def watched(space, samples, out, start, stop, piece_panels):
             made.append((space._team.n_threads, stop - start))
             return call(space, samples, out, start, stop, piece_panels)
 
-        monkeypatch.setattr(SpaceToPredict, "_call", watched)
+        monkeypatch.setattr(Predictor, "_call", watched)
         monkeypatch.setattr(threads, "available_threads", lambda: 2)
         return made
 

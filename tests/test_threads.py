@@ -19,13 +19,13 @@ from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels, limits
 from fastmlp.engine import engine as engine_module
-from fastmlp.engine.partition import share_units
-from fastmlp.engine.prediction import SpaceToPredict
+from fastmlp.engine.partition import share_blocks
+from fastmlp.engine.prediction import Predictor
 from fastmlp.engine.session import Session
-from fastmlp.kernels.epoch import units_at_once
+from fastmlp.kernels.epoch import blocks_at_once
 from fastmlp.kernels.jit import kernel
 from fastmlp.kernels.operands import Worker
-from fastmlp.kernels.plan import ABORT, ABSENT, LINE, PANEL_ROWS, PLACE, PLACES_LOCK, STATES, TRAINS, WAITING, WORKING
+from fastmlp.kernels.plan import ABORT, ABSENT, PANEL_ROWS, PLACE, PLACES_LOCK, STATES, THREAD_STRIDE, TRAINS, WAITING, WORKING
 from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
 from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, yield_processor
 from fastmlp.kernels.team import Team, barrier, return_tickets, take_ticket, wait_while
@@ -255,12 +255,12 @@ class TestBands:
 
     @pytest.mark.parametrize("n_threads", [1, 2])
     def test_a_thread_has_the_weights_of_its_features(self, n_threads):
-        units, bounds = share_units((784, 128, 64, 10), (784, 128, 64, 16), n_threads, 256, bands=(0, 400))
+        blocks, bounds = share_blocks((784, 128, 64, 10), (784, 128, 64, 16), n_threads, 256, bands=(0, 400))
         for thread in range(n_threads):
-            own = units[bounds[thread] : bounds[thread + 1]]
-            rows = np.concatenate([np.arange(unit["row"], unit["row"] + unit["rows"]) for unit in own if unit["layer"] == 0])
+            own = blocks[bounds[thread] : bounds[thread + 1]]
+            rows = np.concatenate([np.arange(block["row"], block["row"] + block["rows"]) for block in own if block["layer"] == 0])
             assert np.array_equal(rows, np.arange(784) if n_threads == 1 else [np.arange(400), np.arange(400, 784)][thread])
-            upper = sum((unit["rows"] + unit["bias"]) * unit["columns"] for unit in own if unit["layer"] > 0)
+            upper = sum((block["rows"] + block["bias"]) * block["columns"] for block in own if block["layer"] > 0)
             assert upper == pytest.approx((129 * 64 + 65 * 16) / n_threads, rel=0.1)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -289,10 +289,9 @@ class TestBands:
         records, found = Session._records, []
 
         def recorded(session, space, n_threads):
-            _, job, _, units, bounds = result = records(session, space, n_threads)
+            _, job, _, blocks, bounds = result = records(session, space, n_threads)
             if job["mode"] == TRAINS:
-                assert bool(job["copies"]) == session._has_copies  # which the kernel looks at
-                found.append((n_threads, units["layer"][bounds[-1] :].tolist()))  # everybody's
+                found.append((n_threads, blocks["layer"][bounds[-1] :].tolist(), bool(job["copies"])))  # everybody's
             return result
 
         monkeypatch.setattr(Session, "_records", recorded)
@@ -301,7 +300,7 @@ class TestBands:
         used = min(n_threads, 2 * -(-batch_size // PANEL_ROWS))  # no more than there are panels of bands
         has_copies = used < 3 and case not in ("clipped", "two chunks", "large layers above")
         upper = list(range(1, len(sizes) - 1)) if has_copies else []
-        assert {(n, tuple(sorted(set(layers)))) for n, layers in found} == {(used, tuple(upper))}
+        assert {(n, tuple(sorted(set(layers))), copies) for n, layers, copies in found} == {(used, tuple(upper), has_copies)}
 
 
 def test_same_bits_every_time():
@@ -675,7 +674,7 @@ class TestChoice:
         expected, *others = [net.predict(x) for net in nets]
         for net, outputs in zip(nets[1:], others, strict=True):
             assert np.array_equal(outputs, expected)
-            (used,) = net.engine._spaces_to_predict
+            (used,) = net.engine._predictors
             assert used == min(net.n_threads, -(-rows // 16))
 
     def test_predictions_by_many_numbers_of_threads_keep_few_buffers(self, rng, monkeypatch):
@@ -685,29 +684,29 @@ class TestChoice:
         for n_threads in (1, 2, 3, 4, 5, 6, 7):
             net.n_threads = n_threads
             net.predict(x)
-        assert set(net.engine._spaces_to_predict) == {1, 4, 5, 6, 7}
+        assert set(net.engine._predictors) == {1, 4, 5, 6, 7}
 
     def test_numbers_of_threads_in_turn_find_their_buffers(self, monkeypatch):
         net, x = MLP((4, 5, 1), random_state=0), np.zeros((64, 4), np.float32)
-        made, init = [], SpaceToPredict.__init__
-        monkeypatch.setattr(SpaceToPredict, "__init__", lambda self, *given: made.append(given[1]) or init(self, *given))
+        made, init = [], Predictor.__init__
+        monkeypatch.setattr(Predictor, "__init__", lambda self, *given: made.append(given[1]) or init(self, *given))
         for n_threads in (2, 3, 4) * 3:
             net.engine._outputs(net._buffer, x, n_threads)
         assert made == [2, 3, 4]
 
     def test_many_threads_that_predict_at_once_keep_few_buffers(self, monkeypatch):
-        monkeypatch.setattr(limits, "MOST_SPACES", 2)
+        monkeypatch.setattr(limits, "MOST_PREDICTORS", 2)
         net, inside = MLP((2, 3, 1), random_state=0), threading.Barrier(5)
-        run = SpaceToPredict.run
+        run = Predictor.run
 
         def run_together(space, *arguments):
             inside.wait()
             return run(space, *arguments)
 
-        monkeypatch.setattr(SpaceToPredict, "run", run_together)
+        monkeypatch.setattr(Predictor, "run", run_together)
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
             list(pool.map(net.predict, [np.ones((1, 2))] * 5))
-        assert len(net.engine._spaces_to_predict[1]) == 2
+        assert len(net.engine._predictors[1]) == 2
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -745,7 +744,7 @@ class TestChoice:
     @pytest.mark.parametrize("n_threads", [1, 2, 16])
     @pytest.mark.parametrize("sizes", [(64, 3072, 2048), (4096, 2048, 10), (8, 4, 1)])
     def test_a_call_that_predicts_has_whole_panels_for_all_threads(self, sizes, n_threads):
-        rows, piece_panels = SpaceToPredict(MLP(sizes).engine, n_threads)._dense
+        rows, piece_panels = Predictor(MLP(sizes).engine, n_threads)._dense
         assert rows % PANEL_ROWS == 0
         assert rows >= n_threads * PANEL_ROWS
         assert piece_panels >= 1
@@ -787,7 +786,7 @@ class TestChoice:
         used, expected = [], net.predict(x)
         for _ in range(6):
             assert np.array_equal(net.predict(x), expected)
-            used.append(set(net.engine._spaces_to_predict))
+            used.append(set(net.engine._predictors))
         assert used[0] == {1}
         assert used[-1] == {1, 2}
 
@@ -823,12 +822,12 @@ class TestChoice:
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 8])
-@pytest.mark.parametrize("n_units", [1, 33, 55, 64, 200, 513, 1536])
-def test_no_turn_of_units_is_a_large_part_of_a_thread_s_work(n_units, n_threads):
-    at_once = units_at_once.py_func(n_units, n_threads)
-    assert 0 <= at_once <= n_units / (4 * n_threads)
-    assert (at_once > 0) == (n_units >= 32 * n_threads)
-    assert units_at_once.py_func(n_units, 1) == 0
+@pytest.mark.parametrize("n_blocks", [1, 33, 55, 64, 200, 513, 1536])
+def test_no_turn_of_units_is_a_large_part_of_a_thread_s_work(n_blocks, n_threads):
+    at_once = blocks_at_once.py_func(n_blocks, n_threads)
+    assert 0 <= at_once <= n_blocks / (4 * n_threads)
+    assert (at_once > 0) == (n_blocks >= 32 * n_threads)
+    assert blocks_at_once.py_func(n_blocks, 1) == 0
 
 
 class TestTeam:
@@ -840,8 +839,8 @@ class TestTeam:
             if thread == 1 and what == "x":
                 raise ZeroDivisionError("planted")
             if thread > 0:
-                sync[STATES + LINE * thread] = ABSENT
-            while thread == 0 and (sync[STATES::LINE] == WORKING).any():
+                sync[STATES + THREAD_STRIDE * thread] = ABSENT
+            while thread == 0 and (sync[STATES::THREAD_STRIDE] == WORKING).any():
                 time.sleep(0)
 
         team = Team(3)
@@ -863,7 +862,7 @@ class TestTeam:
                 time.sleep(0)
             time.sleep(0.05)
             done.append(thread)
-            sync[STATES + LINE] = ABSENT
+            sync[STATES + THREAD_STRIDE] = ABSENT
 
         def interrupted(thread):
             if comes == "before":
@@ -878,7 +877,7 @@ class TestTeam:
         with pytest.raises(KeyboardInterrupt):
             team.run(kernel)
         assert done == ([1] if comes == "before" else [])  # nobody works any more
-        assert team._sync[STATES + LINE] == ABSENT
+        assert team._sync[STATES + THREAD_STRIDE] == ABSENT
         monkeypatch.undo()
         for thread in later:
             thread.start()
@@ -897,7 +896,7 @@ class TestTeam:
                     # Another may have come to the next meeting already, but not beyond it.
                     if atomic_load(came, 8 * other) < number or atomic_load(came, 8 * other) > number + 1:
                         wrong[thread] += 1
-            sync[STATES + LINE * thread] = ABSENT
+            sync[STATES + THREAD_STRIDE * thread] = ABSENT
             if thread == 0:
                 wait_while(sync, n_threads, WORKING)
             return meeting
@@ -920,7 +919,7 @@ class TestTeam:
                     piece = take_ticket(Worker(thread, n_threads, sync), piece)
                 return_tickets(Worker(thread, n_threads, sync), pieces)
                 meeting = barrier(Worker(thread, n_threads, sync), meeting)
-            sync[STATES + LINE * thread] = ABSENT
+            sync[STATES + THREAD_STRIDE * thread] = ABSENT
             if thread == 0:
                 wait_while(sync, n_threads, WORKING)
 
@@ -942,7 +941,7 @@ class TestTeam:
                 done[1 + piece] = thread
                 atomic_add(done, 0, 1)
                 piece = take_ticket(Worker(thread, n_threads, sync), piece)
-            sync[STATES + LINE * thread] = ABSENT
+            sync[STATES + THREAD_STRIDE * thread] = ABSENT
             if thread == 0:
                 wait_while(sync, n_threads, WORKING)
 
@@ -966,7 +965,7 @@ class TestTeam:
                 time.sleep(0.05)
                 raise KeyboardInterrupt
             wait(thread, n_threads, sync, out)
-            sync[STATES + LINE * thread] = ABSENT
+            sync[STATES + THREAD_STRIDE * thread] = ABSENT
 
         with pytest.raises(KeyboardInterrupt):
             Team(2).run(interrupted, out)
@@ -1000,13 +999,13 @@ class TestHelpers:
 
         class Look(Callback):
             def on_epoch_end(self, run):
-                states.append(int(teams[0]._sync[STATES + LINE]))
+                states.append(int(teams[0]._sync[STATES + THREAD_STRIDE]))
 
         self.fit(Look(), epochs=300)
         assert len(teams) == 1
         assert set(states) <= {ABSENT, WAITING}
         assert WAITING in states  # after one of three hundred, at least
-        assert teams[0]._sync[STATES + LINE] == ABSENT
+        assert teams[0]._sync[STATES + THREAD_STRIDE] == ABSENT
 
     def test_the_longer_the_wait_the_fewer_helpers(self):
         class Sleep(Callback):
@@ -1030,7 +1029,7 @@ class TestHelpers:
         with pytest.raises(KeyboardInterrupt):
             self.fit(Callback(), epochs=3000)
         assert called
-        assert all((one._sync[STATES::LINE] != WORKING).all() for one in teams)
+        assert all((one._sync[STATES::THREAD_STRIDE] != WORKING).all() for one in teams)
         monkeypatch.undo()
 
     def test_another_interrupt_while_helpers_come_to_their_end(self, monkeypatch, teams):
@@ -1055,7 +1054,7 @@ class TestHelpers:
         with pytest.raises(KeyboardInterrupt):
             self.fit(Callback(), epochs=3000)
         assert len(called) == 2  # it went on waiting
-        assert all((one._sync[STATES::LINE] != WORKING).all() for one in teams)
+        assert all((one._sync[STATES::THREAD_STRIDE] != WORKING).all() for one in teams)
 
     def test_no_thread_to_be_had(self, monkeypatch):
         """One does all of it then: the results are the same."""
@@ -1129,7 +1128,7 @@ class TestHelpers:
                     self.child = os.fork()
                     if self.child == 0:
                         signal.alarm(30)  # if it waits for helpers that there are not, it shall not do so for ever
-                        teams[0]._sync[STATES + LINE] = WAITING  # as it may well be at that moment
+                        teams[0]._sync[STATES + THREAD_STRIDE] = WAITING  # as it may well be at that moment
 
         fork = Fork()
         theta = self.fit(fork)
@@ -1238,8 +1237,8 @@ def test_a_thread_moves_away_from_where_another_of_its_team_is():
         return current_processor()
 
     allowed = os.sched_getaffinity(0)
-    sync = aligned_zeros(STATES + LINE * 2, np.dtype(np.int64))
-    mine, other = STATES + LINE + PLACE, STATES + PLACE
+    sync = aligned_zeros(STATES + THREAD_STRIDE * 2, np.dtype(np.int64))
+    mine, other = STATES + THREAD_STRIDE + PLACE, STATES + PLACE
     here = move(sync, 1)
     assert sync[mine] == here + 1
     for _ in range(5):

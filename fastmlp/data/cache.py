@@ -19,7 +19,7 @@ import numpy as np
 
 from fastmlp.data.files import TableError
 from fastmlp.data.sources import BytesReader, Piece, Source
-from fastmlp.memory import ALIGNMENT
+from fastmlp.kernels.plan import LINE_BYTES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,7 +29,7 @@ _Kind = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 class _Kept(NamedTuple):
-    """Where in the file of its block a piece is: its arrays (None for no weights) follow each other, at multiples of ALIGNMENT."""
+    """Where in the file of its block a piece is: its arrays (None for no weights) follow each other, at multiples of LINE_BYTES."""
 
     start: int
     n_bytes: int
@@ -39,7 +39,7 @@ class _Kept(NamedTuple):
 
 
 def _padded(n_bytes: int) -> int:
-    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
+    return -(-n_bytes // LINE_BYTES) * LINE_BYTES
 
 
 def _split(read: Array, kinds: list[_Kind | None]) -> Iterator[Array | None]:

@@ -22,7 +22,7 @@ import numpy as np
 from fastmlp.data.files import TableError
 from fastmlp.data.sources import Piece, Source, is_awaited
 from fastmlp.dropout import draw_key
-from fastmlp.feed import Beside, Feed, InMemory, Reading
+from fastmlp.feed import Feed, InMemory, LossOffset, Reading
 from fastmlp.interrupts import LOOK_SECONDS
 from fastmlp.shuffle import Order
 from fastmlp.trainer import ConstantRates, Rates, Totals, Trainer
@@ -41,7 +41,7 @@ _BLOCKS, _ROWS = 0, 1  # what random numbers of an epoch are for
 
 
 def open_feed(
-    source: Source, convert: Convert, *, batch_size: int, shuffle: bool, buffer_bytes: int, beside: Beside | None = None
+    source: Source, convert: Convert, *, batch_size: int, shuffle: bool, buffer_bytes: int, loss_offset: LossOffset | None = None
 ) -> Feed:
     """Rows of a source for a training: all of them in memory, if the buffer has room for them; else a stream.
 
@@ -53,8 +53,8 @@ def open_feed(
     batch_size : int
     shuffle : bool
     buffer_bytes : int
-    beside : callable, optional
-        ``beside(data)``: what the summed loss of some rows has beside that of the network.
+    loss_offset : callable, optional
+        ``loss_offset(data)``: what is added to the summed loss of some rows; see :data:`fastmlp.feed.LossOffset`.
     """
     source.use_buffer(0)  # a few rows tell what all are like
     like = next(_converted(source, convert, np.arange(source.n_blocks), mixed=1), None)
@@ -73,8 +73,8 @@ def open_feed(
             raise _no_weight(source)
         if data.weight is not None:
             check_weight(data.weight, data.rows, data.weight.dtype)  # of all rows, which no piece tells
-        return InMemory(data, shuffle, beside)
-    return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle, beside)
+        return InMemory(data, shuffle, loss_offset)
+    return Stream(source, convert, like, room, min(batch_size, source.rows), shuffle, loss_offset)
 
 
 def _row_bytes(data: Data) -> int:
@@ -340,7 +340,7 @@ class Stream(Feed):
 
     Parameters
     ----------
-    source, convert, shuffle, beside
+    source, convert, shuffle, loss_offset
         See there.
     like : Data
         Some of the rows.
@@ -357,10 +357,10 @@ class Stream(Feed):
         room: int,
         batch_size: int,
         shuffle: bool,
-        beside: Beside | None = None,
+        loss_offset: LossOffset | None = None,
     ) -> None:
         self.rows = source.rows
-        self._source, self._convert, self._beside = source, convert, beside
+        self._source, self._convert, self._loss_offset = source, convert, loss_offset
         self.reading: Reading = Reading()
         part_rows = max(1, room // 2 // batch_size) * batch_size
         rooms = [_Room(part_rows, like) for _ in range(2)]
@@ -394,12 +394,12 @@ class Stream(Feed):
             self._reader.read(self._asked_for)
         in_epoch = np.random.default_rng([seed, _ROWS])
         trainer.leave_room(self._reader.works)
-        before, steps_before, self.beside = Totals(0, 0.0, 0.0), 0, 0.0
+        before, steps_before, self.loss_offset = Totals(0, 0.0, 0.0), 0, 0.0
         while (part := self._next_part()) is not None:
             steps = -(-part.rows // self._batch_size)
             data = part.room.part(part.rows)
             trainer.take(data)
-            self.beside += 0.0 if self._beside is None else self._beside(data)
+            self.loss_offset += 0.0 if self._loss_offset is None else self._loss_offset(data)
             order = Order(part.rows, in_epoch) if self._shuffle and steps > 1 else None
             done = Totals(0, 0.0, 0.0)
             for done in trainer.epoch(order, _rates_of_steps(rates, steps_before, steps), draw_key(dropout, in_epoch)):

@@ -46,7 +46,7 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
     Order(1, np.random.default_rng(0))
     order = Order(DRAWN_ROWS + 1, np.random.default_rng(0))
     fill_order(order.keys, order.bits, order.radix, order.rows, 0, np.zeros(1, np.int64))
-    signal_helpers(np.zeros(plan.STATES + plan.LINE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))
+    signal_helpers(np.zeros(plan.STATES + plan.THREAD_STRIDE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))
 
 
 def _linear(size: int, dtype: np.dtype[Any]) -> Engine:

@@ -18,6 +18,9 @@ from fastmlp.memory import padded
 from fastmlp.parameters import Layout
 from fastmlp.threads import FLOP_OF_TWO
 
+_FLOP_PER_WEIGHT = 6
+"""Of a training, for each row: a multiplication and an addition in each of the three products. A prediction has one of these."""
+
 
 @dataclass(frozen=True)
 class Blocking:
@@ -33,12 +36,15 @@ class Blocking:
         Parts of a batch that have a gradient each; 0 where threads share chunks.
     bands : int
         Into how many bands features are cut; 0 where each thread takes some samples instead.
+    copies : bool
+        Whether the layers above bands are so small that each thread may go through them by itself, with a copy of them.
     """
 
     layered: bool
     chunk_rows: int
     slots: int
     bands: int
+    copies: bool
 
 
 class Shape:
@@ -54,9 +60,8 @@ class Shape:
         self.sizes, self.dtype = sizes, dtype
         self.layout = Layout.aligned(sizes, dtype)
         self.widths = [padded(size, dtype) for size in sizes]
-        self._blocks = [fan_in * width for fan_in, width in zip(sizes[:-1], self.widths[1:], strict=True)]
-        self.flop_per_row = 6 * sum(self._blocks)
-        self.upper_flop_per_row = 6 * sum(self._blocks[1:])  # of all layers but the first
+        self._n_weights = [fan_in * width for fan_in, width in zip(sizes[:-1], self.widths[1:], strict=True)]
+        self.flop_per_row = _FLOP_PER_WEIGHT * sum(self._n_weights)
         self.flop_to_predict = self.flop_per_row / 3
 
     def flop_of_sparse(self, numbers: float) -> float:
@@ -93,28 +98,31 @@ class Shape:
     def vectors(self, vector_bytes: int) -> int:
         """Vectors of so many bytes that all weights fill."""
         lanes = vector_bytes // self.dtype.itemsize
-        return sum(block // lanes for block in self._blocks)
+        return sum(n_weights // lanes for n_weights in self._n_weights)
 
     def blocking(self, batch_size: int, sparse: bool) -> Blocking:
         """How batches of so many rows, sparse or not, are cut."""
         slots, slot_rows = self.slots(batch_size, sparse)
+        bands = self.bands(batch_size, sparse)
+        chunk_rows = slot_rows or self.chunk_rows(batch_size, sparse)
         return Blocking(
             layered=self.is_layered(batch_size) and not sparse,
-            chunk_rows=slot_rows or self.chunk_rows(batch_size, sparse),
+            chunk_rows=chunk_rows,
             slots=slots,
-            bands=self.bands(batch_size, sparse),
+            bands=bands,
+            copies=bands > 0 and chunk_rows >= batch_size and self.has_small_top(batch_size),
         )
 
     def is_layered(self, rows: int) -> bool:
         """Whether a batch of so many rows goes layer by layer, rather than panel by panel."""
-        return rows >= limits.LEAST_LAYERED_ROWS and max(self._blocks) * self.dtype.itemsize > limits.LAYERED_BYTES
+        return rows >= limits.LEAST_LAYERED_ROWS and max(self._n_weights) * self.dtype.itemsize > limits.LAYERED_BYTES
 
     def chunk_rows(self, batch_size: int, sparse: bool = False) -> int:
         """Rows of a batch that are worked on at once."""
         row_bytes = self.dtype.itemsize * (self.widths[0] * (not sparse) + 2 * sum(self.widths[1:]))
         least = limits.LAYERED_CHUNK_ROWS if self.is_layered(batch_size) and not sparse else limits.LEAST_CHUNK_ROWS
         most = max(least, limits.WORKSPACE_BYTES // row_bytes)
-        flop_per_row = self.flop_per_row - sparse * 6 * self._blocks[0]
+        flop_per_row = self.flop_per_row - sparse * _FLOP_PER_WEIGHT * self._n_weights[0]
         most = min(most, max(limits.LEAST_LAYERED_ROWS, int(limits.CHUNK_FLOP * 4 / self.dtype.itemsize / max(flop_per_row, 1))))
         return min(batch_size, most // PANEL_ROWS * PANEL_ROWS)
 
@@ -140,7 +148,12 @@ class Shape:
         """Into how many bands features are cut; 0 where each thread takes some samples instead."""
         if sparse or self.is_layered(batch_size) or self.slots(batch_size, sparse)[0]:
             return 0
-        has_most_weights = self._blocks[0] >= limits.LEAST_BAND_SHARE * self.layout.length
+        has_most_weights = self._n_weights[0] >= limits.LEAST_BAND_SHARE * self.layout.length
         if not has_most_weights or self.sizes[0] < limits.FEATURES_PER_UNIT * self.widths[1]:
             return 0
         return limits.BANDS if self.flop_per_row * self.chunk_rows(batch_size) >= limits.LEAST_BAND_FLOP else 0
+
+    def has_small_top(self, batch_size: int) -> bool:
+        """Whether all layers but the first take little of a step."""
+        flop_per_row = _FLOP_PER_WEIGHT * sum(self._n_weights[1:])
+        return flop_per_row * max(batch_size, limits.ROWS_OF_A_STEP) <= limits.MOST_COPIES_FLOP

@@ -13,7 +13,7 @@ import numpy as np
 from fastmlp.activations import Activation
 from fastmlp.engine import limits
 from fastmlp.engine.blocking import Blocking, Shape
-from fastmlp.engine.prediction import SpaceToPredict
+from fastmlp.engine.prediction import Predictor
 from fastmlp.engine.records import Records
 from fastmlp.engine.session import PreparedCall, Session, Workspace
 from fastmlp.engine.training import PreparedStep
@@ -67,7 +67,7 @@ class Engine:
         self._prepared_steps = Pool[tuple[Any, ...], PreparedStep](limits.MOST_SESSIONS)
         # What sessions have used so far, for this dtype: a kernel, for sparse samples or not, and layer by layer or not.
         self.compiled: dict[tuple[Kernel[..., None], bool, bool], Callable[..., None]] = {}
-        self._spaces_to_predict = defaultdict[int, list[SpaceToPredict]](list)
+        self._predictors = defaultdict[int, list[Predictor]](list)
 
     def threads_for_training(self, rows: int, batch_size: int, blocking: Blocking) -> int:
         """Threads for a pass over so many rows."""
@@ -153,19 +153,19 @@ class Engine:
             _PREDICTIONS.end()
 
     def _outputs(self, buffer: Array, x: Array, n_threads: int) -> tuple[Array, bool]:
-        spaces = self._spaces_to_predict[n_threads]
-        try:  # popping is atomic: two threads that predict at once have a space each
-            space = spaces.pop()
+        predictors = self._predictors[n_threads]
+        try:  # popping is atomic: two threads that predict at once have one each
+            predictor = predictors.pop()
         except IndexError:
-            space = SpaceToPredict(self, n_threads)
-            self._spaces_to_predict.pop(n_threads, None)
-            self._spaces_to_predict[n_threads] = spaces  # the last to go
-            for other in [number for number in list(self._spaces_to_predict) if number > 1][: -limits.MOST_TEAM_SPACES]:
-                self._spaces_to_predict.pop(other, None)
+            predictor = Predictor(self, n_threads)
+            self._predictors.pop(n_threads, None)
+            self._predictors[n_threads] = predictors  # the last to go
+            for other in [number for number in list(self._predictors) if number > 1][: -limits.MOST_TEAM_PREDICTORS]:
+                self._predictors.pop(other, None)
         out = np.empty((x.shape[0], self.shape.sizes[-1]), self.shape.dtype)
-        finite = space.run(buffer, x, out)
-        if len(spaces) < limits.MOST_SPACES:
-            spaces.append(space)
+        finite = predictor.run(buffer, x, out)
+        if len(predictors) < limits.MOST_PREDICTORS:
+            predictors.append(predictor)
         return out, finite
 
 

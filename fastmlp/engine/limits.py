@@ -48,7 +48,7 @@ LAYERED_BYTES = 1 << 19
 """A batch goes layer by layer if one layer's weights take more than this: too much to be read again for every panel of rows..."""
 LEAST_LAYERED_ROWS = 4 * PANEL_ROWS
 """...and if it has at least so many rows to pay for packing them."""
-MOST_UNIT_TILES = 4
+MOST_BLOCK_TILES = 4
 """There, an optimizer's step comes to so many times three cache lines of a row at once, the width of the largest register tile:
 three alone have ended before a processor notices that lines follow one another, and fetches them ahead..."""
 PACKED_DELTAS_BYTES = 1 << 19
@@ -76,7 +76,7 @@ FIRST_FLOP_PER_SECOND = 4e9
 PIECE_FLOP, MOST_PIECES = 1e6, 32
 """Predictions are made in pieces of at least so many operations, some ten microseconds, and in at most so many for each thread."""
 
-MOST_SPACES, MOST_TEAM_SPACES = 16, 4
+MOST_PREDICTORS, MOST_TEAM_PREDICTORS = 16, 4
 """So many threads that predict at once, each by itself, find their buffers ready; and so many numbers of threads that share one."""
 
 MOST_SESSIONS = 8

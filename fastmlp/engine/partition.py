@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.plan import FEW_OUTPUTS, STRIP_ROWS, UNIT, UNIT_ELEMENTS
+from fastmlp.kernels.plan import BLOCK, BLOCK_ELEMENTS, FEW_OUTPUTS, STRIP_ROWS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -17,7 +17,7 @@ _FEW_COLUMNS = 4
 
 
 def _strips(sizes: Sequence[int], widths: Sequence[int], most_columns: int, sparse: bool) -> Iterator[tuple[int, ...]]:
-    """Units of the fewest rows that are worth a register tile: each column of blocks from top to bottom, layer by layer."""
+    """Blocks of the fewest rows that are worth a register tile: each column of blocks from top to bottom, layer by layer."""
     norms = 0
     for layer, (fan_in, width) in enumerate(zip(sizes[:-1], widths[1:], strict=True)):
         for column in range(0, width, most_columns):
@@ -55,11 +55,11 @@ def _in_bands(strips: Array, work: Array, bands: Sequence[int]) -> tuple[Array, 
     return strips[order], np.concatenate(middles)
 
 
-def share_units(
+def share_blocks(
     sizes: Sequence[int], widths: Sequence[int], n_threads: int, most_columns: int, sparse: bool = False, bands: Sequence[int] = (),
     copies: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Units of about the same work for each thread.
+    """Blocks of about the same work for each thread.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def share_units(
         Numbers of units of all layers, and the distances between rows that they are padded to.
     n_threads : int
     most_columns : int
-        Of a unit.
+        Of a block.
     sparse : bool
-        Whether samples are sparse: the bias of the first layer is then a unit of its own.
+        Whether samples are sparse: the bias of the first layer is then a block of its own.
     bands : sequence of int
         First feature of each band of them (:mod:`fastmlp.kernels.bands`): the weights of a band go together.
     copies : bool
@@ -77,22 +77,22 @@ def share_units(
 
     Returns
     -------
-    units : ndarray of UNIT
+    blocks : ndarray of BLOCK
     bounds : ndarray of int64 (n_threads + 1,)
-        The units of thread t are bounds[t] .. bounds[t + 1]; those after the last are everybody's.
+        The blocks of thread t are bounds[t] .. bounds[t + 1]; those after the last are everybody's.
     """
-    strips = np.array(list(_strips(sizes, widths, most_columns, sparse)), UNIT)
+    strips = np.array(list(_strips(sizes, widths, most_columns, sparse)), BLOCK)
     if copies:
         first_layer = strips["layer"] == 0
-        units, bounds = _shared(strips[first_layer], sizes, n_threads, bands)
-        return np.concatenate([units, _shared(strips[~first_layer], sizes, 1, ())[0]]), bounds
+        blocks, bounds = _shared(strips[first_layer], sizes, n_threads, bands)
+        return np.concatenate([blocks, _shared(strips[~first_layer], sizes, 1, ())[0]]), bounds
     return _shared(strips, sizes, n_threads, bands)
 
 
 def _shared(strips: Array, sizes: Sequence[int], n_threads: int, bands: Sequence[int]) -> tuple[Array, Array]:
-    """Units made of some strips, none of none, and their bounds, as :func:`share_units` returns them."""
+    """Blocks made of some strips, none of none, and their bounds, as :func:`share_blocks` returns them."""
     if not len(strips):
-        return np.empty(0, UNIT), np.zeros(n_threads + 1, np.int64)
+        return np.empty(0, BLOCK), np.zeros(n_threads + 1, np.int64)
     outputs = np.array(sizes)[strips["layer"] + 1]
     columns = np.where(outputs <= FEW_OUTPUTS, _FEW_COLUMNS, strips["columns"])
     work = ((strips["rows"] + strips["bias"]) * columns).astype(np.float64)
@@ -102,23 +102,23 @@ def _shared(strips: Array, sizes: Sequence[int], n_threads: int, bands: Sequence
         middle = _middles(work)
     # A strip belongs to the thread in whose share its middle lies.
     owners = np.minimum((middle * n_threads).astype(int), n_threads - 1)
-    units: list[Array] = []
+    blocks: list[Array] = []
     bounds = np.zeros(n_threads + 1, np.int64)
     last_owner = -1
     for strip, owner in zip(strips, owners, strict=True):
-        unit = units[-1] if units and owner == last_owner else None
+        block = blocks[-1] if blocks and owner == last_owner else None
         if (
-            unit is not None
-            and not unit["bias"]
+            block is not None
+            and not block["bias"]
             and strip["rows"]
             and not (strip["layer"] == 0 and strip["row"] in bands)
-            and (unit["layer"], unit["column"]) == (strip["layer"], strip["column"])
-            and (unit["rows"] + strip["rows"]) * unit["columns"] <= UNIT_ELEMENTS
+            and (block["layer"], block["column"]) == (strip["layer"], strip["column"])
+            and (block["rows"] + strip["rows"]) * block["columns"] <= BLOCK_ELEMENTS
         ):
-            unit["rows"] += strip["rows"]
-            unit["bias"] = strip["bias"]
+            block["rows"] += strip["rows"]
+            block["bias"] = strip["bias"]
         else:
-            units.append(strip.copy())
+            blocks.append(strip.copy())
         last_owner = owner
-        bounds[owner + 1 :] = len(units)
-    return np.array(units, UNIT), bounds
+        bounds[owner + 1 :] = len(blocks)
+    return np.array(blocks, BLOCK), bounds

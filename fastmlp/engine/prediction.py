@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class SpaceToPredict:
-    """Everything that a prediction needs besides its data, laid out once: what is left is a call."""
+class Predictor:
+    """The kernel that predicts, with all that it needs besides data: laid out once, so that what is left is a call.
+
+    Parameters
+    ----------
+    engine : Engine
+    n_threads : int
+    """
 
     def __init__(self, engine: Engine, n_threads: int) -> None:
         shape, dtype = engine.shape, engine.shape.dtype

@@ -47,7 +47,7 @@ class Records:
         job = np.zeros(1, plan.JOB)
         canonical = loss.belongs_to(self._activations[-1])
         job["n_layers"] = shape.n_layers
-        job["is_output"] = max(shape.widths)
+        job["output_mask"] = max(shape.widths)
         job["shares_weights"] = shape.parameter_bytes <= limits.SHARED_BYTES
         job["features"], job["outputs"] = shape.sizes[0], shape.sizes[-1]
         job["mean"] = mean

@@ -13,15 +13,15 @@ import numpy as np
 from fastmlp.dropout import threshold
 from fastmlp.engine import limits
 from fastmlp.engine.arguments import NO_ORDER, as_records, flat_data, no_data
-from fastmlp.engine.partition import n_norms, share_units
+from fastmlp.engine.partition import n_norms, share_blocks
 from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.online import run_rows
-from fastmlp.kernels.plan import PANEL_ROWS
+from fastmlp.kernels.plan import LINE_BYTES, PANEL_ROWS
 from fastmlp.kernels.shuffle import fill_order
 from fastmlp.kernels.simd import TILE_VECTORS
 from fastmlp.kernels.team import NoThreadError, Team
-from fastmlp.memory import ALIGNMENT, aligned_zeros, padded
+from fastmlp.memory import aligned_zeros, padded
 from fastmlp.shuffle import Order
 from fastmlp.threads import available_threads, give_back_pace, take_pace, thread_candidates
 from fastmlp.validation import Data
@@ -41,17 +41,17 @@ class Workspace:
         self._sparse = sparse
         self._band_starts = shape.band_starts(bands)[:bands] if bands else []
         self.layers, activations, deltas = engine.records.layers(rows, sparse, slopes=True, bands=bands)
-        self.beside, self.band_rows = activations, shape.room(rows)
-        gradient = plan.UNIT_SCRATCH
-        self._most_columns = plan.UNIT_COLUMNS
+        self.sums_or_strips, self.band_rows = activations, shape.room(rows)  # beside the activations
+        gradient = plan.BLOCK_SCRATCH
+        self._most_columns = plan.BLOCK_COLUMNS
         if layered:
-            tile = TILE_VECTORS * ALIGNMENT // dtype.itemsize
+            tile = TILE_VECTORS * LINE_BYTES // dtype.itemsize
             tiles = limits.PACKED_DELTAS_BYTES // (rows * tile * dtype.itemsize)
-            self._most_columns = tile * max(1, min(limits.MOST_UNIT_TILES, tiles))
+            self._most_columns = tile * max(1, min(limits.MOST_BLOCK_TILES, tiles))
             packed = max((rows + plan.SLACK_ROWS) * self._most_columns, (max(shape.sizes) + plan.SLACK_ROWS) * tile)
             panels = 2 * -(-PANEL_ROWS * tile // plan.RUN) * plan.RUN
-            gradient = max(plan.UNIT_SCRATCH, panels) + packed
-        self.scratch_stride = padded(max(shape.output_scratch(blocks=4), gradient), dtype) + ALIGNMENT // dtype.itemsize
+            gradient = max(plan.BLOCK_SCRATCH, panels) + packed
+        self.scratch_stride = padded(max(shape.output_scratch(blocks=4), gradient), dtype) + LINE_BYTES // dtype.itemsize
         beside = activations if layered else bands * self.band_rows * shape.widths[1]
         self.activations = aligned_zeros(activations + beside, dtype)
         self.deltas = aligned_zeros(deltas, dtype)
@@ -81,10 +81,10 @@ class Workspace:
             self.transposed.fill(0)
 
     def shares(self, n_threads: int, copies: bool) -> tuple[Array, Array]:
-        """Units, and the first unit of each of so many threads; see :func:`~fastmlp.engine.partition.share_units`."""
+        """Blocks, and the first block of each of so many threads; see :func:`~fastmlp.engine.partition.share_blocks`."""
         key = n_threads, copies
         if key not in self._shares:
-            self._shares[key] = share_units(
+            self._shares[key] = share_blocks(
                 self._sizes, self._widths, n_threads, self._most_columns, self._sparse, self._band_starts, copies
             )  # fmt: skip
         return self._shares[key]
@@ -97,7 +97,7 @@ def _nobody_works() -> bool:
 Coefficients = Callable[[int, int], Array]
 """(first, last) -> coefficients of the steps of batches first .. last: (steps, STEP_COLUMNS), or one row for all of them."""
 
-_CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride")
+_CHANGING = ("shuffled", "order_start", "step_columns", "dropout_key", "scratch_stride", "copies")
 """Of a job, from one call of the kernel to the next."""
 
 
@@ -122,10 +122,30 @@ class PreparedCall:
 
 
 class Session:
-    """A mode and the state that lives from one call of the kernel to the next.
+    """A pass over rows, again and again: what the kernel is called for, and the state that lives from one call to the next.
 
-    A context manager: ``with session.on(buffer, data)`` it has parameters, data and a workspace. ``key`` says what it can be
-    used for again; None for a session with state.
+    A context manager: ``with session.on(buffer, data)`` it has parameters, data and a workspace.
+
+    Parameters
+    ----------
+    engine : Engine
+    key : tuple or None
+        What it can be used for again; None for a session with state.
+    data : Data
+        Of the shape that it will be used for.
+    batch_size : int
+    mode : int
+        ``LOSS_ONLY``, ``GRADIENT_ONLY`` or ``TRAINS``.
+    mean : bool
+        Whether the objective is the weighted mean over a batch, rather than the sum.
+    update, n_states : int
+        The optimizer: address of the loop over its step, and how many numbers of state each parameter has.
+    l2, max_norm, l2_by_weight, loss_scale, dropout
+        See :class:`~fastmlp.trainer.Recipe`.
+    still : bool
+        Whether a gradient of zero changes neither a weight nor the optimizer's state, but for penalties.
+    plain : bool
+        Whether the optimizer's step is w - rate * gradient.
     """
 
     def __init__(
@@ -152,49 +172,40 @@ class Session:
         self._rows, self._batch_size = data.rows, batch_size
         shape, dtype = engine.shape, engine.shape.dtype
         self._sparse = data.sparse
-        blocking = shape.blocking(batch_size, data.sparse)
-        self._layered, self._slots, self._bands = blocking.layered, blocking.slots, blocking.bands
-        chunk_rows = self._chunk_rows = blocking.chunk_rows
-        self._chunks_per_batch = -(-batch_size // chunk_rows)
-        alone = l2 == 0 and max_norm == 0 and self._chunks_per_batch == 1
-        is_online = batch_size == 1 and plain and alone and not data.sparse
-        n_threads = 1 if is_online else engine.threads_for_training(data.rows, batch_size, blocking)
-        steps_at_once = mode == plan.TRAINS and max_norm == 0 and self._chunks_per_batch == 1 and not is_online
-        upper_flop = shape.upper_flop_per_row * max(batch_size, limits.ROWS_OF_A_STEP)
-        self._has_copies = self._bands > 0 and steps_at_once and upper_flop <= limits.MOST_COPIES_FLOP
+        blocking = self._blocking = shape.blocking(batch_size, data.sparse)
+        self._chunks_per_batch = -(-batch_size // blocking.chunk_rows)
+        is_one_chunk = self._chunks_per_batch == 1
+        has_bare_gradient = l2 == 0 and max_norm == 0 and is_one_chunk  # nothing is added to it, nor is it scaled
+        is_online = batch_size == 1 and plain and has_bare_gradient and not data.sparse
+        n_threads = self._most_threads = 1 if is_online else engine.threads_for_training(data.rows, batch_size, blocking)
+        self._has_copies = blocking.copies and mode == plan.TRAINS and max_norm == 0 and not is_online
         self._work = shape.sizes, dtype, data.sparse, batch_size, mode
         self._candidates = thread_candidates(n_threads, engine.n_threads)
-        self._most_threads = n_threads
         length = shape.layout.length
         self.states = [aligned_zeros(length if number < n_states else 1, dtype) for number in range(2)]
-        steps_need_it = data.sparse or self._chunks_per_batch > 1 or max_norm > 0
-        needs_gradient = mode == plan.GRADIENT_ONLY or (mode == plan.TRAINS and steps_need_it)
-        slot_length = length + plan.GAP_BYTES // dtype.itemsize
-        self._gradients = aligned_zeros(slot_length * max(self._slots, 1) if needs_gradient else 1, dtype)
+        needs_gradient = mode == plan.GRADIENT_ONLY or (mode == plan.TRAINS and (data.sparse or not is_one_chunk or max_norm > 0))
+        slot_stride = length + plan.GAP_BYTES // dtype.itemsize
+        self._gradients = aligned_zeros(slot_stride * max(blocking.slots, 1) if needs_gradient else 1, dtype)
         self.gradient = self._gradients[:length]
         self.sums = aligned_zeros(2, np.dtype(np.float64))
-        job = engine.records.job.copy()
-        job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, chunk_rows
+
+        job = self._job = engine.records.job.copy()
+        job["rows"], job["batch_size"], job["chunk_rows"] = data.rows, batch_size, blocking.chunk_rows
         job["labelled"], job["weighted"] = data.labels is not None, data.weight is not None
-        job["slots"], job["slot_length"], job["bands"] = self._slots, slot_length, self._bands
-        self._workspace_rows = chunk_rows
-        if self._slots or self._has_copies:
-            own_rows = -(-chunk_rows // PANEL_ROWS) * PANEL_ROWS + plan.GAP_ROWS
-            self._workspace_rows = own_rows * (n_threads if self._slots else max(2, self._bands))  # two: sums of bands take turns
-            job["own_rows"] = own_rows
-        job["still"], job["plain"] = still and alone, plain and alone
-        if self._has_copies:
-            self._make_copies(job, n_states)
-        self._kernel = run_chunks
-        if is_online:  # by kernels for one thread
-            narrow = None if data.weight is not None or dropout else engine.records.narrow_kernel()
-            self._kernel = narrow or run_rows
+        job["slots"], job["slot_stride"], job["bands"] = blocking.slots, slot_stride, blocking.bands
+        job["still"], job["plain"] = still and has_bare_gradient, plain and has_bare_gradient
         job["prefetches"] = not data.sparse and data.x.nbytes > limits.CACHE_BYTES
         job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.records.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
-        self._job = job
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
+        self._workspace_rows = self._place_rows()
+        self._copies_address = self._make_copies(n_states) if self._has_copies else 0
+
+        self._kernel = run_chunks
+        if is_online:  # by kernels for one thread
+            narrow = None if data.weight is not None or dropout else engine.records.narrow_kernel()
+            self._kernel = narrow or run_rows
         self._dropout, self._dropout_key = dropout, 0
         self._row_seconds = shape.flop_per_row / (limits.FIRST_FLOP_PER_SECOND * n_threads)
         self._order = NO_ORDER
@@ -204,15 +215,30 @@ class Session:
         self._steps = np.empty(0)
         self.somebody_works: Callable[[], bool] = _nobody_works
         self._space: Workspace | None = None
-        self._is_alone = False  # whether the system gives no threads
+        self._has_no_helpers = False  # because the system gives no threads
 
-    def _make_copies(self, job: Array, n_states: int) -> None:
-        """Have room for what each of a few threads has of its own of the layers above the bands."""
+    def _place_rows(self) -> int:
+        """Say in the job where each thread's rows of the workspace begin, if it has its own; returns how many there are in all."""
+        chunk_rows, slots, bands = self._blocking.chunk_rows, self._blocking.slots, self._blocking.bands
+        if not slots and not self._has_copies:
+            return chunk_rows
+        own_rows = -(-chunk_rows // PANEL_ROWS) * PANEL_ROWS + plan.GAP_ROWS
+        self._job["own_rows"] = own_rows
+        return own_rows * (self._most_threads if slots else max(2, bands))  # two: sums of bands take turns
+
+    def _make_copies(self, n_states: int) -> int:
+        """Have room for what each thread but the first has of its own of the layers above the bands; returns its address."""
         shape = self._engine.shape
         above = shape.layout.length - shape.layout.weight_offset(1)
         length = shape.transposed_length + (1 + n_states) * above
-        self._copies = aligned_zeros(max(1, (min(self._most_threads, self._bands) - 1) * length), shape.dtype)
-        job["copies"], job["copy_bytes"] = self._copies.ctypes.data, length * shape.dtype.itemsize
+        n_copies = min(self._most_threads, self._blocking.bands) - 1
+        self._copies = aligned_zeros(max(1, n_copies * length), shape.dtype)
+        self._job["copy_bytes"] = length * shape.dtype.itemsize
+        return self._copies.ctypes.data
+
+    def _uses_copies(self, n_threads: int) -> bool:
+        """Whether each of so many threads has a copy: a band is all its own."""
+        return self._has_copies and self._blocking.bands % n_threads == 0
 
     @property
     def gradient_bytes(self) -> int:
@@ -243,11 +269,12 @@ class Session:
 
     def __enter__(self) -> Self:
         self._pace = take_pace(self._work, self._candidates)
-        self._is_alone = False
+        self._has_no_helpers = False
+        blocking = self._blocking
         space = self._space = self._engine.take_workspace(
-            self._workspace_rows, self._most_threads, sparse=self._sparse, layered=self._layered, bands=self._bands
+            self._workspace_rows, self._most_threads, sparse=self._sparse, layered=blocking.layered, bands=blocking.bands
         )
-        self._job["band_sums"] = self._job["strips"] = space.beside  # a chunk has one of them, or neither
+        self._job["band_sums"] = self._job["strips"] = space.sums_or_strips  # a chunk has one of them, or neither
         self._job["band_rows"] = space.band_rows
         space.leave_out(self._dropout)
         space.clear()
@@ -298,7 +325,7 @@ class Session:
 
     def _rows_before(self, chunk: int) -> int:
         batch, part = divmod(chunk, self._chunks_per_batch)
-        return min(self._rows, batch * self._batch_size + part * self._chunk_rows)
+        return min(self._rows, batch * self._batch_size + part * self._blocking.chunk_rows)
 
     def run(self, order: Order | None, coefficients: Coefficients | None, dropout_key: int = 0) -> Iterator[int]:
         """Go through all rows once; yields the rows done, several times a second. No coefficients where there are no steps."""
@@ -309,8 +336,8 @@ class Session:
         while start < n_chunks:
             n_threads, crowded = self._threads_now()
             seconds = limits.CROWDED_SECONDS if crowded else self._pace.limit(limits.CALL_SECONDS)
-            least = max(1, self._slots)  # fewer chunks would be those of some of the threads
-            count = max(least, int(seconds / (self._row_seconds * self._chunk_rows)) // least * least)
+            least = max(1, self._blocking.slots)  # fewer chunks would be those of some of the threads
+            count = max(least, int(seconds / (self._row_seconds * self._blocking.chunk_rows)) // least * least)
             if count > self._chunks_per_batch:  # whole batches
                 count -= (start + count) % self._chunks_per_batch
             stop = min(n_chunks, start + count)
@@ -320,13 +347,13 @@ class Session:
             try:
                 runner(*arguments)
             except NoThreadError:
-                self._is_alone = True
+                self._has_no_helpers = True
                 continue
             seconds = time.perf_counter() - began
             rows = self._rows_before(stop) - self._rows_before(start)
             if rows > 0:  # the last batch may be too small for all of its chunks
                 self._row_seconds = max(seconds / rows, 1e-12)
-            if not crowded and 2 * rows >= (stop - start) * self._chunk_rows:  # a few rows take as long as many
+            if not crowded and 2 * rows >= (stop - start) * self._blocking.chunk_rows:  # a few rows take as long as many
                 self._pace.record(rows, seconds)
             start = stop
             yield self._rows_before(start)
@@ -337,7 +364,7 @@ class Session:
         One thread too many costs more than one too few: the others wait for it at every barrier.
         """
         n_threads = self._pace.n_threads
-        if self._is_alone:
+        if self._has_no_helpers:
             return 1, n_threads > 1
         if 1 < n_threads == available_threads() and self._engine.n_threads is None and self.somebody_works():
             return n_threads - 1, True
@@ -363,6 +390,7 @@ class Session:
             step_columns,
             self._dropout_key,
             space.scratch_stride,
+            self._copies_address if self._uses_copies(n_threads) else 0,
         )
         if changes != self._changes:
             self._changes = changes
@@ -374,8 +402,8 @@ class Session:
 
     def _records(self, space: Workspace, n_threads: int) -> tuple[Any, ...]:
         """The kernel's arguments that come before data and parameters..."""
-        units, bounds = space.shares(n_threads, self._has_copies and n_threads <= self._bands)
-        return self._calls, as_records(self._job), as_records(space.layers), as_records(units), bounds
+        blocks, bounds = space.shares(n_threads, self._uses_copies(n_threads))
+        return self._calls, as_records(self._job), as_records(space.layers), as_records(blocks), bounds
 
     def _places(self, space: Workspace) -> tuple[Any, ...]:
         """...and after them."""
@@ -389,7 +417,7 @@ class Session:
         team, compiled = Team(n_threads), self._engine.compiled
         space = self._space
         assert space is not None
-        kind = self._kernel, self._sparse, self._layered
+        kind = self._kernel, self._sparse, self._blocking.layered
         if kind not in compiled:
             data = no_data(self._engine.shape.dtype, self._sparse)
             compiled[kind] = team.compiled(

@@ -170,8 +170,8 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """What the network's loss is multiplied by."""
         return 1.0
 
-    def _beside(self, data: Data) -> float:
-        """What the summed loss has beside that of the network."""
+    def _loss_offset(self, data: Data) -> float:
+        """What is added to the network's summed loss of some rows for the one that is reported: a constant of their targets."""
         return 0.0
 
     def _given_targets(self, data: Data) -> Array:
@@ -241,7 +241,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                     "give some rows of other classes."
                 )
             train, held_out = validation_set.split(self, X, y, weight, validation, holds_out=self._stops_early)
-            feed = InMemory(train.data, self.shuffle, self._beside)
+            feed = InMemory(train.data, self.shuffle, self._loss_offset)
             return self._train(feed, (train.x, train.y), held_out, epochs, beginning)
 
     def _fit_source(self, source: Source, validation: validation_set.Given, buffer_bytes: int) -> Self:
@@ -263,7 +263,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 follow_parameters(self, hidden_sizes)
             self._check_training()
             feed = open_source(self, source, "X", self._weighting(source), buffer_bytes)
-            held_out = validation_set.given_samples(self, *validation, beside=source)
+            held_out = validation_set.given_samples(self, *validation, train=source)
             return self._train(feed, (None, None), held_out, None, beginning)
 
     def _train(

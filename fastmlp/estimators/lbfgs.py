@@ -122,8 +122,8 @@ class _Objective:
     def __init__(self, estimator: MLPBase, feed: Feed) -> None:
         network = self._network = estimator._network
         self._feed, self._alpha, self._loss_scale = feed, estimator.alpha, estimator._loss_scale()
-        parts = [(network._weight(data), estimator._beside(data)) for data in feed.parts()]
-        self._weight, self._beside = np.sum(parts, axis=0).tolist()
+        parts = [(network._weight(data), estimator._loss_offset(data)) for data in feed.parts()]
+        self._weight, self._loss_offset = np.sum(parts, axis=0).tolist()
         self._is_coef = np.concatenate([
             np.full(array.size, array is coef)
             for coef, intercept in zip(network.w, network.b, strict=True) for array in (coef, intercept)
@@ -143,5 +143,5 @@ class _Objective:
             loss_sum += loss
             gradient_sum += network._layout().take(gradient).astype(np.float64)
         coefs = theta * self._is_coef
-        value = (self._loss_scale * loss_sum + self._beside + 0.5 * self._alpha * float(coefs @ coefs)) / self._weight
+        value = (self._loss_scale * loss_sum + self._loss_offset + 0.5 * self._alpha * float(coefs @ coefs)) / self._weight
         return value, (self._loss_scale * gradient_sum + self._alpha * coefs) / self._weight

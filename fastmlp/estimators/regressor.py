@@ -191,7 +191,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
     def _sample_weights(self, y: Any, sample_weight: Array | None, *, incremental: bool) -> Array | None:
         return sample_weight
 
-    def _beside(self, data: Data) -> float:
+    def _loss_offset(self, data: Data) -> float:
         if not is_entry(self._loss, *POSITIVE) or data.y is None:
             return 0.0
         # What makes it half of the deviance, which is 0 for a perfect prediction.

@@ -77,7 +77,7 @@ def open_source(estimator: MLPBase, source: Source, argument: str, weighting: We
     """Rows of a source, read while the network trains; ``argument`` is what errors call them."""
     return open_feed(
         source, lambda piece: _data_of(estimator, source, argument, piece, weighting), shuffle=estimator.shuffle,
-        beside=estimator._beside, batch_size=BATCH_SIZE if estimator.batch_size == "auto" else estimator.batch_size,
+        loss_offset=estimator._loss_offset, batch_size=BATCH_SIZE if estimator.batch_size == "auto" else estimator.batch_size,
         buffer_bytes=buffer_bytes,
     )  # fmt: skip
 

@@ -155,7 +155,7 @@ class _Training:
         # A step's penalty is that of the weights before it, as scikit-learn has it: exact for one step, a line for several.
         steps = len(rates)
         penalty = ((steps + 1) * penalty_before + (steps - 1) * _penalty(estimator)) / (2 * weight)
-        estimator.loss_ = (recipe.loss_scale * done.loss_sum + feed.beside) / done.weight_sum + penalty
+        estimator.loss_ = (recipe.loss_scale * done.loss_sum + feed.loss_offset) / done.weight_sum + penalty
         estimator.loss_curve_.append(estimator.loss_)
         if not self._goes_on:
             network.loss_curve_.append(estimator.loss_)

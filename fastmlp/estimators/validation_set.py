@@ -75,15 +75,15 @@ def split(
 
 
 def given_samples(
-    estimator: MLPBase, X_val: Any, y_val: Any, sample_weight_val: Any, *, beside: Source | None = None
+    estimator: MLPBase, X_val: Any, y_val: Any, sample_weight_val: Any, *, train: Source | None = None
 ) -> Samples | None:
-    """A person's own validation rows, if there are any; ``beside``: the rows to train on, where these are a source."""
+    """A person's own validation rows, if there are any; ``train``: the rows to train on, where these are a source."""
     if X_val is None:
         return None
     source = given_source(X_val, y_val, sample_weight_val, "_val")
     if source is not None:
-        if beside is not None:
-            _check_alike(beside, source)
+        if train is not None:
+            _check_alike(train, source)
         _check_names(estimator, source)
         data = open_source(estimator, source, "X_val", as_given, sys.maxsize).data
         return Samples(data.x, estimator._given_targets(data), data)
@@ -101,4 +101,4 @@ def validation_loss(estimator: MLPBase, data: Data) -> float:
     """Mean loss, without the penalty."""
     network = estimator._network
     total, _ = network._sums(network._buffer, data, gradient=False)
-    return (estimator._loss_scale() * total + estimator._beside(data)) / network._weight(data)
+    return (estimator._loss_scale() * total + estimator._loss_offset(data)) / network._weight(data)

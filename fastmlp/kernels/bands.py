@@ -16,9 +16,9 @@ from __future__ import annotations
 from fastmlp.kernels.forward import rounded
 from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.plan import NO, ONE, PANEL_ROWS, ZERO
+from fastmlp.kernels.plan import LINE_BYTES, NO, ONE, PANEL_ROWS, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import LINE_BYTES, copy, index
+from fastmlp.kernels.simd import copy, index
 
 
 @device
@@ -47,10 +47,10 @@ def band_of(job, feature, itemsize):
 
 
 @device
-def unit_inputs(job, layer, unit, base, itemsize):
-    """Where the inputs (rows, input_width) of a unit's layer begin; base: the chunk's first row, but of samples in bands."""
-    if unit.layer == 0 and job.bands > 0:
-        return band_inputs(job, layer, band_of(job, unit.row, itemsize), itemsize)
+def block_inputs(job, layer, block, base, itemsize):
+    """Where the inputs (rows, input_width) of a block's layer begin; base: the chunk's first row, but of samples in bands."""
+    if block.layer == 0 and job.bands > 0:
+        return band_inputs(job, layer, band_of(job, block.row, itemsize), itemsize)
     return layer.inputs + base * layer.input_width
 
 
@@ -63,10 +63,10 @@ def my_features(job, worker, itemsize):
 
 
 @part
-def multiply_band(job, layers, band, left, right, first, rows, sums, parameters, space):
+def multiply_band(job, layers, band, left, right, first, rows, sums_row, parameters, space):
     """The product of a band, features left .. right, for rows first .. first + rows of the workspace; the last has the bias in it.
 
-    It is put to ``job.band_sums`` in ``activations``: (bands, rows of the workspace, width), ``sums`` rows further down.
+    It is put to ``job.band_sums`` in ``activations``: (bands, rows of the workspace, width), ``sums_row`` rows further down.
     """
     layer = layers[0]
     activations = space.activations
@@ -77,12 +77,12 @@ def multiply_band(job, layers, band, left, right, first, rows, sums, parameters,
     product(
         rows, layer.width, right - left, activations, inputs + left, layer.input_width, ONE,
         parameters, layer.weights + left * layer.width, layer.width, initial, i0, ZERO,
-        activations, job.band_sums + (band * job.band_rows + sums + first) * layer.width, layer.width, NO, NO,
+        activations, job.band_sums + (band * job.band_rows + sums_row + first) * layer.width, layer.width, NO, NO,
     )  # fmt: skip
 
 
 @part
-def multiply_bands(worker, job, layers, samples, position, rows, sums, parameters, space):
+def multiply_bands(worker, job, layers, samples, position, rows, sums_row, parameters, space):
     """One thread's share of the inputs and products of all bands, for ``rows`` rows from ``position`` on.
 
     What is shared out are the panels of the first band, then those of the second.
@@ -99,7 +99,7 @@ def multiply_bands(worker, job, layers, samples, position, rows, sums, parameter
         right = first_feature(job.features, job.bands, band + 1, samples.x.itemsize)
         inputs = band_inputs(job, layers[0], band, samples.x.itemsize) + first * layers[0].input_width
         gather_inputs(job, layers, samples, position + first, inputs, n, left, right, space.activations)
-        multiply_band(job, layers, band, left, right, first, n, sums, parameters, space)
+        multiply_band(job, layers, band, left, right, first, n, sums_row, parameters, space)
 
 
 @device
@@ -110,10 +110,10 @@ def _add(out, o0, more, m0, count):
 
 
 @part
-def join_bands(job, layers, sums, first, rows, activations):
-    """z_1 of rows first .. first + rows of the workspace, from the products of all bands in their rows ``sums`` and after."""
+def join_bands(job, layers, sums_row, first, rows, activations):
+    """z_1 of rows first .. first + rows of the workspace, from the products of all bands in their rows from ``sums_row`` on."""
     layer = layers[0]
-    s0, z0 = job.band_sums + sums * layer.width, layer.outputs + first * layer.width
+    s0, z0 = job.band_sums + sums_row * layer.width, layer.outputs + first * layer.width
     count = rounded(rows * layer.width)
     copy(activations, s0, activations, z0, count)
     for band in range(1, job.bands):

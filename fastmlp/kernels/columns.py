@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import kernel
-from fastmlp.kernels.plan import TRANSPOSE
-from fastmlp.kernels.simd import LINE_BYTES, array_at, copy, index, prefetch, transpose_block
+from fastmlp.kernels.plan import LINE_BYTES, TRANSPOSE
+from fastmlp.kernels.simd import array_at, copy, index, prefetch, transpose_block
 
 COLUMN_RUN = 64
 """Values of a column that are fetched before the next column's: a few lines of the cache, one after the other."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastmlp.kernels.jit import device, part
-from fastmlp.kernels.plan import AHEAD_LINES, PANEL_ROWS
-from fastmlp.kernels.simd import LINE_BYTES, copy, index, prefetch
+from fastmlp.kernels.plan import AHEAD_LINES, LINE_BYTES, PANEL_ROWS
+from fastmlp.kernels.simd import copy, index, prefetch
 
 
 @device

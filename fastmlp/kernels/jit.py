@@ -5,7 +5,7 @@ Seven decorators, by who calls the function:
 - :func:`kernel`: called from Python; kept in the on-disk cache (:mod:`fastmlp.kernels.cache`).
 - :func:`device`: called from kernels only; loops.
 - :func:`part`: called from kernels only; calls of device functions. Compiles faster (:mod:`fastmlp.kernels.pipeline`).
-- :func:`formula`: called from loops and rolled parts only, with single numbers.
+- :func:`formula`: single numbers in and out; always inlined, as loops over them need it.
 - :func:`rolled_kernel` and :func:`rolled_part`: a kernel that has formulas in it, and what that calls.
 - :func:`elementary`: a formula that is exact in the order of its floating-point operations.
 

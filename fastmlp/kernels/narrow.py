@@ -49,7 +49,7 @@ def _affine(layer, number, v, x, x0, outputs, parameters, z, z0):
 
 @rolled_part
 def _update(layer, number, x, x0, outputs, delta_of, constants, one0, parameters, transposed):
-    """Add the products of the layer's inputs and its deltas, in which the rate is, to its weights, and those to its bias."""
+    """A step: weights += inputs * deltas, in which -rate is already, and bias += deltas, as its input is 1: constants at one0."""
     d0 = number * NARROW_WIDTH
     i0 = d0 - NARROW_WIDTH
     for v in range(0, layer.width, lanes(delta_of)):
@@ -189,8 +189,8 @@ def narrow_rows(
     value, derivative = hidden
     end = _end_of_softmax if output is None else _end_of_elements(_loss_and_delta(output, loss, canonical, from_logits))
 
-    def rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-             transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+    def rows(thread, n_threads, sync, calls, jobs, layers, blocks, bounds, x, indices, starts, y, labels, weights, order,
+             parameters, transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
              coefficients, sums):  # fmt: skip
         """Some steps of an epoch. Padding of outputs and deltas is zero."""
         mode = flush_denormals()
@@ -201,8 +201,8 @@ def narrow_rows(
         outputs, slopes, delta_of = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         z, target, terms = room_on_stack(parameters), room_on_stack(parameters), room_on_stack(parameters)
         zero = type(z[0])(0)
-        for u in range(len(units)):
-            transpose_weights(layers, units[u], parameters, transposed)
+        for b in range(len(blocks)):
+            transpose_weights(layers, blocks[b], parameters, transposed)
         for position in range(calls[FIRST_CHUNK], calls[LAST_CHUNK]):
             row = sample(job, order, position)
             x0 = row * job.features
@@ -236,7 +236,7 @@ def narrow_rows(
                     for j in range(lanes(z)):
                         delta_of[index(d0 - NARROW_WIDTH + v + j)] = z[index(j)] * slopes[index(d0 - NARROW_WIDTH + v + j)]
             for number in range(job.n_layers):
-                _update(layers[number], number, x, x0, outputs, delta_of, constants, job.is_output, parameters, transposed)
+                _update(layers[number], number, x, x0, outputs, delta_of, constants, job.output_mask, parameters, transposed)
         sums[WEIGHT_SUM] += calls[LAST_CHUNK] - calls[FIRST_CHUNK]
         restore_denormals(mode)
 

@@ -69,7 +69,7 @@ def _train_rows(job, layers, samples, first, last, model, transposed, space, sum
             loss = output_panel(job, layers, samples, position, ZERO, ONE, scale, space)
         else:
             _affine_row(top, parameters, activations, scratch, ZERO)
-            loss = output_row(job, top, weight, scale, deltas, scratch, ZERO)
+            loss = output_row(job, top, weight, scale, deltas, scratch)
         delta_panel(layers, job.n_layers, ZERO, ONE, transposed, space.constants, deltas)
         for number in range(job.n_layers):
             layer = layers[number]
@@ -91,16 +91,16 @@ def _train_rows(job, layers, samples, first, last, model, transposed, space, sum
 
 
 @kernel
-def run_rows(thread, n_threads, sync, calls, jobs, layers, units, bounds, x, indices, starts, y, labels, weights, order, parameters,
-             transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
+def run_rows(thread, n_threads, sync, calls, jobs, layers, blocks, bounds, x, indices, starts, y, labels, weights, order,
+             parameters, transposed, packed, state1, state2, gradient, constants, activations, deltas, scratch, panel_losses, norms,
              coefficients, sums):  # fmt: skip
     """Some steps of an epoch where each batch is one dense sample; by one thread.
 
     Takes what :func:`~fastmlp.kernels.epoch.run_chunks` takes; to compile it into that would make everybody wait for it.
     """
     mode = flush_denormals()
-    for u in range(len(units)):
-        transpose_weights(layers, units[u], parameters, transposed)
+    for b in range(len(blocks)):
+        transpose_weights(layers, blocks[b], parameters, transposed)
     samples = Samples(x, y, labels, weights, order)
     model = Model(parameters, state1, state2, gradient, coefficients)
     space = Space(constants, activations, deltas, scratch, ZERO, panel_losses, norms)

@@ -41,6 +41,20 @@ class Model(NamedTuple):
     coefficients: Array  # (steps, STEP_COLUMNS), flat
 
 
+class Batch(NamedTuple):
+    """A minibatch, and which of its chunks a call does; threads that run a kernel together have the same."""
+
+    start: int  # position of its first row in the epoch
+    rows: int
+    first_chunk: int  # of those to do, counted from the batch's first...
+    last_chunk: int  # ...and the one after the last
+    ends: bool  # whether the batch's last chunk is one of them
+    weight: float  # sum of its samples' weights, where it matters
+    scale: float  # what the deltas of the loss are multiplied by
+    l2: float
+    c0: int  # its step's coefficients in the model's
+
+
 class Space(NamedTuple):
     """Where a chunk is worked on."""
 

@@ -14,7 +14,7 @@ from fastmlp.kernels.forward import rounded
 from fastmlp.kernels.gather import gather_target_rows, gather_targets, gather_weights
 from fastmlp.kernels.jit import device, formula, part
 from fastmlp.kernels.loops import activate_and_slope, logit_terms, loss_and_slope
-from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN, TRANSPOSE
+from fastmlp.kernels.plan import LOSS_ONLY, PANEL_ROWS, RUN, TRANSPOSE, ZERO
 from fastmlp.kernels.simd import copy, fold_max, fold_sum, index, repeat_row, transpose_block
 
 
@@ -191,7 +191,7 @@ def _output_rows(job, layer, samples, position, rows, scale, space, z0, o0):
     gather_target_rows(job, samples, position, rows, scratch, y0, layer.width)
     copy(space.activations, z0, scratch, p0, count)
     elementwise_loss_and_delta(job, layer, rounded(count), scratch, p0, y0, d0, t0)
-    return weigh_rows(count, scale, space.constants, job.is_output, scratch, d0, t0, space.deltas, o0)
+    return weigh_rows(count, scale, space.constants, job.output_mask, scratch, d0, t0, space.deltas, o0)
 
 
 @part
@@ -201,7 +201,7 @@ def output_panel(job, layers, samples, position, first, rows, scale, space):
     ``position`` is that of the first of them in the epoch. The thread's scratch memory has room for four blocks and two rows.
     """
     last = layers[job.n_layers - 1]
-    if not last.by_row and not job.weighted and 2 * job.outputs > last.width:
+    if not last.by_row and not job.weighted and 2 * job.outputs > last.width:  # of rows, less than half is padding
         return _output_rows(
             job, last, samples, position, rows, scale, space, last.outputs + first * last.width, last.deltas + first * last.width
         )
@@ -220,11 +220,14 @@ def output_panel(job, layers, samples, position, first, rows, scale, space):
 
 
 @part
-def output_row(job, layer, weight, scale, deltas, scratch, z0):
-    """The same for one sample, whose logits and target begin their blocks, and outputs that do not depend on each other."""
+def output_row(job, layer, weight, scale, deltas, scratch):
+    """The same for one sample, whose logits and target begin their blocks, and outputs that do not depend on each other.
+
+    The blocks are the first of the scratch memory: logits, targets, deltas and loss terms.
+    """
     block = block_elements(job.outputs)
-    d0, t0 = z0 + 2 * block, z0 + 3 * block
-    elementwise_loss_and_delta(job, layer, layer.width, scratch, z0, z0 + block, d0, t0)
+    d0, t0 = 2 * block, 3 * block
+    elementwise_loss_and_delta(job, layer, layer.width, scratch, ZERO, block, d0, t0)
     factor = type(scratch[0])(weight * scale)
     loss = 0.0
     for j in range(job.outputs):

@@ -35,7 +35,7 @@ LAYER = _record(
     kept_scale="f8",  # what the others are multiplied by
 )
 
-UNIT = _record(  # a block of a layer's weights (or of its bias), with the gradient of which one thread is charged
+BLOCK = _record(  # some rows and columns of a layer's weights (or its bias), of which one thread computes the gradient
     layer="i8",
     row="i8",  # first row
     rows="i8",  # of weights
@@ -55,7 +55,7 @@ JOB = _record(
     own_rows="i8",  # from one thread's rows of the workspace to the next one's then; with copies, the sums of bands of one batch
     # and of the next, which take turns, are as far apart
     slots="i8",  # how many partial sums of gradients a batch has, if each thread takes whole chunks; else 0
-    slot_length="i8",  # elements from one slot's gradient to the next one's
+    slot_stride="i8",  # from one slot's gradient to the next one's, with a gap between them
     prefetches="i8",  # 1: the data is larger than a cache, so that the rows of the next chunk are asked for ahead of time
     sparse="i8",  # 1: samples are in compressed rows; for predictions
     plain="i8",  # 1: a step is w - c0 * gradient, without penalties or clipping, and a batch is one chunk
@@ -64,14 +64,14 @@ JOB = _record(
     bands="i8",  # into so many the features of wide samples are cut; else 0
     band_sums="i8",  # first element, in the activations, of the products of the first band...
     band_rows="i8",  # ...and how many rows further the next one's begin, like its samples in the first layer's inputs
-    copies="i8",  # address of thread 1's copy of the layers above, if as many threads as bands, or fewer, have one each; else 0
+    copies="i8",  # address of thread 1's copy of the layers above bands, if each thread has one (the first the model); else 0
     copy_bytes="i8",  # how much further the next thread's is
     strips="i8",  # first element, in the activations, of a second copy of them, for gradients, if chunks go layer by layer
     shares_weights="i8",  # 1: the weights are few enough to ask for all that other threads have updated at once
     shuffled="i8",  # 1: row i of the epoch is row order[i - order_start] of the data
     order_start="i8",
     labelled="i8",  # 1: targets are class labels
-    is_output="i8",  # first element, in the constants, of a panel of outputs: 1, and 0 where its rows are padded
+    output_mask="i8",  # first element, in the constants, of a panel that is 1 at each output, and 0 where its rows are padded
     weighted="i8",  # 1: there are sample weights
     mean="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
     loss="i8",  # address of the loop over the loss
@@ -101,12 +101,12 @@ RUN = 64
 """Loops over panels are rounded up to so many elements: then all of them are done in the widest vectors, several at a time."""
 
 STRIP_ROWS = 8
-"""Smallest number of rows of a :data:`UNIT`, except at the end of a layer: those of the largest register tile."""
+"""Smallest number of rows of a :data:`BLOCK`, except at the end of a layer: those of the largest register tile."""
 
-UNIT_COLUMNS, UNIT_ELEMENTS = 256, 4096
-"""Largest block of a :data:`UNIT`: its gradient should fit the first-level cache."""
+BLOCK_COLUMNS, BLOCK_ELEMENTS = 256, 4096
+"""Of the largest :data:`BLOCK`: its gradient should fit the first-level cache."""
 
-FEWEST_UNITS, MOST_UNITS = 8, 32
+FEWEST_BLOCKS, MOST_BLOCKS = 8, 32
 """So many follow one another where whoever is free takes the next ones: each time, the deltas of their columns are packed anew."""
 
 SHRINK = 8
@@ -120,22 +120,24 @@ SLACK_ROWS = 8
 GAP_ROWS, GAP_BYTES = PANEL_ROWS, 2048
 """Between what two threads write, in the workspace and elsewhere: a processor fetches up to some twenty lines beyond the end of
 what it goes through, and what another has just written there would be taken from it, again and again. (A row is at least one.)"""
+
 LOSS_STRIDE = 8
 """From one slot's loss to the next one's, in float64: each has a line of its own."""
 
-UNIT_SCRATCH = UNIT_ELEMENTS + (1 + SLACK_ROWS) * UNIT_COLUMNS
-"""Room for its gradient."""
+BLOCK_SCRATCH = BLOCK_ELEMENTS + (1 + SLACK_ROWS) * BLOCK_COLUMNS
+"""Room in scratch memory for the gradient of a :data:`BLOCK`: with its bias, and the rows that a tile is rounded up to."""
 
 AHEAD_LINES = 2
 """Of cache lines that follow one another, so many are asked for ahead: processors then notice, and fetch the others. More than a
 dozen or two on their way hold up the loads of the products."""
-PAGE_BYTES = 4096
-"""Beyond a page of so many bytes, processors do not follow."""
+LINE_BYTES, PAGE_BYTES = 64, 4096
+"""Of a cache line, which is also the widest vector register, and of a page: beyond its end, processors do not follow, and addresses
+so far apart fall into the same set of a first-level cache."""
 
 FEW_OUTPUTS = 2
 """So many outputs or fewer are computed by vectors along their inputs: one of their own row would be mostly padding..."""
-FEW_SCRATCH = UNIT_ELEMENTS + UNIT_COLUMNS
-"""...and the place for their transposed gradient is where that of a unit as narrow as a cache line has ended."""
+FEW_SCRATCH = BLOCK_ELEMENTS + BLOCK_COLUMNS
+"""...and the place for their transposed gradient is where that of a block as narrow as a cache line has ended."""
 
 NARROW_LAYERS, NARROW_WIDTH = 8, 64
 """Most layers, and most units of one, padding included, of a network that counts as narrow."""
@@ -153,10 +155,12 @@ ONE_PLACE = ALLOWED + MASK_WORDS
 """Processors of the one that moves, as bits."""
 TICKETS = ONE_PLACE + MASK_WORDS
 """How many pieces of work have been asked for, on a line of its own."""
-STATES, LINE, PLACE, FIRST_TICKET, FLAGS = TICKETS + 8, 24, 1, 2, 8
-"""The state of each thread, some lines apart; one element further, its processor's number + 1, or 0; then the number of the ticket
-that is the first of the work at hand, which only the thread itself reads; and on the lines that follow, the last meeting of which
-another has told it, for each of two to the power of sixteen threads at most."""
+STATES, THREAD_STRIDE = TICKETS + 8, 24
+"""The first thread's own places, and how much further the next one's begin: three cache lines. At the beginning is its state..."""
+PLACE, FIRST_TICKET, FLAGS = 1, 2, 8
+"""...so much further, its processor's number + 1, or 0; the number of the ticket that is the first of the work at hand, which only
+the thread itself reads; and, on the lines that follow, for each round of the barrier (16, for 2^16 threads at most) the last
+meeting of which another thread has told it."""
 
 ABSENT, WAITING, WORKING, LEAVING = range(4)
 """States of a thread that helps: not in the kernel; in it, without work; at work; told to leave."""

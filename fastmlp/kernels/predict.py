@@ -13,6 +13,7 @@ from fastmlp.kernels.plan import (
     FIRST_ROW,
     INDICES_ADDRESS,
     LAST_ROW,
+    LINE_BYTES,
     NOBODY,
     OUT_ADDRESS,
     PAGE_BYTES,
@@ -25,7 +26,7 @@ from fastmlp.kernels.plan import (
     ZERO,
 )
 from fastmlp.kernels.processors import take_place
-from fastmlp.kernels.simd import LINE_BYTES, array_at, as_type_of, copy, flush_denormals, index, lanes, prefetch, restore_denormals
+from fastmlp.kernels.simd import array_at, as_type_of, copy, flush_denormals, index, lanes, prefetch, restore_denormals
 from fastmlp.kernels.sparse import sparse_affine
 from fastmlp.kernels.team import next_call, take_ticket, wait_while
 
@@ -85,6 +86,43 @@ def transpose_few(layer, parameters, out, o0):
 
 
 @part
+def _first_layer(job, layers, x, indices, starts, start, rows, parameters, scratch, inputs, outputs):
+    """The first layer of rows from ``start`` on, where they can be read where they are: sparse ones and whole panels.
+
+    Leaves its outputs at ``outputs``. Other samples, and those of a network of one dense layer, are copied to ``inputs``. Returns
+    the layer that comes next, and 0 if all numbers that were read are finite, and so are their weighted sums, else nan.
+    """
+    bottom = layers[0]
+    seen = type(parameters[0])(0)
+    if job.sparse:
+        sparse_affine(job, bottom, x, indices, starts, starts, start, rows, parameters, scratch, outputs)
+    elif job.n_layers > 1 and rows == PANEL_ROWS:
+        samples = as_type_of(x, scratch)
+        affine(layers, ZERO, rows, samples, start * job.features, job.features, parameters, scratch, outputs)
+        seen += zero_if_column_finite(scratch, outputs, bottom.width, rows)
+    else:
+        seen += zero_if_finite(x, start * job.features, rows * job.features)
+        for i in range(rows):
+            copy(x, (start + i) * job.features, scratch, inputs + i * bottom.input_width, job.features)
+        return 0, seen
+    if job.n_layers > 1:
+        activate(bottom.activate, (scratch, outputs, rounded(rows * bottom.width), bottom.parameter))
+    return 1, seen
+
+
+@part
+def _activate_outputs(job, layer, rows, scratch, outputs, z0):
+    """The last layer's activation of its logits (rows, width) at ``outputs``; at z0 is room for three blocks and two rows."""
+    if layer.by_row:
+        block = block_elements(job.outputs)
+        transpose_panel(scratch, outputs, layer.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
+        softmax(job.outputs, scratch, z0, z0 + block, z0 + 2 * block, z0 + 3 * block)
+        transpose_panel(scratch, z0, PANEL_ROWS, job.outputs, rows, scratch, outputs, layer.width)
+    else:
+        activate(layer.activate, (scratch, outputs, rounded(rows * layer.width), layer.parameter))
+
+
+@part
 def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, first_row, last_row, piece_panels, finite):
     """One thread's share of :func:`predict_rows`: some panels of rows through all layers, between two buffers in its scratch.
 
@@ -93,10 +131,8 @@ def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, 
     Writes 0 to element 8 * thread of ``finite`` if all numbers it has read are finite, and so are their weighted sums, else nan.
     """
     mode = flush_denormals()
-    block = block_elements(job.outputs)
     z0 = worker.thread * job.scratch_stride
-    s0 = z0 + 3 * block
-    p0 = s0 + 2 * RUN
+    p0 = z0 + 3 * block_elements(job.outputs) + 2 * RUN
     last = layers[job.n_layers - 1]
     has_few = job.n_layers > 1 and last.fan_out <= FEW_OUTPUTS
     t0 = z0 + job.scratch_stride - FEW_OUTPUTS * last.input_width
@@ -104,7 +140,6 @@ def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, 
     if has_few:
         transpose_few(last, parameters, scratch, t0)
     seen = type(parameters[0])(0)
-    samples = as_type_of(x, scratch)
     n_panels = (last_row - first_row + PANEL_ROWS - 1) // PANEL_ROWS
     panel, last_panel, piece = 0, 0, NOBODY
     while True:
@@ -116,27 +151,14 @@ def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, 
         start = first_row + panel * PANEL_ROWS
         rows = min(PANEL_ROWS, last_row - start)
         inputs, outputs = p0, p0 + half
-        first_layer = 0
-        if job.sparse:
-            first_layer = 1
-            sparse_affine(job, layers[0], x, indices, starts, starts, start, rows, parameters, scratch, outputs)
-            if job.n_layers > 1:
-                activate(layers[0].activate, (scratch, outputs, rounded(rows * layers[0].width), layers[0].parameter))
-                inputs, outputs = outputs, inputs
-        else:
-            if panel + 1 < last_panel:
-                prefetch_run(x, (start + rows) * job.features, rows * job.features)
-            if job.n_layers > 1 and rows == PANEL_ROWS:  # whole tiles only: they can be read where they are
-                first_layer = 1
-                bottom = layers[0]
-                affine(layers, ZERO, rows, samples, start * job.features, job.features, parameters, scratch, outputs)
-                seen += zero_if_column_finite(scratch, outputs, bottom.width, rows)
-                activate(bottom.activate, (scratch, outputs, rounded(rows * bottom.width), bottom.parameter))
-                inputs, outputs = outputs, inputs
-            else:
-                seen += zero_if_finite(x, start * job.features, rows * job.features)
-                for i in range(rows):
-                    copy(x, (start + i) * job.features, scratch, inputs + i * layers[0].input_width, job.features)
+        if not job.sparse and panel + 1 < last_panel:
+            prefetch_run(x, (start + rows) * job.features, rows * job.features)
+        first_layer, not_finite = _first_layer(
+            job, layers, x, indices, starts, start, rows, parameters, scratch, inputs, outputs
+        )  # fmt: skip
+        seen += not_finite
+        if first_layer == 1 and job.n_layers > 1:
+            inputs, outputs = outputs, inputs
         for number in range(first_layer, job.n_layers - 1):
             hidden_layer(layers, number, rows, scratch, inputs, layers[number].input_width, parameters, scratch, outputs)
             inputs, outputs = outputs, inputs
@@ -144,12 +166,7 @@ def _predict(worker, job, layers, x, indices, starts, parameters, scratch, out, 
             few_outputs(last, rows, scratch, inputs, scratch, t0, parameters, scratch, outputs)
         elif first_layer < job.n_layers:
             affine(layers, job.n_layers - 1, rows, scratch, inputs, last.input_width, parameters, scratch, outputs)
-        if last.by_row:
-            transpose_panel(scratch, outputs, last.width, rows, job.outputs, scratch, z0, PANEL_ROWS)
-            softmax(job.outputs, scratch, z0, z0 + block, z0 + 2 * block, s0)
-            transpose_panel(scratch, z0, PANEL_ROWS, job.outputs, rows, scratch, outputs, last.width)
-        else:
-            activate(last.activate, (scratch, outputs, rounded(rows * last.width), last.parameter))
+        _activate_outputs(job, last, rows, scratch, outputs, z0)
         compact_rows(scratch, outputs, last.width, rows, job.outputs, out, start * job.outputs)
         panel += 1
     finite[index(8 * worker.thread)] = seen

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastmlp.kernels.jit import device
-from fastmlp.kernels.plan import ALLOWED, LINE, MASK_WORDS, ONE_PLACE, PLACE, PLACES_LOCK, STATES
+from fastmlp.kernels.plan import ALLOWED, MASK_WORDS, ONE_PLACE, PLACE, PLACES_LOCK, STATES, THREAD_STRIDE
 from fastmlp.kernels.simd import atomic_store, compare_exchange, index, pause
 
 _CURRENT, _ALLOWED, _BIND = "fastmlp_current_processor", "fastmlp_allowed_processors", "fastmlp_bind_thread"
@@ -71,8 +71,8 @@ _bind = _call_on_mask(_BIND)
 
 @device
 def _is_taken(sync, thread, n_threads, processor):
-    for other in range(n_threads):  # noqa: SIM110  # which numba does not know
-        if other != thread and sync[index(STATES + LINE * other + PLACE)] == processor + 1:
+    for other in range(n_threads):  # which numba does not know
+        if other != thread and sync[index(STATES + THREAD_STRIDE * other + PLACE)] == processor + 1:
             return True
     return False
 
@@ -84,7 +84,7 @@ def take_place(worker):
     here = current_processor()
     if here < 0 or here >= _BITS * MASK_WORDS:
         return
-    place = STATES + LINE * thread + PLACE
+    place = STATES + THREAD_STRIDE * thread + PLACE
     if sync[index(place)] == here + 1:  # still there, and whoever came later has seen it
         return
     while not compare_exchange(sync, PLACES_LOCK, 0, 1):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from fastmlp.kernels.gather import sample
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
-from fastmlp.kernels.simd import LINE_BYTES, SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
+from fastmlp.kernels.plan import LINE_BYTES
+from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
 
 
 @part
@@ -67,7 +68,8 @@ def _clear(x, x0, count):
 def sparse_update(job, layer, indices, starts, order, position, rows, model, c0, first_column, last_column):
     """One optimizer step of those weights that the samples have touched, some columns of them; leaves their gradient zero.
 
-    For optimizers that a gradient of zero does not move, which is what a weight has that is come by for the second time.
+    Only for optimizers that a gradient of zero does not move (``Optimizer.still``): a weight that several samples have touched is
+    updated by the first of them, which leaves its gradient zero, and comes up again with each of the others.
     """
     for i in range(rows):
         row = sample(job, order, position + i)

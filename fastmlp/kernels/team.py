@@ -24,10 +24,10 @@ from fastmlp.kernels.plan import (
     FIRST_TICKET,
     FLAGS,
     LEAVING,
-    LINE,
     PLACE,
     PLACES_LOCK,
     STATES,
+    THREAD_STRIDE,
     TICKETS,
     WAITING,
     WORKING,
@@ -54,8 +54,8 @@ def barrier(worker, meeting):
         other = thread + distance
         if other >= n_threads:
             other -= n_threads
-        atomic_store(sync, STATES + LINE * other + told, meeting)
-        mine = STATES + LINE * thread + told
+        atomic_store(sync, STATES + THREAD_STRIDE * other + told, meeting)
+        mine = STATES + THREAD_STRIDE * thread + told
         spins = 0
         while atomic_load(sync, mine) < meeting:
             spins += 1
@@ -79,14 +79,14 @@ def take_ticket(worker, last):
     """
     if worker.n_threads == 1:
         return last + 1
-    return atomic_add(worker.sync, TICKETS, 1) - worker.sync[index(STATES + LINE * worker.thread + FIRST_TICKET)]
+    return atomic_add(worker.sync, TICKETS, 1) - worker.sync[index(STATES + THREAD_STRIDE * worker.thread + FIRST_TICKET)]
 
 
 @device
 def return_tickets(worker, pieces):
     """Be ready for other work, behind the next barrier, when this thread was given a number too large for so many pieces."""
     if worker.n_threads > 1:  # each thread was
-        worker.sync[index(STATES + LINE * worker.thread + FIRST_TICKET)] += pieces + worker.n_threads
+        worker.sync[index(STATES + THREAD_STRIDE * worker.thread + FIRST_TICKET)] += pieces + worker.n_threads
 
 
 _LINGER = 1000
@@ -96,7 +96,7 @@ _LINGER = 1000
 @device
 def next_call(worker):
     """Whether there is another call for a helper that has done its part of one; waits for a while."""
-    sync, state = worker.sync, STATES + LINE * worker.thread
+    sync, state = worker.sync, STATES + THREAD_STRIDE * worker.thread
     atomic_store(sync, state, WAITING)
     spins = 0
     while True:
@@ -120,7 +120,7 @@ def wait_while(sync, n_threads, state):
     """Wait until no helper is in a state."""
     for thread in range(1, n_threads):
         spins = 0
-        while atomic_load(sync, STATES + LINE * thread) == state:
+        while atomic_load(sync, STATES + THREAD_STRIDE * thread) == state:
             spins += 1
             if spins < _SPINS:
                 pause()
@@ -136,11 +136,11 @@ def signal_helpers(sync, n_threads, state, reached):
     """
     sync[index(TICKETS)] = 0
     for thread in range(n_threads):
-        sync[index(STATES + LINE * thread + FIRST_TICKET)] = 0
-        for flag in range(STATES + LINE * thread + FLAGS, STATES + LINE * (thread + 1)):
+        sync[index(STATES + THREAD_STRIDE * thread + FIRST_TICKET)] = 0
+        for flag in range(STATES + THREAD_STRIDE * thread + FLAGS, STATES + THREAD_STRIDE * (thread + 1)):
             sync[index(flag)] = 0
     for thread in range(1, n_threads):
-        reached[thread] = compare_exchange(sync, STATES + LINE * thread, WAITING, state)
+        reached[thread] = compare_exchange(sync, STATES + THREAD_STRIDE * thread, WAITING, state)
     wait_while(sync, n_threads, LEAVING)
 
 
@@ -167,7 +167,7 @@ class Team:
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._sync = aligned_zeros(STATES + LINE * n_threads, np.dtype(np.int64))
+        self._sync = aligned_zeros(STATES + THREAD_STRIDE * n_threads, np.dtype(np.int64))
         self._reached = np.zeros(n_threads, np.bool_)
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -217,14 +217,14 @@ class Team:
             except BaseException as error:
                 errors.append(error)
                 sync[ABORT] = 1
-                sync[STATES + LINE * thread] = ABSENT
+                sync[STATES + THREAD_STRIDE * thread] = ABSENT
 
         try:
             signal_helpers(sync, self.n_threads, WORKING, self._reached)
             absent = [thread for thread in range(1, self.n_threads) if not self._reached[thread]]
             for thread in absent:
-                sync[STATES + LINE * thread] = WORKING
-                sync[STATES + LINE * thread + PLACE] = 0
+                sync[STATES + THREAD_STRIDE * thread] = WORKING
+                sync[STATES + THREAD_STRIDE * thread + PLACE] = 0
                 _start(threading.Thread(target=help_, args=(thread,), name=f"fastmlp-{thread}", daemon=True))
             result = kernel(0, self.n_threads, sync, *arguments)
         except BaseException as error:
@@ -232,12 +232,12 @@ class Team:
             sync[ABORT] = 1
             with self._lock:
                 for thread in set(absent) - decided:
-                    sync[STATES + LINE * thread] = ABSENT
+                    sync[STATES + THREAD_STRIDE * thread] = ABSENT
                 decided.update(absent)
             while True:
                 try:
                     time.sleep(0)
-                    if not (sync[STATES::LINE] == WORKING).any():
+                    if not (sync[STATES::THREAD_STRIDE] == WORKING).any():
                         break
                 except BaseException as another:  # of a signal handler: but who works writes to arrays that would soon be gone
                     interrupt = another
@@ -250,7 +250,7 @@ class Team:
 
     def dismiss(self) -> None:
         """Have helpers leave the kernel, and wait until they have."""
-        if self.n_threads > 1 and self._process == os.getpid() and (self._sync[STATES::LINE] != ABSENT).any():
+        if self.n_threads > 1 and self._process == os.getpid() and (self._sync[STATES::THREAD_STRIDE] != ABSENT).any():
             signal_helpers(self._sync, self.n_threads, LEAVING, self._reached)
 
 

@@ -9,9 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastmlp.kernels.plan import PANEL_ROWS, TRANSPOSE
+from fastmlp.kernels.plan import LINE_BYTES, PANEL_ROWS, TRANSPOSE
 from fastmlp.kernels.simd.emit import I32, I64, Vectors, const, data_pointer, intrinsic
-from fastmlp.kernels.simd.machine import LINE_BYTES, MACHINE
+from fastmlp.kernels.simd.machine import MACHINE
 
 
 def _transpose_block_python(a, a0, ld_a, b, b0, ld_b):

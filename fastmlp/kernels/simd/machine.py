@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 from numba.core.registry import cpu_target
 
-LINE_BYTES = 64
-"""Of a cache line."""
-
 
 class Machine(NamedTuple):
     """Its vectors, and the register tile that fits it."""
