@@ -77,6 +77,16 @@ def new_file(text: str) -> Path:
     return path
 
 
+def new_folder(text: str) -> Path:
+    """A folder that is there, or can be made."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"must be a folder, or the name of a new one, got {text!r} ({error.strerror})") from None
+    return path
+
+
 def html_file(text: str) -> Path:
     """The same for a report with pictures, which needs packages."""
     missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]

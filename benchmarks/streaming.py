@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .machine import machine, machine_line, peak_memory
-from .options import count, new_file
+from .options import count, new_file, new_folder
 
 FEATURES, BATCH_SIZE = 28, 256
 BLOCK_ROWS = 1 << 16
@@ -191,25 +191,35 @@ def run(folder: Path, rows: int, rounds: int, threads: int | None) -> dict[str, 
     return {"machine": machine(), "rounds": rounds, "threads": threads, "results": results}
 
 
+def measured(text: str) -> dict[str, Any]:
+    """A type for argparse: what such a run has written with --json."""
+    try:
+        document: dict[str, Any] = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
+    if not isinstance(document, dict) or document.keys() != {"machine", "rounds", "threads", "results"}:
+        raise argparse.ArgumentTypeError(f"{text} is not of a run of benchmarks.streaming")
+    return document
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=count, default=ROWS)
     parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--threads", type=count, help="of the training; one leaves a processor to what reads")
-    parser.add_argument("--folder", type=Path, help="for the files, which stay; a temporary one unless given")
+    parser.add_argument("--folder", type=new_folder, help="for the files, which stay; a temporary one unless given")
     parser.add_argument("--json", type=new_file, help="write the figures to this file, too")
-    parser.add_argument("--report", type=Path, help="measure nothing: print the table of such a file")
+    parser.add_argument("--report", type=measured, help="measure nothing: print the table of such a file")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.way:
         print(json.dumps(measure(options.way, options.folder, options.threads)))
         return
     if options.report:
-        print(report(json.loads(options.report.read_text(encoding="utf-8"))))
+        print(report(options.report))
         return
     with ExitStack() as resources:
         folder = options.folder or Path(resources.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
         document = run(folder, options.rows, options.rounds, options.threads)
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

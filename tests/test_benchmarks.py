@@ -211,7 +211,7 @@ class TestResuming:
         lines = iter(process.stderr.readline, "")
         assert any("[2/2] training/digits" in line for line in lines)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 130, errors
         assert f"is in {path}" in errors
         before = json.loads(path.read_text())

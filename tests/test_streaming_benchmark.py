@@ -29,3 +29,28 @@ def test_the_table_of_the_readme_is_that_of_the_figures_beside_it():
     assert streaming.table(document["results"]) in readme
     assert document["results"]["parquet"]["reading"]  # of so many rows, none waits in memory
     assert streaming.report(document).count("\n| ") == 2 + len(streaming.WAYS)
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("--report", None, "No such file or directory"),
+        ("--report", "no JSON", "not JSON"),
+        ("--report", '{"units": {}}', "is not of a run of benchmarks.streaming"),
+        ("--folder", "a file", "must be a folder, or the name of a new one"),
+    ],
+)
+def test_wrong_use_is_one_sentence(tmp_path, capsys, option, content, message):
+    path = tmp_path / "given"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as caught:
+        streaming.main([option, str(path)])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_earlier_run_is_reported(capsys):
+    (path,) = (ROOT / "benchmarks/results/streaming").glob("*.json")
+    streaming.main(["--report", str(path)])
+    assert streaming.report(json.loads(path.read_text(encoding="utf-8"))) in capsys.readouterr().out
