@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.hashes import add_hashes
-from fastmlp.kernels.shuffle import draw_order
+from fastmlp.kernels.hashes import add_hashes, row_key
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +27,8 @@ more than the bijection beyond."""
 ROUNDS = 4
 """Each changes both digits."""
 
+_32, _ONES = np.uint64(32), np.uint64(0xFFFFFFFF)
+
 
 class Order:
     """A random order of rows.
@@ -36,16 +37,22 @@ class Order:
     ----------
     rows : int
     generator : numpy.random.Generator
+
+    Attributes
+    ----------
+    is_drawn : bool
+        Whether the permutation is drawn as a whole.
+    array : ndarray of int64 (rows,) or None
+        The rows in this order, where it was given or has been drawn.
+    keys : ndarray
+        The random numbers that decide.
     """
 
     def __init__(self, rows: int, generator: np.random.Generator) -> None:
         self.rows = rows
         self.array: Array | None = None
         if rows <= DRAWN_ROWS:
-            self.array = np.empty(rows, np.int64)
-            draw_order(
-                generator.random(1).view(np.uint64), self.array
-            )  # 53 of whose bits are random; the quickest of NumPy's draws
+            self.keys = generator.random(1).view(np.uint64)  # 53 of whose bits are random; the quickest of NumPy's draws
             return
         self.keys = generator.integers(0, 1 << 32, 2 * ROUNDS, dtype=np.uint64).astype(np.uint32)
         self.bits = math.isqrt(rows).bit_length()
@@ -55,17 +62,35 @@ class Order:
     def given(cls, array: Array) -> Order:
         """An order that is already an array of row numbers."""
         order = cls.__new__(cls)
-        order.rows, order.array = len(array), np.ascontiguousarray(array, np.int64)
+        order.rows, order.array, order.keys = len(array), np.ascontiguousarray(array, np.int64), np.empty(0, np.uint64)
         return order
+
+    @property
+    def is_drawn(self) -> bool:
+        """See the class."""
+        return len(self.keys) == 1
 
     def __getitem__(self, positions: slice) -> Array:
         """Rows at some positions, in plain NumPy; int64."""
+        if self.array is None and self.is_drawn:
+            self.array = self._drawn()
         if self.array is not None:
             return self.array[positions]
         rows = self._permuted(np.arange(positions.start, min(positions.stop, self.rows), dtype=np.uint64))
         while (beyond := rows >= self.rows).any():
             rows[beyond] = self._permuted(rows[beyond])
         return rows.astype(np.int64)
+
+    def _drawn(self) -> Array:
+        """What :func:`fastmlp.kernels.shuffle.draw_order` makes of the key."""
+        last = np.arange(self.rows, dtype=np.uint64)
+        random, n_places = row_key.py_func(self.keys, np.zeros(1, np.uint64), last), last + np.uint64(1)
+        low = ((random & _ONES) * n_places) >> _32
+        order: list[int] = []
+        for row, place in enumerate((((random >> _32) * n_places + low) >> _32).tolist()):
+            order.append(row)
+            order[row], order[place] = order[place], row
+        return np.array(order, np.int64)
 
     def _permuted(self, positions: Array) -> Array:
         bits, radix, ones = np.uint64(self.bits), np.uint32(self.radix), np.uint32((1 << self.bits) - 1)

@@ -142,7 +142,7 @@ def test_the_demonstration_times_no_compilation():
     )
     before, after = (line.split() for line in printed.splitlines())
     assert int(before[0]) == int(after[0]) > 0
-    assert before[1:] == after[1:] == ["predict_rows", "run_chunks"]
+    assert before[1:] == after[1:] == ["draw_order", "predict_rows", "run_chunks"]
 
 
 def test_bars_of_the_demonstration(tmp_path, monkeypatch, capsys):
@@ -164,7 +164,7 @@ def test_warmup_fills_the_cache(tmp_path):
     done = fastmlp("warmup", "--dtype", "float32", cwd=tmp_path, FASTMLP_CACHE_DIR=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     kept = {path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.kernel")}
-    assert kept >= {"run_chunks", "run_rows", "predict_rows", "fill_order", "rows_of_columns", "signal_helpers"}
+    assert kept >= {"run_chunks", "run_rows", "predict_rows", "draw_order", "fill_order", "rows_of_columns", "signal_helpers"}
     assert kept >= {f"activate_and_slope_loop_{name}" for name in ACTIVATIONS if name != "softmax"}
     assert kept >= {f"loss_and_slope_loop_{name}" for name in LOSSES} | {f"update_loop_{name}" for name in OPTIMIZERS}
     assert str(tmp_path / "cache") in done.stdout

@@ -53,7 +53,7 @@ def test_every_sample_is_asked_for_before_it_is_gathered():
         import numpy as np
         from fastmlp import MLP
         from fastmlp.engine import limits
-        from fastmlp.kernels import epoch
+        from fastmlp.kernels import chunk, slots
 
         limits.CACHE_BYTES = 0
         asked = []
@@ -61,12 +61,12 @@ def test_every_sample_is_asked_for_before_it_is_gathered():
         def prefetch_samples(job, samples, position, rows, first, last):
             asked.extend(range(position, position + rows))
 
-        epoch.prefetch_samples = prefetch_samples
+        chunk.prefetch_samples = slots.prefetch_samples = prefetch_samples
         x = np.random.default_rng(0).normal(size=(700, 28))
-        for sizes, batch_size, chunk in (((28, 64, 64, 2), 256, 64), ((28, 8, 2), 50, 50)):
+        for sizes, batch_size, first in (((28, 64, 64, 2), 256, 64), ((28, 8, 2), 50, 50)):
             asked.clear()
             MLP(sizes, random_state=0, n_threads=1).fit(x, np.zeros((700, 2)), epochs=1, batch_size=batch_size)
-            print(asked == list(range(chunk, 700)))
+            print(asked == list(range(first, 700)))
         """,
         NUMBA_DISABLE_JIT="1",
     )

@@ -15,7 +15,7 @@ from fastmlp.engine.training import CompiledTrainer
 from fastmlp.kernels import plan
 from fastmlp.kernels.columns import rows_of_columns
 from fastmlp.kernels.loops import compile_loop
-from fastmlp.kernels.shuffle import fill_order
+from fastmlp.kernels.shuffle import draw_order, fill_order
 from fastmlp.kernels.team import signal_helpers
 from fastmlp.losses import LOSSES
 from fastmlp.memory import aligned_zeros
@@ -43,7 +43,7 @@ def compile_kernels(dtype: np.dtype[Any]) -> None:
         list(online.epoch(None, np.zeros(1)))
     small.outputs(buffer, zero)
     rows_of_columns(np.zeros(1, np.int64), 0, zero.ravel(), zero.ravel()[:0])
-    Order(1, np.random.default_rng(0))
+    draw_order(Order(1, np.random.default_rng(0)).keys, np.zeros(1, np.int64))
     order = Order(DRAWN_ROWS + 1, np.random.default_rng(0))
     fill_order(order.keys, order.bits, order.radix, order.rows, 0, np.zeros(1, np.int64))
     signal_helpers(np.zeros(plan.STATES + plan.THREAD_STRIDE, np.int64), 1, plan.LEAVING, np.zeros(1, np.bool_))

@@ -18,7 +18,7 @@ from fastmlp.kernels import plan
 from fastmlp.kernels.epoch import run_chunks
 from fastmlp.kernels.online import run_rows
 from fastmlp.kernels.plan import LINE_BYTES, PANEL_ROWS
-from fastmlp.kernels.shuffle import fill_order
+from fastmlp.kernels.shuffle import draw_order, fill_order
 from fastmlp.kernels.simd import TILE_VECTORS
 from fastmlp.kernels.team import NoThreadError, Team
 from fastmlp.memory import aligned_zeros, padded
@@ -306,6 +306,10 @@ class Session:
             self._dismiss()
             self._order = np.empty(last - first, np.int64)
         rows = self._order[: last - first]
+        if order.is_drawn and order.array is None:
+            order.array = np.empty(order.rows, np.int64)
+            with np.errstate(over="ignore"):  # of hashes, where kernels run as plain Python
+                draw_order(order.keys, order.array)
         if order.array is not None:
             rows[:] = order.array[first:last]
         else:
