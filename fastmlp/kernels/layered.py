@@ -12,9 +12,9 @@ from fastmlp.kernels.forward import clear_padding, leave_out, rounded
 from fastmlp.kernels.gather import gather_inputs
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import activate_and_slope
-from fastmlp.kernels.plan import LOSS_ONLY, NO, NOBODY, ONE, PANEL_ROWS, STRIP_ROWS, TRANSPOSE, YES, ZERO
+from fastmlp.kernels.plan import LINE_BYTES, LOSS_ONLY, NO, NOBODY, ONE, PANEL_ROWS, STRIP_ROWS, TRANSPOSE, YES, ZERO
 from fastmlp.kernels.product import product
-from fastmlp.kernels.simd import TILE_VECTORS, copy, index, lanes, transpose_block
+from fastmlp.kernels.simd import TILE_VECTORS, copy, index, lanes, prefetch_to_write, transpose_block
 from fastmlp.kernels.team import return_tickets, take_ticket
 
 
@@ -68,6 +68,23 @@ def copy_strips(job, source, s0, ld, first, rows, column, columns, activations, 
             copy(source, s0 + i * ld + j - column, activations, strip + (first + i) * STRIP_ROWS, some)
 
 
+@device
+def _prefetch_rows_to_write(array, a0, ld, rows, columns):
+    """Ask for (rows, columns) at a0, which a product writes at its end: by then, they have come from beyond the caches."""
+    for i in range(rows):
+        for j in range(0, columns, LINE_BYTES // array.itemsize):
+            prefetch_to_write(array, a0 + i * ld + j)
+
+
+@device
+def _prefetch_strips_to_write(job, first, rows, column, columns, activations, inputs):
+    """The same for rows first .. first + rows of the strips that columns from ``column`` on are in; see ``copy_strips``."""
+    for j in range(column - column % STRIP_ROWS, column + columns, STRIP_ROWS):
+        strip = job.strips + inputs + j * job.chunk_rows + first * STRIP_ROWS
+        for k in range(0, rows * STRIP_ROWS, LINE_BYTES // activations.itemsize):
+            prefetch_to_write(activations, strip + k)
+
+
 @part
 def gather_columns(job, layers, samples, position, first, rows, activations):
     """Inputs of rows first .. first + rows of the workspace, and strips of them: of the samples at positions ``position`` ...."""
@@ -98,6 +115,12 @@ def forward_columns(worker, job, layers, number, position, rows, parameters, spa
         pack_columns(parameters, layer.weights + first, layer.width, layer.fan_in, columns, scratch, pack0)
         for i in range(0, rows, PANEL_ROWS):
             n = min(PANEL_ROWS, rows - i)
+            o0 = i * layer.width + first
+            _prefetch_rows_to_write(activations, layer.outputs + o0, layer.width, n, columns)
+            if hidden:
+                _prefetch_rows_to_write(deltas, layer.deltas + o0, layer.width, n, columns)
+                if job.mode != LOSS_ONLY:
+                    _prefetch_strips_to_write(job, i, n, first, columns, activations, layer.outputs)
             product(
                 n, columns, layer.fan_in, activations, layer.inputs + i * layer.input_width, layer.input_width, ONE,
                 scratch, pack0, columns, parameters, layer.bias + first, ZERO, scratch, p0, columns, NO, NO,
@@ -133,9 +156,13 @@ def delta_columns(worker, layers, number, rows, parameters, space):
         columns = column_block(below.width, parameters, block + 1) - first
         here = max(0, min(columns, layer.fan_in - first))
         pack_transposed(parameters, layer.weights + first * layer.width, layer.width, here, layer.fan_out, columns, scratch, p0)
-        product(
-            rows, columns, layer.fan_out, deltas, layer.deltas, layer.width, ONE, scratch, p0, columns,
-            space.constants, ZERO, ZERO, deltas, below.deltas + first, below.width, NO, YES,
-        )  # fmt: skip
+        for i in range(0, rows, PANEL_ROWS):
+            n = min(PANEL_ROWS, rows - i)
+            d0 = below.deltas + i * below.width + first
+            _prefetch_rows_to_write(deltas, d0, below.width, n, columns)
+            product(
+                n, columns, layer.fan_out, deltas, layer.deltas + i * layer.width, layer.width, ONE, scratch, p0, columns,
+                space.constants, ZERO, ZERO, deltas, d0, below.width, NO, YES,
+            )  # fmt: skip
         block = take_ticket(worker, block)
     return_tickets(worker, n_blocks)
