@@ -1,6 +1,6 @@
 """The order of samples in an epoch: a random permutation that takes neither much memory nor time.
 
-While it fits into the caches, a permutation is drawn, by a kernel: NumPy's takes more than ten times as long, a seventh of an epoch
+While it fits into the caches, a permutation is drawn, by a kernel: NumPy's takes seven times as long, an eighth of an epoch
 of a small network. Of ten million rows it takes eight bytes a row, and longer than an epoch has to spare. Beyond a size
 at which that begins to matter, the row at a position of the epoch is computed instead, by a keyed bijection of 0 ..
 rows - 1: a Feistel network over the digits (left, right) of the position in the mixed radix (2^bits, radix), as in Black

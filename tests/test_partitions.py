@@ -94,6 +94,40 @@ def test_a_file_s_own_column_comes_first(table, tmp_path):
     assert rows_of(read_tables([path])) == rows_of(table)
 
 
+def numbers_in(folder, table):
+    path = folder / "t.parquet"
+    path.parent.mkdir(parents=True)
+    parquet.write_table(table.select(["a", "y"]), path)
+    return path
+
+
+@pytest.mark.parametrize("folder", ["seed=3", "split=train", "split=train/seed=3"])
+def test_what_all_files_share_is_no_feature(table, tmp_path, folder):
+    source = from_files(numbers_in(tmp_path / folder, table), target=-1)
+    assert (source.target, source.feature_names, source.dtype) == ("y", ["a"], np.float32)
+    assert next(source.pieces(0)).x.shape == (ROWS, 1)
+
+
+def test_what_all_files_share_may_be_asked_for(table, tmp_path):
+    path = numbers_in(tmp_path / "split=train", table)
+    assert from_files(path, target="y", categories=["split"]).feature_names == ["a", "split"]
+    with pytest.raises(TableError, match="The target 'split' has one class only, 'train'"):
+        from_files(path, target="split").prepared()
+
+
+def test_folders_further_up_are_no_columns(table, tmp_path):
+    path = numbers_in(tmp_path / "seed=3" / "data", table)
+    assert read_tables([path]).schema.names == ["a", "y"]
+
+
+def test_one_text_makes_all_of_them_text(table, tmp_path):
+    for number, name in enumerate(("k=1", "k=2", "k=A")):
+        numbers_in(tmp_path / name, table.slice(200 * number, 200))
+    source = from_files(tmp_path, target="y").prepared()
+    assert source.preparation.types == {"a": "number", "k": "category"}
+    assert sum(len(piece.x) for block in range(3) for piece in source.pieces(block)) == ROWS
+
+
 def test_other_files_have_no_such_columns(tmp_path):
     path = tmp_path / "rate=1" / "t.csv"
     path.parent.mkdir()
@@ -113,3 +147,18 @@ def test_commands_take_such_folders(command, folder, tmp_path):
     code, _, errors = command("predict", tmp_path / "m.safetensors", folder, "--out", tmp_path / "p.csv", "--quiet")
     assert (code, errors) == (0, "")
     assert len((tmp_path / "p.csv").read_text().splitlines()) == ROWS + 1
+
+
+@pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+def test_a_model_of_files_in_one_folder_is_for_files_elsewhere(command, table, tmp_path, how):
+    numbers_in(tmp_path / "split=train", table)
+    other = numbers_in(tmp_path / "elsewhere", table)
+    code, _, errors = command(
+        "train", tmp_path / "split=train", "--target", "y", "--epochs", 1, "--out", tmp_path / "m", how, "--quiet"
+    )
+    assert (code, errors) == (0, "")
+    assert command("predict", tmp_path / "m", other, "--out", tmp_path / "p.csv", "--quiet")[0] == 0
+    code, _, errors = command(
+        "train", other.parent, "--target", "y", "--validate", tmp_path / "split=train", "--epochs", 1, "--quiet"
+    )
+    assert (code, errors) == (0, "")

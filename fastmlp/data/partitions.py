@@ -1,11 +1,12 @@
 """Columns that a Parquet file has in the names of its folders, such as ``year=2020/month=3``: how Hive cuts a table into files.
 
-Spark, pandas, polars and pyarrow write them so, and read them as columns, after those of the file.
+Spark, pandas, polars and pyarrow write them so, and read them as columns, after those of the file, where they read all of a folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -36,8 +37,9 @@ def partition_of(path: Path, there: Iterable[str], types: Mapping[str, str] | No
     dict of str to pyarrow.Scalar
         Whole numbers, or text; null for what is missing.
     """
-    parts = (part.partition("=") for part in path.parts[:-1])
-    found = {unquote(name): unquote(text) for name, equals, text in parts if name and equals}
+    # Only those that the file is in directly: one further up, such as runs/seed=3/data/t.parquet, says nothing about the table.
+    folders = [*takewhile(lambda part: part.partition("=")[0] and "=" in part, reversed(path.parts[:-1]))][::-1]
+    found = {unquote(name): unquote(text) for name, _, text in (part.partition("=") for part in folders)}
     inside = set(there) if found else set()
     return {name: _scalar(text, (types or {}).get(name)) for name, text in found.items() if name not in inside}
 
@@ -50,6 +52,21 @@ def _scalar(text: str, kind: str | None) -> Any:
         return arrow.scalar(text)
     number = int(text)
     return arrow.scalar(number, arrow.int16() if _SMALL.min <= number <= _SMALL.max else arrow.int64())
+
+
+def same_in_all(partitions: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Names of those columns that have the same value in all of some files."""
+    first = partitions[0]
+    return {name for name in first if all(name in other and other[name].equals(first[name]) for other in partitions)}
+
+
+def text_among_numbers(partitions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of those columns that are numbers in some files and text in others: all of them are then text."""
+    kinds: dict[str, set[str]] = {}
+    for partition in partitions:
+        for name, value in partition.items():
+            kinds.setdefault(name, set()).add(str(value.type))
+    return [name for name, some in kinds.items() if "string" in some and some - {"string", "null"}]
 
 
 def columns_inside(columns: Sequence[str], partition: Mapping[str, Any], there: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ from fastmlp.data.files import (
     read_all,
     without_views,
 )
-from fastmlp.data.partitions import columns_inside, partition_of, with_fields, with_partition
+from fastmlp.data.partitions import columns_inside, partition_of, same_in_all, text_among_numbers, with_fields, with_partition
 from fastmlp.data.preparation import (
     Preparation,
     as_text,
@@ -97,6 +97,8 @@ class _Look(NamedTuple):
     footer: Any = None
     """Of a Parquet file."""
     stamp: tuple[int, int] | None = None
+    partition: Mapping[str, Any] = {}
+    """Columns that are in the names of its folders."""
 
     @classmethod
     def at(cls, path: Path, csv: Csv, types: Mapping[str, str]) -> _Look:
@@ -105,12 +107,13 @@ class _Look(NamedTuple):
             return cls(path, names_of(path, csv))
         stamp, footer = _stamp(path), footer_of(path)
         schema = footer.schema.to_arrow_schema()
-        schema = with_fields(schema, partition_of(path, columns_of(schema), types))
+        partition = partition_of(path, columns_of(schema), types)
+        schema = with_fields(schema, partition)
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
         columns = range(groups[0].num_columns if groups else 0)
         has_dictionaries = any(groups[0].column(place).has_dictionary_page for place in columns)
         blocks = [Block(path, number, group.num_rows) for number, group in enumerate(groups)]
-        return cls(path, columns_of(schema), schema, blocks, has_dictionaries, footer, stamp)
+        return cls(path, columns_of(schema), schema, blocks, has_dictionaries, footer, stamp, partition)
 
     def blocks(self) -> list[Block]:
         """The file, or its row groups."""
@@ -157,7 +160,12 @@ class TableSource(Source):
         self.preparation: Preparation | None = None
         self._types = dict.fromkeys(categories, "category")
         looks = [_Look.at(path, csv, self._types) for path in paths]
-        self._names = looks[0].names
+        if names := text_among_numbers([look.partition for look in looks]):
+            self._types |= dict.fromkeys(names, "category")
+            looks = [_Look.at(path, csv, self._types) for path in paths]
+        # Of a folder's name that all files share nothing can be learned; somebody may have named it, as a target, for example.
+        needless = same_in_all([look.partition for look in looks]) - {target, weight, *categories}
+        self._names = [name for name in looks[0].names if name not in needless]
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
         self._weight, self._memory = weight, Memory()
         wanted = (self.target, weight, *categories, *self._names)
@@ -695,6 +703,13 @@ def read_tables(
     if not batches:
         raise _no_rows(paths)
     return joined(batches, batches[0].schema.names)
+
+
+def to_learn_from(table: Any, paths: Sequence[Path], named: Iterable[str]) -> Any:
+    """A table of some files without those columns that only the names of their folders have, the same for all; but those named."""
+    looks = [_Look.at(path, GUESSED, {}) for path in paths if is_parquet(path)]
+    needless = same_in_all([look.partition for look in looks]) if len(looks) == len(paths) else set()
+    return table.drop_columns(sorted(needless.difference(named)))
 
 
 def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:

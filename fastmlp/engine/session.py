@@ -307,9 +307,10 @@ class Session:
             self._order = np.empty(last - first, np.int64)
         rows = self._order[: last - first]
         if order.is_drawn and order.array is None:
-            order.array = np.empty(order.rows, np.int64)
+            drawn = np.empty(order.rows, np.int64)
             with np.errstate(over="ignore"):  # of hashes, where kernels run as plain Python
-                draw_order(order.keys, order.array)
+                draw_order(order.keys, drawn)
+            order.array = drawn
         if order.array is not None:
             rows[:] = order.array[first:last]
         else:
