@@ -16,7 +16,7 @@ from fastmlp.kernels.team import barrier
 
 @part
 def run_copies(worker, meeting, job, layers, blocks, bounds, samples, model, transposed, space, first_batch, first_chunk,
-                last_chunk, sums):  # fmt: skip
+               last_chunk, sums):  # fmt: skip
     """Batches of one chunk each, where each thread goes through the layers above its bands by itself, with all rows.
 
     Blocks bounds[thread] .. bounds[thread + 1] are those of a thread's bands, and the blocks after all bands everybody's. Threads
