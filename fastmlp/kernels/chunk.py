@@ -21,7 +21,7 @@ from fastmlp.kernels.operands import Batch
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import BLOCK_SCRATCH, LOSS_ONLY, PANEL_ROWS, ZERO
 from fastmlp.kernels.simd import index
-from fastmlp.kernels.sparse import my_columns, sparse_affine, sparse_gradient, sparse_update
+from fastmlp.kernels.sparse import my_columns, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier
 
 
@@ -83,21 +83,17 @@ def my_panels(worker, rows):
 
 
 @part
-def forward_and_delta(job, layers, samples, indices, starts, position, sums_row, first, rows, scale, parameters, transposed,
-                       space):  # fmt: skip
+def forward_and_delta(job, layers, samples, indices, position, sums_row, first, rows, scale, parameters, transposed, space):
     """All that comes before the gradients, for rows first .. first + rows of the workspace; returns their loss.
 
-    ``position`` is that of the first of them in the epoch, ``sums_row`` its row in the sums of the bands, if there are any.
+    ``position`` is that of the first of them in the epoch, ``sums_row`` its row in the sums of the bands, if there are any. Of
+    sparse samples the first layer's product is there.
     """
     activations, deltas = space.activations, space.deltas
     first_layer = 1
-    if indices is not None:
-        bottom = layers[0]
-        o0 = bottom.outputs + first * bottom.width
-        sparse_affine(job, bottom, samples.x, indices, starts, samples.order, position, rows, parameters, activations, o0)
-    elif job.bands > 0:
+    if indices is None and job.bands > 0:
         join_bands(job, layers, sums_row, first, rows, activations)
-    else:
+    elif indices is None:
         first_layer = 0
         inputs = layers[0].inputs + first * layers[0].input_width
         gather_inputs(job, layers, samples, position, inputs, rows, ZERO, job.features, activations)
@@ -146,7 +142,9 @@ def gradient_and_step(worker, meeting, job, layers, blocks, first_block, last_bl
     clip = 1.0
     touched_only = False
     if indices is not None:
-        first_column, last_column = my_columns(layers[0], worker, gradient)
+        first_column, last_column, share, _ = my_columns(layers[0], worker, gradient)
+        if share > 0:  # the weights are another thread's
+            last_column = first_column
         touched_only = steps_now and job.still
         sparse_gradient(
             job, layers[0], samples.x, indices, starts, samples.order, position, rows, space.deltas,

@@ -59,7 +59,7 @@ def run_copies(worker, meeting, job, layers, blocks, bounds, samples, model, tra
             first = panel * PANEL_ROWS
             n = min(PANEL_ROWS, rows - first)
             loss = forward_and_delta(
-                job, layers, samples, None, None, position + first, sums_row + first, base + first, n, batch.scale,
+                job, layers, samples, None, position + first, sums_row + first, base + first, n, batch.scale,
                 mine.parameters, my_transposed, space,
             )  # fmt: skip
             if thread == 0:

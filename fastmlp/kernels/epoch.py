@@ -37,6 +37,7 @@ from fastmlp.kernels.plan import (
 from fastmlp.kernels.processors import take_place
 from fastmlp.kernels.simd import flush_denormals, index, restore_denormals
 from fastmlp.kernels.slots import run_slots
+from fastmlp.kernels.sparse import multiply_sparse
 from fastmlp.kernels.team import barrier, next_call, return_tickets, take_ticket, wait_while
 
 
@@ -86,7 +87,7 @@ def _shared_chunk(worker, meeting, job, layers, blocks, bounds, samples, indices
     is_first, is_last = chunk == 0, (chunk + 1) * job.chunk_rows >= batch.rows
     if transposed is not None and n_threads > 1 and is_first and job.shares_weights:
         for b in range(len(blocks)):
-            is_needed = blocks[b].layer > 0 or not has_own_bands
+            is_needed = blocks[b].layer > 0 or (indices is None and not has_own_bands)
             if is_needed and (b < bounds[thread] or b >= bounds[thread + 1]):
                 prefetch_weights(layers, blocks[b], parameters, transposed)
 
@@ -101,8 +102,11 @@ def _shared_chunk(worker, meeting, job, layers, blocks, bounds, samples, indices
         if meeting < 0:
             return meeting
     if transposed is not None:
-        if indices is None and job.bands > 0:
+        if indices is not None:
+            multiply_sparse(worker, job, layers, samples, indices, starts, position, rows, parameters, space.activations)
+        elif job.bands > 0:
             multiply_bands(worker, job, layers, samples, position, rows, ZERO, parameters, space)
+        if indices is not None or job.bands > 0:
             meeting = barrier(worker, meeting)
             if meeting < 0:
                 return meeting
@@ -112,8 +116,8 @@ def _shared_chunk(worker, meeting, job, layers, blocks, bounds, samples, indices
             first = panel * PANEL_ROWS
             n = min(PANEL_ROWS, rows - first)
             space.panel_losses[index(panel)] = forward_and_delta(
-                job, layers, samples, indices, starts, position + first, first, first, n, batch.scale, parameters, transposed, space
-            )
+                job, layers, samples, indices, position + first, first, first, n, batch.scale, parameters, transposed, space,
+            )  # fmt: skip
     meeting = barrier(worker, meeting)
     if meeting < 0:
         return meeting

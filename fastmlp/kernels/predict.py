@@ -95,7 +95,7 @@ def _first_layer(job, layers, x, indices, starts, start, rows, parameters, scrat
     bottom = layers[0]
     seen = type(parameters[0])(0)
     if job.sparse:
-        sparse_affine(job, bottom, x, indices, starts, starts, start, rows, parameters, scratch, outputs)
+        sparse_affine(job, bottom, x, indices, starts, starts, start, rows, parameters, scratch, outputs, ZERO, bottom.width)
     elif job.n_layers > 1 and rows == PANEL_ROWS:
         samples = as_type_of(x, scratch)
         affine(layers, ZERO, rows, samples, start * job.features, job.features, parameters, scratch, outputs)

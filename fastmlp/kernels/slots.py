@@ -24,7 +24,7 @@ def _slot_chunk(worker, job, layers, blocks, samples, position, rows, next_posit
     loss = 0.0
     for first in range(0, rows, PANEL_ROWS):
         loss += forward_and_delta(
-            job, layers, samples, None, None, position + first, ZERO, base + first, min(PANEL_ROWS, rows - first), scale,
+            job, layers, samples, None, position + first, ZERO, base + first, min(PANEL_ROWS, rows - first), scale,
             model.parameters, transposed, space,
         )  # fmt: skip
     if job.mode != LOSS_ONLY:

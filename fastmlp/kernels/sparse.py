@@ -10,32 +10,62 @@ from fastmlp.kernels.gather import sample
 from fastmlp.kernels.jit import device, part
 from fastmlp.kernels.loops import update
 from fastmlp.kernels.plan import LINE_BYTES
-from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, index, lanes, sparse_outer, sparse_product
-
-
-@part
-def sparse_affine(job, layer, x, indices, starts, order, position, rows, parameters, out, o0):
-    """out (rows, width) at o0 = the samples at positions ``position`` .. times the layer's weights, plus its bias."""
-    vectors = layer.width // lanes(parameters)
-    for i in range(rows):
-        row = sample(job, order, position + i)
-        first = starts[index(row)]
-        count = starts[index(row + 1)] - first
-        for v in range(0, vectors, SINGLE_ROW_VECTORS):
-            j = v * lanes(parameters)
-            sparse_product(
-                min(SINGLE_ROW_VECTORS, vectors - v), x, indices, first, count, parameters, layer.weights + j, layer.width,
-                parameters, layer.bias + j, out, o0 + i * layer.width + j,
-            )  # fmt: skip
+from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, index, lanes, prefetch, sparse_outer, sparse_product
 
 
 @device
 def my_columns(layer, worker, array):
-    """First and last column of a thread's share of a layer: whole cache lines, so that no two threads write to the same one."""
+    """First and last column of a thread's part of a layer, and its share of the rows of a product: (share, shares).
+
+    Parts are whole cache lines, so that no two threads write to the same one, and a thread's weights, which nobody else reads,
+    stay in its cache. Where there are more threads than lines, some have the same part, and share the rows.
+    """
     columns = LINE_BYTES // array.itemsize
     lines = layer.width // columns
-    first, last = lines * worker.thread // worker.n_threads, lines * (worker.thread + 1) // worker.n_threads
-    return first * columns, last * columns
+    parts = min(lines, worker.n_threads)
+    part_of_mine, share = worker.thread % parts, worker.thread // parts
+    shares = (worker.n_threads - part_of_mine + parts - 1) // parts
+    return lines * part_of_mine // parts * columns, lines * (part_of_mine + 1) // parts * columns, share, shares
+
+
+@device
+def _prefetch_sample(job, x, indices, starts, order, position):
+    """Ask for the numbers of the sample at ``position``, and their columns: few cache lines, at a random place."""
+    row = sample(job, order, position)
+    first, last = starts[index(row)], starts[index(row + 1)]
+    for k in range(first, last, LINE_BYTES // x.itemsize):
+        prefetch(x, k)
+    for k in range(first, last, LINE_BYTES // indices.itemsize):
+        prefetch(indices, k)
+
+
+@part
+def sparse_affine(job, layer, x, indices, starts, order, position, rows, parameters, out, o0, first_column, last_column):
+    """out (rows, width) at o0 = the samples at positions ``position`` .. times the layer's weights, plus its bias; some columns."""
+    step = SINGLE_ROW_VECTORS * lanes(parameters)
+    for i in range(rows):
+        if i + 1 < rows:
+            _prefetch_sample(job, x, indices, starts, order, position + i + 1)
+        row = sample(job, order, position + i)
+        first = starts[index(row)]
+        count = starts[index(row + 1)] - first
+        for j in range(first_column, last_column, step):
+            sparse_product(
+                min(SINGLE_ROW_VECTORS, (last_column - j) // lanes(parameters)), x, indices, first, count,
+                parameters, layer.weights + j, layer.width, parameters, layer.bias + j, out, o0 + i * layer.width + j,
+            )  # fmt: skip
+
+
+@part
+def multiply_sparse(worker, job, layers, samples, indices, starts, position, rows, parameters, activations):
+    """One thread's part of the first layer's product, for ``rows`` rows from ``position`` on."""
+    layer = layers[0]
+    first_column, last_column, share, shares = my_columns(layer, worker, parameters)
+    first, last = rows * share // shares, rows * (share + 1) // shares
+    sparse_affine(
+        job, layer, samples.x, indices, starts, samples.order, position + first, last - first, parameters,
+        activations, layer.outputs + first * layer.width, first_column, last_column,
+    )  # fmt: skip
 
 
 @part
@@ -46,6 +76,8 @@ def sparse_gradient(job, layer, x, indices, starts, order, position, rows, delta
     """
     step = SINGLE_ROW_VECTORS * lanes(gradient)
     for i in range(rows):
+        if i + 1 < rows:
+            _prefetch_sample(job, x, indices, starts, order, position + i + 1)
         row = sample(job, order, position + i)
         first = starts[index(row)]
         count = starts[index(row + 1)] - first
