@@ -192,7 +192,7 @@ def as_numbers(given: Any, argument: str, dtype: np.dtype[Any] | None) -> Array:
         return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
 
 
-_FEW = 10_000
+FEW = 10_000
 """So few numbers that a BLAS does not start threads to multiply them."""
 
 
@@ -200,13 +200,13 @@ def is_finite(array: Array) -> bool:
     """Whether there is no nan and no infinity."""
     flat = array.reshape(-1)
     # The first is sooner found out, and may overflow; unlike dot, vdot does not warn of that.
-    return (flat.size <= _FEW and math.isfinite(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())
+    return (flat.size <= FEW and math.isfinite(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())
 
 
 def check_finite(array: Array, argument: str) -> None:
     """No nan and no infinity."""
     flat = array.reshape(-1)
-    if flat.size <= _FEW and is_finite(flat):
+    if flat.size <= FEW and is_finite(flat):
         return
     for start in range(0, flat.size, _BLOCK):
         finite = np.isfinite(flat[start : start + _BLOCK])

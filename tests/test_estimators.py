@@ -14,6 +14,7 @@ from sklearn import neural_network as theirs
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, make_classification, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -301,6 +302,44 @@ def quiet(estimator, *args, **kwargs):
         return estimator.fit(*args, **kwargs)
 
 
+class TestRowsToPredict:
+    """A few plain rows are looked at sooner than scikit-learn does, and are refused as it does."""
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda x: np.where(x == x.max(), np.nan, x), "Input X contains NaN"),
+            (lambda x: np.where(x == x.max(), np.inf, x), "Input X contains infinity"),
+            (lambda x: x[:, 1:], "X has 7 features, but MLPClassifier is expecting 8"),
+            (lambda x: x[0], "Expected 2D array, got 1D array"),
+            (lambda x: x[:0], "Found array with 0 sample"),
+            (lambda x: x + 1j, "Complex data not supported"),
+        ],
+    )
+    @pytest.mark.parametrize("rows", [3, 2000])
+    def test_refused(self, rows, change, message):
+        x, y = data("multiclass")
+        ours = quiet(MLPClassifier(max_iter=2, random_state=0), x, y)
+        with pytest.raises(ValueError, match=message):
+            ours.predict(change(np.resize(x, (rows, 8))))
+
+    @pytest.mark.parametrize("form", [lambda x: x.astype(">f8"), np.asfortranarray, lambda x: x[::-1][::-1], lambda x: x * 1e160])
+    @pytest.mark.parametrize("task", ["multiclass", "regression"])
+    def test_taken(self, task, form):
+        x, y = data(task)
+        ours = quiet(pair(task, max_iter=2, random_state=0)[0], x, y)
+        given = form(x[:7])
+        expected = ours._synchronized().predict(np.ascontiguousarray(given, np.float64))
+        np.testing.assert_array_equal(ours.predict(given), ours._predictions(expected))
+
+    def test_names_are_missed(self):
+        pandas = pytest.importorskip("pandas")
+        x, y = data("multiclass")
+        ours = quiet(MLPClassifier(max_iter=2, random_state=0), pandas.DataFrame(x, columns=list("abcdefgh")), y)
+        with pytest.warns(UserWarning, match="X does not have valid feature names"):
+            ours.predict(x[:3])
+
+
 class TestPartialFit:
     @pytest.mark.parametrize("solver", SOLVERS)
     @pytest.mark.parametrize("task", ["multiclass", "regression"])
@@ -330,6 +369,16 @@ class TestPartialFit:
                 estimator.partial_fit(x, y, classes=np.unique(y))
         for mine, other in zip(ours.coefs_, sklearns.coefs_, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("y", [[0, 1, 7], [-1, 0, 1], [0.0, 1.0, 2.5], ["0", "1", "x"], "the other task's"])
+    @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+    def test_other_targets_than_those_of_the_first_call(self, task, y):
+        x, first = data(task)
+        ours = MLPClassifier(random_state=0).partial_fit(x, first, classes=np.arange(3 if task == "multilabel" else 4))
+        if y == "the other task's":
+            y = [0, 1, 2] if task == "multilabel" else [[1, 0, 0], [0, 1, 0], [1, 1, 0]]
+        with pytest.raises((ValueError, TypeError)):
+            ours.partial_fit(x[:3], np.array(y))
 
     def test_early_stopping(self):
         x, y = data("binary")
@@ -390,6 +439,19 @@ class TestValidation:
         probabilities = ours.predict_proba(x[150:])
         assert np.log(probabilities[np.arange(100), y[150:]]).mean() == pytest.approx(max(ours.validation_scores_), rel=1e-9)
         assert ours.validation_scores_[-1] <= max(ours.validation_scores_)
+
+    @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+    @pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, lambda y: y.reshape(len(y), -1)])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_the_score_is_scikit_learn_s_accuracy(self, task, form, weighted):
+        x, y = data(task)
+        weight = np.linspace(0, 3, 100) if weighted else None
+        ours = MLPClassifier(early_stopping=True, random_state=0, max_iter=1, learning_rate_init=0.05)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a column of targets, and that one epoch is not enough
+            ours.fit(x[:150], y[:150], X_val=x[150:], y_val=form(y[150:]), sample_weight_val=weight)
+        expected = accuracy_score(y[150:], ours.predict(x[150:]), sample_weight=weight)
+        assert ours.validation_scores_ == pytest.approx([expected], rel=1e-12)
 
     def test_half_of_it(self):
         x, y = data("regression")

@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastmlp import LOSSES, MLP, OPTIMIZERS
+from fastmlp import LOSSES, MLP, OPTIMIZERS, ReferenceMLP
 
 STEPS, RATE = 50, 0.05
 
@@ -127,6 +127,16 @@ def test_coefficients_do_not_depend_on_where_a_table_begins(name):
     parts = [OPTIMIZERS[name].coefficient_table(1 + start, rates[start : start + 20]) for start in (0, 20, 40)]
     assert np.array_equal(whole, np.concatenate(parts))
     assert np.isfinite(OPTIMIZERS[name].coefficient_table(10**7, rates)).all()
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam"])
+def test_many_short_epochs_have_the_coefficients_of_their_steps(name):
+    """They are made for more than an epoch at once."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 1))
+    fit = {"epochs": 200, "batch_size": 2, "learning_rate": 0.01, "optimizer": name}
+    ours, expected = (kind((2, 3, 1), "tanh", random_state=0, dtype="float64").fit(x, y, **fit) for kind in (MLP, ReferenceMLP))
+    np.testing.assert_allclose(ours.theta, expected.theta, rtol=1e-9, atol=1e-12)
 
 
 def test_pytorch_where_it_is_installed():

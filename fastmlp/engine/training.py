@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+_STEPS_AHEAD = 256
+"""So many steps' coefficients are made at once."""
+
+
 class CompiledTrainer(Trainer):
     """A training of one network by the kernels."""
 
@@ -27,6 +31,7 @@ class CompiledTrainer(Trainer):
         self._recipe, self._layout = recipe, engine.shape.layout
         self._rows, self._batch_size = data.rows, batch_size
         self._steady: tuple[float, Array] | None = None  # a rate, and the coefficients that do not depend on the number of steps
+        self._ahead: tuple[float, int, Array] | None = None  # a rate, a step, and the coefficients of it and those that follow
         self.steps = 0
         self.session = engine.session(
             data, batch_size, plan.TRAINS, mean=mean, update=engine.records.update_address(recipe.optimizer),
@@ -77,6 +82,8 @@ class CompiledTrainer(Trainer):
             return lambda first, last: row
 
         before = self.steps
+        if isinstance(rates, ConstantRates):
+            return lambda first, last: self._at_one_rate(rates.rate, before + first + 1, last - first)
 
         def table(first: int, last: int) -> Array:
             of_steps = rates[first:last]
@@ -91,6 +98,17 @@ class CompiledTrainer(Trainer):
         if self._steady is None or self._steady[0] != rate:
             self._steady = rate, self._table(1, np.array([rate]))
         return self._steady[1]
+
+    def _at_one_rate(self, rate: float, first_step: int, steps: int) -> Array:
+        """Coefficients of some steps at one rate; made for many at once, because those of one step take nearly as long."""
+        if self._ahead is not None:
+            rate_ahead, first_ahead, table = self._ahead
+            start = first_step - first_ahead
+            if rate == rate_ahead and start >= 0 and start + steps <= len(table):
+                return table[start : start + steps]
+        table = self._table(first_step, np.full(max(steps, _STEPS_AHEAD), rate))
+        self._ahead = rate, first_step, table
+        return table[:steps]
 
     def _table(self, first_step: int, rates: Array) -> Array:
         table = np.empty((len(rates), plan.STEP_COLUMNS))

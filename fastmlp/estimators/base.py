@@ -29,7 +29,7 @@ from fastmlp.estimators.warm_start import Beginning, follow_parameters, unchange
 from fastmlp.feed import BUFFER_BYTES, Feed, InMemory, Reading
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.mlp import MLP
-from fastmlp.validation import Data, check_activations, check_count, check_dtype
+from fastmlp.validation import FEW, Data, check_activations, check_count, check_dtype, is_finite
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -359,9 +359,11 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         drawn_as = [*hidden, *(hidden or [self.activation])[-1:]]
         self._adopt(*initial_weights(sizes, drawn_as, random_state, dtype))
         # Of each call: rows to look at are never rows to train on, in the same data. A copy, for others may draw from the original.
-        self._split_random_state = deepcopy(random_state)
-        # From another copy: the first split of validation rows, which comes next from this one, is then that of scikit-learn.
-        self._generator = np.random.default_rng(deepcopy(random_state).randint(np.iinfo(np.int32).max))
+        split = self._split_random_state = deepcopy(random_state)
+        # The first split of validation rows, which comes next, is that of scikit-learn: as if nothing had been drawn for the order.
+        before = split.get_state(legacy=False)
+        self._generator = np.random.default_rng(split.randint(np.iinfo(np.int32).max))
+        split.set_state(before)
         self._optimizer_state: dict[str, Any] = {}
         self.loss_curve_: list[float] = []
         self.validation_loss_curve_: list[float] = []
@@ -418,12 +420,27 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _network_outputs(self, X: Any) -> Array:
         """The network's outputs."""
-        check_is_fitted(self)
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)  # says so; else it takes longer than many a prediction to find nothing
         if isinstance(X, Source):
             raise TypeError(f"Predictions are made of arrays and tables, got {X!r}; give the X of its rows, some at a time.")
         if X is None or X is not self._checked_rows:
-            X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
+            X = self._checked_to_predict(X)
         return self._synchronized().predict(X)
+
+    def _checked_to_predict(self, X: Any) -> Any:
+        """Rows as scikit-learn checks them, which takes longer than a few rows do; these are looked at sooner where they can be."""
+        is_plain = (
+            type(X) is np.ndarray
+            and X.dtype in (np.float32, np.float64)
+            and X.shape[1:] == (self.n_features_in_,)
+            and 0 < X.size <= FEW
+            and not hasattr(self, "feature_names_in_")
+            and is_finite(X)
+        )
+        if is_plain:
+            return X
+        return validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
 
     def predict(self, X: Any) -> Array:
         """Predict.
@@ -461,7 +478,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 f"transform gives a table of {output} with the names of get_feature_names_out, which are those of the last hidden "
                 f"layer; for layer={layer}, ask for an array first: set_output(transform='default')."
             )
-        X = validate_data(self, X, accept_sparse=["csr", "csc", "coo"], dtype=(np.float64, np.float32), reset=False)
+        X = self._checked_to_predict(X)
         whole = self._synchronized()
         depth = layer % n_hidden + 1
         part = MLP(whole.sizes[: depth + 1], whole._activations[:depth], dtype=whole.dtype, n_threads=self.n_threads, **_NO_WEIGHTS)

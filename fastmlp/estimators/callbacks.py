@@ -93,9 +93,10 @@ class _Tasks:
         self._data = {"X": x, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
         self._fit: Any = None
         self._epoch: Any = None
-        if not hasattr(estimator, "_init_callback_context"):
-            return
         there = estimator.__dict__.get("_skl_callbacks")
+        is_told = callbacks or there or hasattr(estimator, "_parent_callback_ctx")
+        if not is_told or not hasattr(estimator, "_init_callback_context"):
+            return
         try:
             estimator._skl_callbacks = [*(there or ()), *callbacks]
             self._fit = estimator._init_callback_context(max_subtasks=epochs)

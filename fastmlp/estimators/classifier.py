@@ -131,7 +131,10 @@ class MLPClassifier(ClassifierMixin, MLPBase):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
             return X, y
-        kind, is_multilabel = type_of_target(y), self._label_binarizer.y_type_.startswith("multilabel")
+        is_multilabel = self._label_binarizer.y_type_.startswith("multilabel")
+        if incremental and not is_multilabel and _are_known(y, self.classes_):
+            return X, y
+        kind = type_of_target(y)
         if kind.startswith("multilabel") != is_multilabel:
             known = "an indicator for each label" if is_multilabel else "one class for each sample"
             raise ValueError(f"y must be {known}, as in the first fit; got targets of the kind {kind!r}, with the shape {y.shape}.")
@@ -253,7 +256,10 @@ class MLPClassifier(ClassifierMixin, MLPBase):
     def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(accuracy_score(y, self._predictions(outputs), sample_weight=sample_weight))
+        decided = self._predictions(outputs)
+        if isinstance(y, np.ndarray) and y.shape == decided.shape == (len(outputs),):
+            return float(np.average(y == decided, weights=sample_weight))  # accuracy_score's checks take as long as ten epochs
+        return float(accuracy_score(y, decided, sample_weight=sample_weight))
 
     def predict_proba(self, X: Any) -> Array:
         """Probability estimates.
@@ -322,6 +328,14 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _are_known(y: Array, classes: Array) -> bool:
+    """Whether targets are some of the classes, where that is soon seen: of numbers, one for each row."""
+    if y.ndim != 1 or y.dtype.kind not in "iu" or classes.dtype.kind not in "iu":
+        return False
+    places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    return bool((classes[places] == y).all())
 
 
 def _balanced(classes: Array, parts: Iterable[tuple[Any, Any]]) -> Array:

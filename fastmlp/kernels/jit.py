@@ -35,6 +35,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
+import numpy as np
+
 from fastmlp.interrupts import undisturbed
 
 P = ParamSpec("P")
@@ -110,9 +112,7 @@ class Kernel(Generic[P, R]):
         if self._dispatcher is self.py_func:
             plain: Callable[..., R] = self.py_func
             return plain
-        from numba import typeof
-
-        types = tuple(map(typeof, examples))
+        types = tuple(map(_type_of, examples))
         if types not in self._dispatcher.overloads:
             self._dispatcher.compile(types)
         code: Callable[..., R] = self._dispatcher.overloads[types].entry_point
@@ -124,6 +124,23 @@ class Kernel(Generic[P, R]):
             self.compiled_for(*args, *kwargs.values())
         result: R = self._dispatcher(*args, **kwargs)
         return result
+
+
+_types: dict[tuple[Any, ...], Any] = {}
+"""numba's types of arrays of each kind seen so far."""
+
+
+def _type_of(example: Any) -> Any:
+    """numba's type of an argument, which takes it long to find for an array of records."""
+    from numba import typeof
+
+    if not isinstance(example, np.ndarray):
+        return typeof(example)
+    kind = type(example), example.dtype, example.ndim, example.flags.num
+    found = _types.get(kind)
+    if found is None:
+        found = _types[kind] = typeof(example)
+    return found
 
 
 def _compile(compiler: Callable[..., Any], *args: Any) -> Any:
