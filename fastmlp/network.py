@@ -111,7 +111,7 @@ class Network(ABC):
         weights, biases = layout.views(self._buffer)
         self._w = params.ParameterList("w", weights)
         self._b = params.ParameterList("b", biases)
-        params.unpack(theta, layout, self._buffer)
+        layout.fill(self._buffer, theta)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -163,11 +163,11 @@ class Network(ABC):
     @property
     def theta(self) -> Array:
         """All parameters as one flat vector, a copy: each layer's weights row by row, then its bias. Assignable."""
-        return params.pack(self._w, self._b)
+        return self._layout().take(self._buffer)
 
     @theta.setter
     def theta(self, value: Any) -> None:
-        params.unpack(self._check_theta(value), self._layout(), self._buffer)
+        self._layout().fill(self._buffer, self._check_theta(value))
 
     def _check_theta(self, theta: Any) -> Array:
         array = theta if type(theta) is np.ndarray and theta.dtype == self.dtype else as_numbers(theta, "theta", self.dtype)

@@ -14,7 +14,7 @@ from sklearn import neural_network as theirs
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, make_classification, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -452,6 +452,18 @@ class TestValidation:
             ours.fit(x[:150], y[:150], X_val=x[150:], y_val=form(y[150:]), sample_weight_val=weight)
         expected = accuracy_score(y[150:], ours.predict(x[150:]), sample_weight=weight)
         assert ours.validation_scores_ == pytest.approx([expected], rel=1e-12)
+
+    @pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, lambda y: y.reshape(-1, 1), np.zeros_like, lambda y: y + 1e6])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_the_score_is_scikit_learn_s_r2(self, form, weighted):
+        x, y = data("regression")
+        weight = np.linspace(0, 3, 50) if weighted else None
+        ours = MLPRegressor(early_stopping=True, random_state=0, max_iter=1, learning_rate_init=0.05)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a column of targets, and that one epoch is not enough
+            ours.fit(x[:200], y[:200], X_val=x[200:], y_val=form(y[200:]), sample_weight_val=weight)
+        expected = r2_score(form(y[200:]), ours.predict(x[200:]), sample_weight=weight)
+        assert ours.validation_scores_ == pytest.approx([expected], rel=1e-9)
 
     def test_half_of_it(self):
         x, y = data("regression")

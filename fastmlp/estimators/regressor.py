@@ -207,7 +207,13 @@ class MLPRegressor(RegressorMixin, MLPBase):
     def _score(self, y: Any, outputs: Array, sample_weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(r2_score(y, self._predictions(outputs), sample_weight=sample_weight))
+        predicted = self._predictions(outputs)
+        if isinstance(y, np.ndarray) and y.shape == predicted.shape == (len(outputs),):
+            # r2_score's checks take longer than an epoch of a few hundred rows; it decides where targets are all the same.
+            spread = np.average((y - np.average(y, weights=sample_weight)) ** 2, weights=sample_weight)
+            if spread > 0:
+                return float(1 - np.average((y - predicted) ** 2, weights=sample_weight) / spread)
+        return float(r2_score(y, predicted, sample_weight=sample_weight))
 
     @available_if(lambda self: self._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
