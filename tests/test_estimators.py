@@ -453,7 +453,13 @@ class TestValidation:
         expected = accuracy_score(y[150:], ours.predict(x[150:]), sample_weight=weight)
         assert ours.validation_scores_ == pytest.approx([expected], rel=1e-12)
 
-    @pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, lambda y: y.reshape(-1, 1), np.zeros_like, lambda y: y + 1e6])
+    @pytest.mark.parametrize(
+        "form",
+        [
+            np.asarray, np.ndarray.tolist, np.zeros_like, lambda y: y.reshape(-1, 1), lambda y: y + 1e6,
+            lambda y: np.column_stack([y, y**2]),
+        ],
+    )  # fmt: skip
     @pytest.mark.parametrize("weighted", [False, True])
     def test_the_score_is_scikit_learn_s_r2(self, form, weighted):
         x, y = data("regression")
@@ -461,7 +467,7 @@ class TestValidation:
         ours = MLPRegressor(early_stopping=True, random_state=0, max_iter=1, learning_rate_init=0.05)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a column of targets, and that one epoch is not enough
-            ours.fit(x[:200], y[:200], X_val=x[200:], y_val=form(y[200:]), sample_weight_val=weight)
+            ours.fit(x[:200], form(y[:200]), X_val=x[200:], y_val=form(y[200:]), sample_weight_val=weight)
         expected = r2_score(form(y[200:]), ours.predict(x[200:]), sample_weight=weight)
         assert ours.validation_scores_ == pytest.approx([expected], rel=1e-9)
 
