@@ -205,9 +205,9 @@ def is_finite(array: Array) -> bool:
 
 def check_finite(array: Array, argument: str) -> None:
     """No nan and no infinity."""
-    flat = array.reshape(-1)
-    if flat.size <= FEW and is_finite(flat):
+    if array.size <= FEW and is_finite(array):
         return
+    flat = array.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         finite = np.isfinite(flat[start : start + _BLOCK])
         if not finite.all():

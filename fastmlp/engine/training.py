@@ -78,7 +78,7 @@ class CompiledTrainer(Trainer):
         """Coefficients of the next steps, as a :class:`Session` takes them."""
         steady = self._recipe.optimizer.steady
         if steady and isinstance(rates, ConstantRates):
-            row = self._row(rates.rate)
+            row = self.row(rates.rate)
             return lambda first, last: row
 
         before = self.steps
@@ -88,12 +88,12 @@ class CompiledTrainer(Trainer):
         def table(first: int, last: int) -> Array:
             of_steps = rates[first:last]
             if steady and of_steps.min() == of_steps.max():  # as in an epoch of the schedule "step"
-                return self._row(of_steps.item(0))
+                return self.row(of_steps.item(0))
             return self._table(before + first + 1, of_steps)
 
         return table
 
-    def _row(self, rate: float) -> Array:
+    def row(self, rate: float) -> Array:
         """Coefficients of any step at this rate, of an optimizer whose own do not depend on the number of steps."""
         if self._steady is None or self._steady[0] != rate:
             self._steady = rate, self._table(1, np.array([rate]))
@@ -141,6 +141,6 @@ class PreparedStep:
     def make(self, buffer: Array, data: Data, rate: float) -> Totals:
         """Change the parameters in buffer by the gradient from data, of the shape of those that this was made for."""
         session = self._trainer.session
-        session.put_steps(self._trainer.coefficients(ConstantRates(rate))(0, 1))
+        session.put_steps(self._trainer.row(rate))
         self._call.run(buffer, data)
         return self._trainer.totals(data.rows)
