@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -143,11 +142,7 @@ def given_source(x: Any, y: Any, sample_weight: Any) -> Source | None:
         return None
     from fastmlp.data.sources import Source, as_source
 
-    if isinstance(x, str | os.PathLike):
-        raise TypeError(
-            f"x must be rows or a source of them, got the name of a file: give fastmlp.data.from_files({os.fspath(x)!r}, ...)."
-        )
-    source = as_source(x)
+    source = as_source(x, "x")
     if source is None:
         raise ValueError("y is missing; only a source of rows, such as fastmlp.data.from_npy(...), brings targets of its own.")
     if isinstance(x, Source) and y is not None:

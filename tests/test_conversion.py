@@ -377,6 +377,18 @@ class TestSklearn:
         with pytest.raises(ValueError, match="'relu' is a function of your own, which an estimator of scikit-learn cannot hold"):
             io.to_sklearn(model)
 
+    def test_a_loss_that_an_older_scikit_learn_does_not_have(self, monkeypatch):
+        class Older(neural_network.MLPRegressor):
+            def __init__(self, hidden_layer_sizes=(100,), activation="relu", random_state=None):
+                super().__init__(hidden_layer_sizes=hidden_layer_sizes, activation=activation, random_state=random_state)
+
+        monkeypatch.setattr("fastmlp.io.sklearn._PAIRS", ((Older, MLPRegressor),))
+        x = np.random.default_rng(0).normal(size=(60, 3))
+        model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", random_state=0).fit(x, x[:, 0])
+        np.testing.assert_allclose(io.to_sklearn(model).predict(x), model.predict(x), rtol=1e-9)
+        with pytest.raises(ValueError, match=r"outputs are exponential, .* which scikit-learn has from 1\.7 on"):
+            io.to_sklearn(model.set_params(loss="poisson").fit(x, abs(x[:, 0])))
+
     def test_a_class_made_from_ours(self):
         class Mine(MLPClassifier):
             pass

@@ -667,6 +667,12 @@ def test_messages_about_small_mistakes():
     x, y = data("multiclass")
     with pytest.raises(ValueError, match="class_weight of 1 must be a finite number at least 0, got -1"):
         MLPClassifier(class_weight={1: -1}).fit(x, y)
+    for class_weight, targets in (([{0: 1, 1: 2}], y), (["balanced", None], np.eye(4, dtype=int)[y])):
+        with pytest.raises(ValueError, match="class_weight must be a dict or 'balanced', or, where there are"):
+            MLPClassifier(class_weight=class_weight).fit(x, targets)
+    for argument, given in (("X", ("t.csv",)), ("X_val", (x, y))):
+        with pytest.raises(TypeError, match=rf"^{argument} must be rows or a source of them, got the name of a file: give"):
+            MLPClassifier().fit(*given, X_val="t.csv")
     with pytest.raises(ValueError, match=r"epochs must be a whole number, at least 1, got 1\.5"):
         MLPClassifier().partial_fit(x, y, classes=range(4), epochs=1.5)
     without_hidden = quiet(MLPClassifier((), max_iter=1), x, y)

@@ -182,6 +182,16 @@ class TestEarlyStoppingAcrossCalls:
         assert len(model.validation_scores_) == 8
         assert model.best_validation_score_ == max(model.validation_scores_) < 0
 
+    @pytest.mark.parametrize("calls", ["fit", "partial_fit"])
+    def test_scores_of_other_rows_are_not_compared(self, calls):
+        model = classifier(early_stopping=True, warm_start=True, max_iter=20, n_iter_no_change=20)
+        for y in (Y, (Y + 1) % 3):  # by the second, the best weights of the first are bad ones
+            if calls == "fit":
+                model.fit(X, y, X_val=X, y_val=y)
+            else:
+                model.partial_fit(X, y, classes=[0, 1, 2], epochs=20, X_val=X, y_val=y)
+            assert model.best_validation_score_ == model.score(X, y) > 0.5
+
     @pytest.mark.parametrize("first", [True, False])
     @pytest.mark.parametrize("calls", ["fit", "partial_fit"])
     def test_may_be_switched(self, first, calls):

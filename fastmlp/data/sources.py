@@ -589,10 +589,15 @@ def from_blocks(
     return BlockSource(blocks, None if rows is None else operator.index(rows), classes)
 
 
-def as_source(given: Any) -> Source | None:
+def as_source(given: Any, argument: str) -> Source | None:
     """What ``fit`` was given in the place of samples and targets, if it is a source; None for an array or a table."""
     if isinstance(given, Source):
         return given
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(
+            f"{argument} must be rows or a source of them, got the name of a file: give "
+            f"fastmlp.data.from_files({os.fspath(given)!r}, ...)."
+        )
     if isinstance(given, np.ndarray) or is_frame(given) or hasattr(given, "toarray"):
         return None
     return from_blocks(given) if callable(given) or isinstance(given, Iterable) else None

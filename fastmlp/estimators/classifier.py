@@ -221,6 +221,12 @@ class MLPClassifier(ClassifierMixin, MLPBase):
 
     def _check_class_weight(self) -> None:
         given = self.class_weight
+        is_multilabel = self._label_binarizer.y_type_.startswith("multilabel")
+        if isinstance(given, list) and not (is_multilabel and all(isinstance(by_class, dict) for by_class in given)):
+            raise ValueError(
+                "class_weight must be a dict or 'balanced', or, where there are several labels, a list with a dict for each, got "
+                f"{given!r}."
+            )
         for by_class in (given,) if isinstance(given, dict) else given if isinstance(given, list) else ():
             for name, weight in by_class.items():
                 check_real(weight, f"class_weight of {name!r}")

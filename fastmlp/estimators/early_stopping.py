@@ -41,14 +41,26 @@ def follow_parameters(estimator: MLPBase, *, has_other_loss: bool) -> None:
         estimator._best_theta, estimator._last_theta = estimator._synchronized().theta, None
 
 
-def restore_last_weights(estimator: MLPBase, *, goes_on: bool) -> None:
+def restore_last_weights(estimator: MLPBase, held_out: Samples | None, *, goes_on: bool) -> None:
     """Before the first epoch: go on from the last weights of ``partial_fit``, not from the best, unless a person has set others."""
     network = estimator._network
     if not np.array_equal(network.theta, estimator._best_theta):
         estimator._best_theta, estimator.best_validation_score_ = network.theta, -np.inf
-    elif goes_on and estimator._last_theta is not None:
-        network.theta = estimator._last_theta  # with which the optimizer's state goes together
+    else:
+        _compare_on(estimator, held_out)
+        if goes_on and estimator._last_theta is not None:
+            network.theta = estimator._last_theta  # with which the optimizer's state goes together
     estimator._last_theta = None  # older, from now on, than the weights that there are
+
+
+def _compare_on(estimator: MLPBase, held_out: Samples | None) -> None:
+    """Let the best weights have the score that they have on these rows: one of other rows would be compared with theirs."""
+    if estimator.best_validation_score_ == -np.inf:
+        return
+    assert held_out is not None
+    score = _validation_score(estimator, held_out)
+    if score != estimator.best_validation_score_:
+        estimator.best_validation_score_, estimator._no_improvement_count = score, 0
 
 
 def restore_best_weights(estimator: MLPBase, *, goes_on: bool) -> None:

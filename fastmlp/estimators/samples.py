@@ -56,7 +56,7 @@ def given_source(x: Any, y: Any, sample_weight: Any, ending: str) -> Source | No
     ValueError
         For targets or weights beside a source; ``ending`` is that of the arguments' names.
     """
-    source = as_source(x) if y is None or isinstance(x, Source) else None
+    source = as_source(x, f"X{ending}") if y is None or isinstance(x, Source) else None
     for name, other in (("y", y), ("sample_weight", sample_weight)):
         if source is not None and other is not None:
             raise ValueError(

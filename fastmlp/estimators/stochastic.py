@@ -38,7 +38,7 @@ def fit_stochastic(
     goes_on = epochs is not None
     network = estimator._synchronized_to_train()
     if estimator.early_stopping:
-        early_stopping.restore_last_weights(estimator, goes_on=goes_on)
+        early_stopping.restore_last_weights(estimator, held_out, goes_on=goes_on)
     callbacks = FitCallbacks(estimator)
     estimator.reading_ = feed.reading
     network.loss_curve_ = estimator.loss_curve_ if goes_on else []  # as callbacks know it from an MLP

@@ -84,6 +84,10 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
                     f"{', '.join(known.values())} for all of them."
                 )
             made: Any = theirs()
+            if layers[-1].activation == "exponential" and "loss" not in made.get_params():
+                raise ValueError(
+                    "The outputs are exponential, as those of the loss poisson are, which scikit-learn has from 1.7 on."
+                )
             options = {name: value for name, value in estimator.get_params(deep=False).items() if name in made.get_params()}
             options["activation"] = known[hidden.pop()] if hidden else "identity"
             if options.get("loss") not in (None, "squared_error", "poisson"):  # it says only what the training minimised
