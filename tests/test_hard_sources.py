@@ -19,7 +19,7 @@ from fastmlp import MLP
 from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.data import TableError, cached, from_blocks, from_files, tables
 from fastmlp.data.files import form_of, read_table
-from fastmlp.data.preparation import Category, Number
+from fastmlp.data.preparation import Category, Number, learn_preparation
 from fastmlp.data.sources import is_awaited
 from fastmlp.estimators import MLPRegressor
 from fastmlp.files import replacement
@@ -333,6 +333,44 @@ class TestFilesThatDiffer:
             "alike in all of them, or name it among the categories (--categories, or categories=['t']) to have it read as text."
         )
         assert tables.read_tables(paths, categories=["t"]).column("t").to_pylist() == ["5", "x"]
+
+    @pytest.mark.parametrize("before", [[], ["none"]])
+    @pytest.mark.parametrize("kind", ["parquet", "csv"])
+    def test_text_of_one_file_makes_text_of_later_ones(self, tmp_path, kind, before):
+        """Of those that are read in parts or whole, and of 01067 as it stands there."""
+        values = {"none": ["", ""], "text": ["A1", "B2"], "numbers": ["01067", "5"], "dates": ["2020-01-01", "2020-01-02"]}
+        paths = [tmp_path / f"{place}.{kind}" for place in range(3 + len(before))]
+        for path, name in zip(paths, [*before, "text", "numbers", "dates"], strict=True):
+            text = "t,y\n" + "".join(f"{value},{number % 2}\n" for number, value in enumerate(30 * values[name]))
+            path.write_text(text)
+            if kind == "parquet":
+                table = read_table(path)
+                write(path, {column: table[column] for column in table.schema.names})
+        source = from_files(paths, "y").prepared()
+        (feature,) = source.preparation.features
+        assert feature.categories == ("01067" if kind == "csv" else "1067", "2020-01-01", "2020-01-02", "5", "A1", "B2")
+        whole = tables.read_tables(paths)
+        assert learn_preparation(whole, "y") == source.preparation
+        rows = np.concatenate([piece.x for block in range(source.n_blocks) for piece in source.pieces(block)])
+        assert np.array_equal(rows, source.preparation.rows(whole))
+        assert rows[:, : len(feature.categories)].sum(axis=0).tolist() == 6 * [30]
+
+    def test_nan_beside_text_is_no_text(self, tmp_path):
+        paths = [write(tmp_path / f"{n}.parquet", {"t": t, "y": [0, 1]}) for n, t in enumerate((["u", "v"], [1.5, np.nan]))]
+        source = from_files(paths, "y").prepared()
+        assert source.preparation.features == (Category("t", ("1.5", "u", "v"), True),)
+        assert learn_preparation(tables.read_tables(paths), "y") == source.preparation
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_whole_numbers_that_are_no_floats_beside_floats(self, tmp_path, order):
+        """Such as times in nanoseconds, which a program writes as decimals where some are missing."""
+        times = np.array([2**60 + 1, 2**60 + 3], np.uint64)
+        some = [{"t": times, "y": [0, 1]}, {"t": [2.0**59, np.nan], "y": [0, 1]}, {"t": np.array([5, -6]), "y": [0, 1]}]
+        paths = [write(tmp_path / f"{n}.parquet", one) for n, one in enumerate(some)][::order]
+        source, whole = from_files(paths, "y").prepared(), tables.read_tables(paths)
+        rows = np.concatenate([piece.x for block in range(source.n_blocks) for piece in source.pieces(block)])
+        assert np.array_equal(source.preparation.rows(whole), rows)
+        assert str(whole.schema.field("t").type) == "double"
 
     @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names of files are Unicode")
     def test_parquet_whose_name_is_not_utf8(self, tmp_path):

@@ -7,6 +7,8 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp.data import TableError, from_files
+from fastmlp.data.model import TableModel
+from fastmlp.data.preparation import Category, learn_preparation
 from fastmlp.data.tables import find_files, read_tables
 
 arrow = pytest.importorskip("pyarrow")
@@ -121,11 +123,38 @@ def test_folders_further_up_are_no_columns(table, tmp_path):
 
 
 def test_one_text_makes_all_of_them_text(table, tmp_path):
+    """Read in parts or whole."""
     for number, name in enumerate(("k=1", "k=2", "k=A")):
         numbers_in(tmp_path / name, table.slice(200 * number, 200))
     source = from_files(tmp_path, target="y").prepared()
     assert source.preparation.types == {"a": "number", "k": "category"}
-    assert sum(len(piece.x) for block in range(3) for piece in source.pieces(block)) == ROWS
+    rows = np.concatenate([piece.x for block in range(3) for piece in source.pieces(block)])
+    whole = read_tables(find_files(tmp_path))
+    assert learn_preparation(whole, "y").features[1] == source.preparation.features[1]
+    assert np.array_equal(source.preparation.rows(whole), rows)
+
+
+def test_one_text_in_commands(command, table, tmp_path):
+    for number, name in enumerate(("k=1", "k=2", "k=A")):
+        numbers_in(tmp_path / "data" / name, table.slice(200 * number, 200))
+    for how in ("--stream", "--no-stream"):
+        out = tmp_path / f"m{how}.safetensors"
+        code, _, errors = command("train", tmp_path / "data", "--target", "y", "--epochs", 1, "--out", out, how, "--quiet")
+        assert (code, errors) == (0, "")
+        assert TableModel.load(out).preparation.features[1] == Category("k", ("1", "2", "A"), False)
+        assert command("predict", out, tmp_path / "data", "--out", tmp_path / f"{how}.csv", "--quiet")[0] == 0
+
+
+def test_what_was_learned_of_several_folders_is_for_one_of_them(table, tmp_path):
+    """As where a year is held out: it is the same in all of its files, but a feature."""
+    for year in (2018, 2019, 2020):
+        numbers_in(tmp_path / f"year={year}", table.slice(200 * (year - 2018), 200))
+    learned = from_files([tmp_path / "year=2018", tmp_path / "year=2019"], target="y").prepared().preparation
+    held_out = from_files(tmp_path / "year=2020", target="y").prepared(learned)
+    (piece,) = held_out.pieces(0)
+    assert np.array_equal(piece.x, learned.rows(read_tables([tmp_path / "year=2020" / "t.parquet"], types=learned.types)))
+    assert set(piece.x[:, 1]) == {3.0}  # standard deviations of 2018 and 2019 from their mean
+    assert sum(len(y) for y in held_out.share(0, 0.5, 0).prepared(learned)._raw_targets()) < 200
 
 
 def test_other_files_have_no_such_columns(tmp_path):

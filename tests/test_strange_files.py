@@ -176,6 +176,39 @@ def test_columns_of_every_type(command, tmp_path, how):
 
 
 @HOW
+@pytest.mark.parametrize("role", ["feature", "target"])
+def test_hexadecimal_numbers_are_text(command, tmp_path, how, role):
+    """Arrow reads them as whole numbers, unless it is told that there may be decimals, as it is of a column that is known."""
+    (tmp_path / "t.csv").write_text(table(line=lambda n, a, c: f"{a},{('0x1A', '0xff')[c == 'red']},{label(a, c)}"))
+    target = "y" if role == "feature" else "colour"
+    code, _, errors = command("train", "t.csv", *TRAIN, "--target", target, how)
+    assert (code, errors) == (0, "")
+    preparation = TableModel.load(tmp_path / "m.safetensors").preparation
+    codes = preparation.target.classes if role == "target" else preparation.features[1].categories
+    assert codes == ("0x1A", "0xff")
+    assert command("evaluate", "m.safetensors", "t.csv")[0] == 0
+
+
+@HOW
+def test_views_in_lists_and_records(command, tmp_path, how):
+    """Arrow cannot filter them."""
+    n, views = len(ROWS), pyarrow.string_view()
+    record = pyarrow.struct({"list": pyarrow.list_(views), "n": pyarrow.int8()})
+    nested = {
+        "list": pyarrow.array([["u", None]] * n, pyarrow.list_(views)),
+        "large": pyarrow.array([[["u"]]] * n, pyarrow.large_list(pyarrow.list_(views))),
+        "two": pyarrow.array([["u", "v"]] * n, pyarrow.list_(views, 2)),
+        "map": pyarrow.array([[("u", b"v")]] * n, pyarrow.map_(pyarrow.string(), pyarrow.binary_view())),
+        "record": pyarrow.array([{"list": ["u"], "n": 1}] * n, record),
+    }
+    parquet(tmp_path / "t.parquet", **nested)
+    code, _, errors = command("train", "t.parquet", *TRAIN, how)
+    assert (code, errors) == (0, "")
+    dropped = TableModel.load(tmp_path / "m.safetensors").preparation.dropped
+    assert list(dropped) == list(nested)
+
+
+@HOW
 def test_bytes_in_a_dictionary_are_no_text(command, tmp_path, how):
     parquet(tmp_path / "t.parquet", code=pyarrow.array([b"\xff"] * len(ROWS)).dictionary_encode())
     code, out, errors = command("train", "t.parquet", *TRAIN, how)

@@ -111,13 +111,11 @@ def read_whole(
     """A whole table with its target; that of IDX files is in the file of labels, which an option names."""
     from fastmlp.data.files import TableError, with_labels
     from fastmlp.data.preparation import missing_column
-    from fastmlp.data.tables import read_tables, to_learn_from
+    from fastmlp.data.tables import read_tables
 
     paths = files_of(file)
     _check_labels(paths, target, labels, option)
-    table = read_tables(paths, csv, categories, types)
-    if types is None:  # nothing has been learned yet
-        table = to_learn_from(table, paths, [target, *categories])
+    table = read_tables(paths, csv, categories, types, target)
     if labels is not None:
         table = with_labels(table, str(file), labels, target)
     for name in (target, *categories):

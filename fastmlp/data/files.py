@@ -41,7 +41,7 @@ _TITLE_LINES = 20
 _RARE_DELIMITERS = "^ :"
 """Where there is none of the others, and as many of one of these in each line; times have colons, too, but spaces around them."""
 _VIEWS = {"string_view": "string", "binary_view": "binary"}
-"""Types of Arrow's that it cannot filter, and others for the same."""
+"""Types of Arrow's that it cannot filter, nor what has them inside, and others for the same."""
 _LOOK_BYTES = 1 << 16
 READ_BYTES = 1 << 14
 """Of a column that is read from a Parquet file at a time; else whole row groups would be in memory, and in the end all of them."""
@@ -51,6 +51,7 @@ _BATCH_ROWS = 1 << 16
 """Of a Parquet file that are decoded at a time, at most."""
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 """What pandas calls its names of rows in a Parquet file, where they have no name: no column that anybody has made."""
+_HEXADECIMAL = re.compile(r"\s*0[xX][\da-fA-F]+\s*")
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _COMPRESSED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 """What other files begin with."""
@@ -247,7 +248,8 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
         "unused": arrow.binary(),
     }  # fmt: skip
     written = form.names or _first_row(path, form)
-    column_types = {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
+    column_types = dict.fromkeys(_hexadecimal(path, form, written), arrow.string())
+    column_types |= {name: kinds[types[name.strip()]] for name in written if types and name.strip() in types}
     try:
         with (
             _undamaged(path),
@@ -272,6 +274,15 @@ def batches_as(path: Path, types: Mapping[str, str] | None = None, given: Csv = 
             raise _csv_error(path, error, form, types or {}) from None
 
 
+def _hexadecimal(path: Path, form: Form, names: Sequence[str]) -> list[str]:
+    """Columns with values such as 0x1A at the file's beginning: Arrow takes them for whole numbers, but knows no others like it."""
+    if not re.search(rb"0[xX][\da-fA-F]", _head(path)):
+        return []
+    rows = itertools.islice(_numbered_rows(path, form), 0 if form.names else 1, _SOME_ROWS)
+    cells = itertools.zip_longest(*(row for _, row in rows), fillvalue="")
+    return [name for name, some in zip(names, cells, strict=False) if any(map(_HEXADECIMAL.fullmatch, some))]
+
+
 def _block_bytes(path: Path, form: Form) -> int:
     """How much of a CSV file to read at a time, by the length of its first rows."""
     with _lines(path, form) as file:
@@ -288,9 +299,24 @@ def columns_of(schema: Any) -> list[str]:
 def without_views(batch: Any) -> Any:
     """A record batch with columns that can be filtered in the place of those that cannot."""
     for place, one in enumerate(batch.schema):
-        if str(one.type) in _VIEWS:
-            batch = batch.set_column(place, one.name, batch.column(place).cast(_VIEWS[str(one.type)]))
+        if any(view in str(one.type) for view in _VIEWS):
+            batch = batch.set_column(place, one.name, batch.column(place).cast(_without_views(one.type)))
     return batch
+
+
+def _without_views(kind: Any) -> Any:
+    """A type of Arrow's, with others in the place of those views that it is, or has inside."""
+    arrow = require("pyarrow", "cli")
+    types = arrow.types
+    if str(kind) in _VIEWS:
+        return arrow.type_for_alias(_VIEWS[str(kind)])
+    if types.is_map(kind):
+        return arrow.map_(_without_views(kind.key_type), _without_views(kind.item_type))
+    if types.is_fixed_size_list(kind):
+        return arrow.list_(_without_views(kind.value_type), kind.list_size)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return (arrow.list_ if types.is_list(kind) else arrow.large_list)(_without_views(kind.value_type))
+    return arrow.struct([one.with_type(_without_views(one.type)) for one in kind]) if types.is_struct(kind) else kind
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -322,6 +348,13 @@ def footer_of(path: Path) -> Any:
     except (arrow.ArrowInvalid, OSError) as error:
         raise parquet_error(path, error) from None
     return footer
+
+
+def folders_of(path: Path, types: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Columns of a file that are in the names of its folders; see :func:`fastmlp.data.partitions.partition_of`."""
+    if not partition_of(path, ()) or not is_parquet(path):  # most have none, and no footer is needed to say so
+        return {}
+    return partition_of(path, columns_of(footer_of(path).schema.to_arrow_schema()), types)
 
 
 def names_of(path: Path, given: Csv = GUESSED) -> list[str]:

@@ -54,14 +54,32 @@ def _scalar(text: str, kind: str | None) -> Any:
     return arrow.scalar(number, arrow.int16() if _SMALL.min <= number <= _SMALL.max else arrow.int64())
 
 
-def same_in_all(partitions: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Names of those columns that have the same value in all of some files."""
+def of_all(partitions: Sequence[Mapping[str, Any]], named: Iterable[Any]) -> tuple[dict[str, str], set[str]]:
+    """What only all files of a table together tell of the columns that are in the names of their folders.
+
+    Parameters
+    ----------
+    partitions : sequence of mapping
+        Of each file.
+    named : iterable
+        Columns that somebody has named, as a target, for example.
+
+    Returns
+    -------
+    types : dict of str to "category"
+        Of those that are numbers in some files and text in others: all of them are then text.
+    needless : set of str
+        Names of those that have the same value in all files, of which nothing can be learned, and that nobody has named.
+    """
+    return dict.fromkeys(_text_among_numbers(partitions), "category"), _same_in_all(partitions).difference(named)
+
+
+def _same_in_all(partitions: Sequence[Mapping[str, Any]]) -> set[str]:
     first = partitions[0]
     return {name for name in first if all(name in other and other[name].equals(first[name]) for other in partitions)}
 
 
-def text_among_numbers(partitions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of those columns that are numbers in some files and text in others: all of them are then text."""
+def _text_among_numbers(partitions: Sequence[Mapping[str, Any]]) -> list[str]:
     kinds: dict[str, set[str]] = {}
     for partition in partitions:
         for name, value in partition.items():

@@ -521,7 +521,8 @@ class _Texts:
         self._rows = self._missing = missing
 
     def add(self, column: Any) -> None:
-        """Take account of some rows."""
+        """Take account of some rows; where they are numbers, nan is no text."""
+        column = _finite(column)
         self._rows += len(column)
         self._missing += column.null_count
         if self.is_full:

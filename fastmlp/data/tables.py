@@ -26,15 +26,17 @@ from fastmlp.data.files import (
     batches_as,
     check_file,
     columns_of,
+    folders_of,
     footer_of,
     for_arrow,
     is_parquet,
     names_of,
+    naming,
     parquet_error,
     read_all,
     without_views,
 )
-from fastmlp.data.partitions import columns_inside, partition_of, same_in_all, text_among_numbers, with_fields, with_partition
+from fastmlp.data.partitions import columns_inside, of_all, partition_of, with_fields, with_partition
 from fastmlp.data.preparation import (
     Preparation,
     as_text,
@@ -160,12 +162,13 @@ class TableSource(Source):
         self.preparation: Preparation | None = None
         self._types = dict.fromkeys(categories, "category")
         looks = [_Look.at(path, csv, self._types) for path in paths]
-        if names := text_among_numbers([look.partition for look in looks]):
-            self._types |= dict.fromkeys(names, "category")
+        of_text, needless = of_all([look.partition for look in looks], {target, weight, *categories})
+        if of_text:
+            self._types |= of_text
             looks = [_Look.at(path, csv, self._types) for path in paths]
-        # Of a folder's name that all files share nothing can be learned; somebody may have named it, as a target, for example.
-        needless = same_in_all([look.partition for look in looks]) - {target, weight, *categories}
-        self._names = [name for name in looks[0].names if name not in needless]
+        self._all_names = looks[0].names
+        self._names = [name for name in self._all_names if name not in needless]
+        self._untyped = set(self._names)  # columns that no file so far has values of
         self.target = self._names[target] if isinstance(target, int) and -len(self._names) <= target < len(self._names) else target
         self._weight, self._memory = weight, Memory()
         wanted = (self.target, weight, *categories, *self._names)
@@ -175,12 +178,7 @@ class TableSource(Source):
         self.n_blocks = len(self.blocks)
         self._has_dictionaries = next((look.has_dictionaries for look in looks if look.groups), False)
         self._schema = self._first_schema(looks)
-        kinds = {name: self._schema.field(name).type for name in self._names}
-        self._types = {
-            name: "category" if is_string(kind) else "decimal"
-            for name, kind in kinds.items()
-            if is_string(kind) or (is_number(kind) and name != self.target)  # whose numbers may be classes
-        }  # of the columns of CSV files; shared with all shares
+        self._keep_types(self._schema)
         # The numbers of other files may need more digits, and the target of the first one may have no values.
         schemas = [self._schema, *(look.schema for look in looks[1:] if look.schema is not None)]
         targets = [schema.field(self.target).type for schema in schemas]
@@ -223,6 +221,22 @@ class TableSource(Source):
                 none = require("pyarrow", "cli").Table.from_batches([], schema).select(self._names)
                 return with_texts(without_views(none), self._categories).schema
         raise _no_rows(self._paths)
+
+    def _keep_types(self, schema: Any) -> None:
+        """What columns of CSV files are read as, by the first file that has values there; shared with all shares."""
+        if not self._untyped:  # as nearly always
+            return
+        for name, kind in ((one.name, one.type) for one in schema if one.name in self._untyped and str(one.type) != "null"):
+            self._untyped.discard(name)
+            if is_string(kind):
+                self._types.setdefault(name, "category")
+            elif is_number(kind) and name != self.target:  # whose numbers may be classes
+                self._types.setdefault(name, "decimal")
+
+    def _typed(self, batch: Any) -> Any:
+        """The same record batch, after its types have been kept."""
+        self._keep_types(batch.schema)
+        return batch
 
     def _settled(self, look: Callable[[], T]) -> T:
         """What a pass over all rows gives; a new one where a column of a CSV file has other values than at its beginning.
@@ -275,8 +289,10 @@ class TableSource(Source):
             raise ValueError(f"categories must be 'one_hot' or 'ordinal', got {categories!r}.")
         if shared_scale and not scale:
             raise ValueError("shared_scale=True scales numbers, and scale=False leaves them as they are; give one of the two.")
-        if preparation is not None:
-            _check_columns(self._paths[0], preparation.types, self._names)
+        used = self._names
+        if preparation is not None:  # which may have learned of folders' names that differ between other files
+            used = [name for name in self._all_names if name in self._names or name in preparation.types]
+            _check_columns(self._paths[0], preparation.types, used)
         else:
             columns = [name for name in self._names if name != self._weight]
             if self._given_classes is not None and task is None:
@@ -300,6 +316,8 @@ class TableSource(Source):
             dtype=np.dtype(np.float32),
             _given_classes=None if names is None else np.array(names),
             _n_rows=rows,
+            _names=used,
+            _untyped=set(self._untyped),
             _types=self._types | preparation.types | preparation.target.types,
         )
 
@@ -391,14 +409,14 @@ class TableSource(Source):
         if group is None:
             for batch in batches_as(path, self._types, self._csv):
                 _check_there(path, columns or self._names, batch.schema.names)
-                yield batch
+                yield self._typed(batch)
             return
         columns = columns or self._names
         some = max(1, LONG_BYTES // self._long(block, columns))
         piece_rows = min(PIECE_ROWS, some)
         for decoded in self._decoded(block, columns, min(DECODED_VALUES // len(columns), some), piece_rows):
             for start in range(0, decoded.num_rows, piece_rows):
-                yield with_texts(without_views(decoded.slice(start, piece_rows)), self._categories)
+                yield self._typed(with_texts(without_views(decoded.slice(start, piece_rows)), self._categories))
             del decoded  # here and elsewhere: or it would stay until the next one has been decoded beside it
 
     def _long(self, block: int, columns: list[str]) -> int:
@@ -688,28 +706,37 @@ def read_tables(
     csv: Csv = GUESSED,
     categories: Sequence[str] = (),
     types: Mapping[str, str] | None = None,
+    target: str | None = None,
 ) -> Any:
     """All rows of some files as one table, some of its columns as text: read as text where that tells 01067 from 1067.
 
-    ``types``: of columns that are known, as for :func:`fastmlp.data.files.read_table`.
+    As a :class:`TableSource` reads them to learn from them; unless ``types`` say what columns have been learned, as for
+    :func:`fastmlp.data.files.read_table`: then no column is left out because all files share it in the names of their folders.
     """
     known = {**(types or {}), **dict.fromkeys(categories, "category")}
+    of_text, needless = of_all([folders_of(path, known) for path in paths], {target, *categories})
+    known |= of_text
     batches: list[Any] = []
     for path in paths:
-        found = [with_texts(batch, categories) for batch in read_all(path, known, csv) if batch.num_rows]
+        found = [_with_known_texts(batch, known, categories, path) for batch in read_all(path, known, csv) if batch.num_rows]
         batches += found
         if found:
             _check_columns(path, batches[0].schema.names, found[0].schema.names)
+            for column in found[0].schema:
+                if is_string(column.type):
+                    known.setdefault(column.name, "category")
     if not batches:
         raise _no_rows(paths)
-    return joined(batches, batches[0].schema.names)
+    names = batches[0].schema.names
+    return joined(batches, names if types is not None else [name for name in names if name not in needless])
 
 
-def to_learn_from(table: Any, paths: Sequence[Path], named: Iterable[str]) -> Any:
-    """A table of some files without those columns that only the names of their folders have, the same for all; but those named."""
-    looks = [_Look.at(path, GUESSED, {}) for path in paths if is_parquet(path)]
-    needless = same_in_all([look.partition for look in looks]) if len(looks) == len(paths) else set()
-    return table.drop_columns(sorted(needless.difference(named)))
+def _with_known_texts(batch: Any, known: Mapping[str, str], categories: Iterable[str], path: Path) -> Any:
+    """A record batch of a file whose columns that are known to be text are text; truth values only where they are named."""
+    batch = with_texts(batch, categories)
+    others = [one.name for one in batch.schema if known.get(one.name) == "category" and not is_text(one.type)]
+    with naming(path):
+        return with_texts(batch, others)
 
 
 def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
@@ -726,6 +753,8 @@ def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
     if any(some != kinds[0] for some in kinds):
         differ = [name for name, *its in zip(names, *kinds, strict=True) if len(set(its)) > 1]
         tables = [_alike(table, differ) for table in tables]
+        floats = [name for name in differ if _need_floats([table.schema.field(name).type for table in tables])]
+        tables = [_with_floats(table, floats) for table in tables]
     try:
         return arrow.concat_tables(tables, promote_options="permissive")
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
@@ -784,6 +813,21 @@ def _common_type(kind: Any) -> Any:
     if types.is_decimal(kind) and kind.precision < 19:
         return arrow.int64()
     return arrow.timestamp("us") if types.is_date(kind) or types.is_timestamp(kind) else kind
+
+
+def _need_floats(kinds: Iterable[Any]) -> bool:
+    """Whether numbers of several types fit together as floating-point numbers only: some are, or are beyond 63 bits.
+
+    Arrow would refuse whole ones that are not exactly a floating-point number, such as times in nanoseconds.
+    """
+    some = {kind for kind in kinds if str(kind) != "null"}
+    return len(some) > 1 and all(map(is_number, some)) and any("float" in str(k) or str(k) in ("double", "uint64") for k in some)
+
+
+def _with_floats(table: Any, names: Iterable[str]) -> Any:
+    for name in names:
+        table = table.set_column(table.schema.get_field_index(name), name, table.column(name).cast("float64", safe=False))
+    return table
 
 
 def _no_rows(paths: Sequence[Path]) -> TableError:
