@@ -25,12 +25,17 @@ def main() -> None:
         utf_8 = {} if sys.stdout.isatty() else {"encoding": "utf-8"}  # a file or a program gets every letter
         reconfigure(errors="backslashreplace", **utf_8)
     from fastmlp.cli import app
+    from fastmlp.cli.checks import failed_at
 
     signal.signal(signal.SIGINT, before)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # which would leave half-written files and copies of rows behind
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app(windows_expand_args=False)  # a glob is one argument, as in quotes elsewhere
     except KeyboardInterrupt:  # so early that the command had not begun
         sys.exit(130)
+    except OSError as error:  # of help, which is written before a command begins
+        sys.exit(failed_at(error))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,24 @@ class Activation(Entry):
         return _restore_own, (*self.source, self.name, self.initializer)
 
     def __call__(self, parameter: float) -> Activation:
-        """The same function with another slope or scale."""
+        """The same function with another slope or scale.
+
+        Parameters
+        ----------
+        parameter : float
+            What ``parameter`` stands for in ``formula``.
+
+        Returns
+        -------
+        Activation
+
+        Raises
+        ------
+        TypeError
+            For a function that has no parameter.
+        ValueError
+            For what is no finite number.
+        """
         if self.source is not None:
             raise TypeError(f"{self.name} is a function of its own, without a parameter.")
         if parameter != 0 and ACTIVATIONS[self.name].parameter == 0:

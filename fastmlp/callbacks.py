@@ -74,14 +74,35 @@ class Callback:
 
 @dataclass
 class Callbacks(Callback):
-    """Several callbacks as one, called in order."""
+    """Several callbacks as one, called in order.
+
+    Parameters
+    ----------
+    members : list of Callback, optional
+    """
 
     members: list[Callback] = field(default_factory=list)
     _begun: list[Callback] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(cls, given: Iterable[Any], *, verbose: bool) -> Callbacks:
-        """The caller's callbacks, and a progress bar if wanted."""
+        """The caller's callbacks, and a progress bar if wanted.
+
+        Parameters
+        ----------
+        given : iterable of Callback
+        verbose : bool
+            Whether :class:`Progress` is added to them.
+
+        Returns
+        -------
+        Callbacks
+
+        Raises
+        ------
+        TypeError
+            For what is no callback.
+        """
         if not isinstance(given, Iterable):
             raise TypeError(f"callbacks must be a sequence of callbacks, got {given!r}.")
         members = list(given)

@@ -6,10 +6,11 @@ from __future__ import annotations
 class DivergenceError(FloatingPointError, ValueError):
     """The loss or a parameter stopped being a finite number; the network has the last finite parameters.
 
-    Attributes
+    Parameters
     ----------
+    message : str
     epoch : int
-        The epoch in which it happened, from 1.
+        The epoch in which it happened, from 1; an attribute, too.
     """
 
     def __init__(self, message: str, epoch: int) -> None:

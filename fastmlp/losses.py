@@ -86,7 +86,24 @@ class Loss(Entry):
         return self.canonical == activation.name and activation.source is None
 
     def __call__(self, parameter: float) -> Loss:
-        """The same loss with another threshold or quantile."""
+        """The same loss with another threshold or quantile.
+
+        Parameters
+        ----------
+        parameter : float
+            What ``parameter`` stands for in ``formula``; within ``parameter_range``, whose ends do not belong to it.
+
+        Returns
+        -------
+        Loss
+
+        Raises
+        ------
+        TypeError
+            For a loss that has no parameter.
+        ValueError
+            For what is no finite number, or not within the range.
+        """
         if self.source is not None:
             raise TypeError(f"{self.name} is a function of its own, without a parameter.")
         if parameter != 0 and LOSSES[self.name].parameter == 0:

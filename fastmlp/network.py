@@ -225,7 +225,17 @@ class Network(ABC):
         return self._outputs(check_x_shape(x, self.sizes[0], self.dtype))
 
     def predict(self, x: Any) -> Array:
-        """Outputs of the network; the same as :meth:`forward_pass`."""
+        """Outputs of the network; the same as :meth:`forward_pass`.
+
+        Parameters
+        ----------
+        x : array_like (n_features,) or (n, n_features)
+
+        Returns
+        -------
+        ndarray (n, n_outputs)
+            In the network's dtype; n is 1 for a single sample.
+        """
         return self.forward_pass(x)
 
     def eval_loss(self, x: Any, y: Any, sample_weight: Any = None) -> float:

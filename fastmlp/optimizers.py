@@ -62,7 +62,22 @@ class Optimizer(Entry):
         return _restore, (self.name, dict(self.options), None if is_known else self.coefficients, self.weight_decay)
 
     def __call__(self, **options: float) -> Optimizer:
-        """The same optimizer with other constants."""
+        """The same optimizer with other constants.
+
+        Parameters
+        ----------
+        **options : float
+            Some of ``options``, by name; the others stay as they are.
+
+        Returns
+        -------
+        Optimizer
+
+        Raises
+        ------
+        ValueError
+            For an option that it does not have, or a value out of its range.
+        """
         for option, value in options.items():
             if option not in self.options:
                 known = ", ".join(self.options) or "none"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from numbers import Real
 from typing import Any
@@ -120,7 +120,7 @@ def make_loss(
 
 @lru_cache(maxsize=64)  # so that asking twice for the same function compiles it once
 def _make_activation(
-    function: Function, derivative: Function | None, name: str, initializer: str, constants: tuple[Real, ...]
+    function: Function, derivative: Function | None, name: str, initializer: str, constants: tuple[Hashable, ...]
 ) -> Activation:
     _check(f"activation {name!r}", function, derivative, [(z,) for z in _Z], len(_Z))
     compiled = formula(_with_elementary(function, 1))
@@ -157,7 +157,7 @@ def _make_activation(
 
 @lru_cache(maxsize=64)
 def _make_loss(
-    function: Function, derivative: Function | None, name: str, classification: bool, constants: tuple[Real, ...]
+    function: Function, derivative: Function | None, name: str, classification: bool, constants: tuple[Hashable, ...]
 ) -> Loss:
     _check(f"loss {name!r}", function, derivative, _PAIRS, _LEAST_POINTS)
     compiled = formula(_with_elementary(function, 2))
@@ -243,14 +243,27 @@ def _with_elementary(function: Any, n_numbers: int) -> Any:
 # --- the functions in plain Python --------------------------------------------------------------------------------------------
 
 
-def _constants(*functions: Any) -> tuple[Real, ...]:
-    """Numbers that functions take from outside: they are compiled into them, and with another one it is another function."""
+def _constants(*functions: Any) -> tuple[Hashable, ...]:
+    """What functions take from outside: it is compiled into them, and with anything else it is another function."""
     found: list[Any] = []
     for function in functions:
         if isinstance(function, types.FunctionType):
-            found += [function.__globals__.get(name) for name in function.__code__.co_names]
+            names = function.__code__.co_names
+            outside = [function.__globals__.get(name) for name in names]
+            modules = [value for value in outside if isinstance(value, types.ModuleType)]
+            found += [*outside, *(vars(module).get(name) for module in modules for name in names)]
             found += inspect.getclosurevars(function).nonlocals.values()
-    return tuple(value for value in found if isinstance(value, Real))
+    return tuple(map(_key, found))
+
+
+def _key(constant: Any) -> Hashable:
+    """What is the same for the same constant; None for what numba takes for none."""
+    if isinstance(constant, np.ndarray):
+        return constant.dtype.str, constant.shape, constant.tobytes()
+    if isinstance(constant, tuple):
+        return tuple(map(_key, constant))
+    is_one = isinstance(constant, Real | str) or (callable(constant) and isinstance(constant, Hashable))
+    return constant if is_one else None
 
 
 def _name_of(function: Any) -> str:

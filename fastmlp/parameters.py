@@ -184,7 +184,18 @@ class Initializer:
     uniform: bool = False
 
     def draw(self, generator: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-        """Weights of one layer, (fan_in, fan_out), float64."""
+        """Weights of one layer.
+
+        Parameters
+        ----------
+        generator : numpy.random.Generator
+        fan_in, fan_out : int
+            Inputs and outputs of the layer.
+
+        Returns
+        -------
+        ndarray of float64 (fan_in, fan_out)
+        """
         divisor = {"fan_in": fan_in, "fan_avg": (fan_in + fan_out) / 2, "": 1}[self.scale]
         deviation = np.sqrt(self.variance / divisor)
         if self.uniform:

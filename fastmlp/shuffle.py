@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.hashes import add_hashes, row_key
+from fastmlp.kernels.hashes import add_hashes, below, row_key
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,8 +26,6 @@ more than the bijection beyond."""
 
 ROUNDS = 4
 """Each changes both digits."""
-
-_32, _ONES = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class Order:
@@ -84,10 +82,9 @@ class Order:
     def _drawn(self) -> Array:
         """What :func:`fastmlp.kernels.shuffle.draw_order` makes of the key."""
         last = np.arange(self.rows, dtype=np.uint64)
-        random, n_places = row_key.py_func(self.keys, np.zeros(1, np.uint64), last), last + np.uint64(1)
-        low = ((random & _ONES) * n_places) >> _32
+        places = below.py_func(row_key.py_func(self.keys, np.zeros(1, np.uint64), last), last + np.uint64(1))
         order: list[int] = []
-        for row, place in enumerate((((random >> _32) * n_places + low) >> _32).tolist()):
+        for row, place in enumerate(places.tolist()):
             order.append(row)
             order[row], order[place] = order[place], row
         return np.array(order, np.int64)

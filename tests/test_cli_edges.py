@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -381,6 +382,60 @@ class TestOutputsThatTakeNothing:
             assert self.run(command, table, arguments, full) == (1, "No space left on device.\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]], ids=" ".join)
+def test_help_that_a_full_disk_does_not_take(tmp_path, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastmlp", *arguments],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "No space left on device.\n")
+
+
+def test_predictions_that_were_killed_leave_no_room_taken(command, table):
+    assert command("train", "t.csv", *Y, "--epochs", "1", "--quiet")[0] == 0
+    left = table / f".p.csv.{'0' * 20}.tmp"
+    left.write_text("half of the predictions")
+    os.utime(left, (0, 0))
+    assert command("predict", "t.safetensors", "t.csv", "--out", "p.csv", "--quiet")[0] == 0
+    assert not left.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of other systems")
+class TestTermination:
+    """By timeout, a scheduler or a container that is stopped: it ends as Python ends."""
+
+    @staticmethod
+    def end(folder, arguments, begun):
+        """Terminate a command as soon as there is a file or a folder that it writes to."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastmlp", *arguments],
+            cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        give_up = time.monotonic() + 60
+        while not any(folder.glob(begun)) and process.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert any(folder.glob(begun))
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        return process.returncode, errors
+
+    def test_no_half_of_the_predictions_is_left(self, command, table):
+        assert command("train", "t.csv", *Y, "--epochs", "1", "--quiet")[0] == 0
+        write_table(table / "long.csv", rows=300_000)
+        arguments = ["predict", "t.safetensors", "long.csv", "--out", "p.csv"]
+        assert self.end(table, arguments, ".p.csv.*.tmp") == (128 + signal.SIGTERM, "")
+        assert not list(table.glob("*p.csv*"))
+
+    def test_no_copy_of_the_rows_is_left(self, table):
+        (table / "cache").mkdir()
+        arguments = ["train", "t.csv", *Y, "--epochs", "1000000", "--stream", "--cache", "cache", "--quiet"]
+        assert self.end(table, arguments, "cache/fastmlp-*/0") == (128 + signal.SIGTERM, "")
+        assert not list((table / "cache").iterdir())
+
+
 def test_kernels_that_cannot_be_kept_for_another_reason(command, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, "Input/output error", "kernels")
@@ -450,6 +505,15 @@ class TestPredictionsWithoutLimits:
     def test_nor_made_of_what_is_no_float32(self, command, action):
         said = "farther.csv: Column 'x' has a number that is too large for float32; correct it, or remove its row.\n"
         assert command(action, "m", "farther.csv") == (1, "", said)
+
+
+def test_errors_that_are_no_number_are_no_empty_line(command, tmp_path):
+    (tmp_path / "n.csv").write_text("x,y\n" + "".join(f"{n},{n / 3}\n" for n in range(90)))
+    assert command("train", "n.csv", "--target", "y", "--epochs", "1", "--quiet")[0] == 0
+    (tmp_path / "far.csv").write_text("x,y\n1,1e308\n2,-1e308\n")
+    assert command("evaluate", "n.safetensors", "far.csv") == (0, "y, 2 rows: the errors are too large for a number\n", "")
+    (tmp_path / "one.csv").write_text("x,y\n1,1\n")
+    assert command("evaluate", "n.safetensors", "one.csv")[1].startswith("y, 1 row: mean absolute error ")
 
 
 def words_of(shown):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
+import pkgutil
 import re
 import runpy
 import shlex
@@ -81,6 +84,13 @@ def test_commands_that_are_not_run_exist(command):
         assert [word for word in command if word.startswith("--") and word not in shown.stdout] == []
 
 
+def test_the_endings_of_tables_in_a_folder_are_those_that_are_looked_for():
+    page = PAGES["how-to/tables.md"]
+    found = re.search(r"whose names end with (.*?), but no file", page, re.DOTALL)
+    assert found is not None
+    assert re.findall(r"`([\w.]+)`", found[1]) == list(importlib.import_module("fastmlp.data.tables")._SUFFIXES)
+
+
 # --- links ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +152,25 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page():
     assert entries == pages - {"index"}
 
 
+# --- figures -------------------------------------------------------------------------------------------------------------------
+
+
+def _times_of_training():
+    """Microseconds per step in the report of the reference machine: {problem: {peer: time}}; a star: not just the same work."""
+    report = (ROOT / "benchmarks/results/xeon-2-cores.md").read_text(encoding="utf-8")
+    head, _, *rows = re.search(r"^\| problem \|.*?\n\n", report, re.MULTILINE | re.DOTALL)[0].strip().splitlines()
+    names, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *rows)]
+    return {cells[0]: dict(zip(names, cells, strict=True)) for cells in lines}
+
+
+def test_how_much_sooner_than_scikit_learn_is_what_the_report_says():
+    times, page = _times_of_training(), PAGES["how-to/scikit-learn.md"]
+    found = re.search(r"([\d.]+) times on 784-128-64-10 .*?, ([\d.]+) times on\s+eight layers .*?, ([\d.]+) times where", page)
+    assert found is not None
+    for problem, figure in zip(("mnist", "deep", "wide"), found.groups(), strict=True):
+        assert f"{float(times[problem]['sklearn']) / float(times[problem]['fastmlp']):.2g}" == figure, problem
+
+
 # --- the API -------------------------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +189,34 @@ def test_every_public_name_is_on_an_api_page(module):
     documented = set(re.findall(r"^\.\. auto\w+:: (\S+)", API, re.MULTILINE))
     documented |= {f"fastmlp.{name}" for name in re.findall(r"^\.\. data:: (\S+)", API, re.MULTILINE)}
     assert {f"{module}.{name}" for name in _public(importlib.import_module(module))} - documented == set()
+
+
+def _documented():
+    """(name, object) of all that an API page shows; methods and members among them."""
+    owner = ""
+    for directive, name, members in re.findall(r"^ *\.\. auto(\w+):: (\S+)(?:\n +:members: (.+))?", API, re.MULTILINE):
+        if directive in ("method", "property"):
+            names = [f"{owner}.{name}"]
+        else:
+            owner = name
+            names = [name, *(f"{name}.{member}" for member in members.split(", ") if members)]
+        for one in names:
+            with contextlib.suppress(ImportError):  # of what a package that is not installed would be needed for
+                yield one, pkgutil.resolve_name(one)
+
+
+@pytest.mark.parametrize(("name", "thing"), [pytest.param(*pair, id=pair[0]) for pair in _documented() if callable(pair[1])])
+def test_each_parameter_is_documented(name, thing):
+    """In its own docstring, or, of a network in plain NumPy, where that sends people."""
+    if name == "fastmlp.ReferenceMLP":
+        assert ":class:`fastmlp.MLP`" in thing.__doc__
+        return
+    if inspect.isclass(thing) and issubclass(thing, Exception) and "__init__" not in vars(thing):
+        return
+    section = thing.__doc__ if not inspect.isclass(thing) else f"{thing.__doc__}{thing.__init__.__doc__}"
+    listed = {word for line in re.findall(r"^ *([\w*, ]+?)(?: : .*)?$", section, re.MULTILINE) for word in line.split(", ")}
+    known = {word.strip("* ") for word in listed | set(re.findall(r"``(\w+)``", section))}
+    assert {word for word in inspect.signature(thing).parameters if word != "self"} - known == set()
 
 
 def test_what_is_public_is_seen():

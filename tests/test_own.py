@@ -7,7 +7,9 @@ import functools
 import math
 import pickle
 import sys
+import types
 
+import numba
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -368,3 +370,28 @@ def test_a_constant_that_has_changed_is_another_function(monkeypatch, outer):
         net = MLP((1, 1, 1), [scaled if outer == "module" else scaled_by(scale), "identity"], dtype="float64")
         net.w, net.b = [np.ones((1, 1))] * 2, [np.zeros((1, 1))] * 2
         assert net.predict(np.ones((1, 1))) == pytest.approx(np.tanh(scale))
+
+
+PAIR, NUMBERS, SETTINGS = (1.0, 0.0), np.ones(1), types.ModuleType("settings")
+helper = numba.njit(lambda z: z)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "other"),
+    [
+        ("PAIR", lambda z: PAIR[0] * z, (3.0, 0.0)),
+        ("NUMBERS", lambda z: NUMBERS[0] * z, np.full(1, 3.0)),
+        ("SETTINGS.scale", lambda z: SETTINGS.scale * z, 3.0),
+        ("helper", lambda z: helper(z), numba.njit(lambda z: 3 * z)),
+    ],
+    ids=["tuple", "array", "number of a module", "function"],
+)
+def test_so_is_one_with_anything_else_from_outside_that_has_changed(monkeypatch, name, function, other):
+    SETTINGS.scale = 1.0
+    predictions = []
+    for _ in range(2):
+        net = MLP((1, 1), function, dtype="float64")
+        net.w = [np.ones((1, 1))]
+        predictions.append(net.predict(np.ones((1, 1))).item())
+        monkeypatch.setattr(f"{__name__}.{name}", other)
+    assert predictions == [1, 3]

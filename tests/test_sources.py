@@ -819,7 +819,8 @@ class TestErrors:
         with pytest.raises(TableError, match="no file whose name matches"):
             from_files(str(tmp_path / "*.csv"), target="y")
         (tmp_path / "empty").mkdir()
-        with pytest.raises(TableError, match="has no tables"):
+        write_csv(tmp_path / "empty" / "_hidden.csv", *data)
+        with pytest.raises(TableError, match=r"has no tables, .*, and begin with neither '.' nor '_'"):
             from_files(tmp_path / "empty", target="y")
         other = write_csv(tmp_path / "other.csv", data[0][:, :2], data[1])
         with pytest.raises(TableError, match=r"other\.csv: There is no column 'f2'"):

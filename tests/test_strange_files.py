@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pyarrow
 import pytest
@@ -1044,6 +1045,17 @@ def test_a_target_that_no_loss_can_be_made_of(command, tmp_path):
             return
         assert json.loads(out)["validation_loss"] < 1e30
     raise AssertionError("row 30 has never been held out")
+
+
+def test_classes_of_wide_letters_and_of_lines_leave_the_picture_its_room(command, tmp_path):
+    """A letter of Chinese is as wide as two of Latin; and a name that goes over lines stood beside other rows than its own."""
+    names = ["漢字" * 10, "a\nb", "c"]
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f'{n},"{names[n % 3]}"\n' for n in range(90)), "utf-8")
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        code, _, errors = command("train", "t.csv", "--target", "y", "--epochs", "2", "--quiet", "--plot", "p.svg")
+    assert (code, errors) == (0, "")
+    drawn = (tmp_path / "p.svg").read_text("utf-8")
+    assert all(drawn.count(f">{name}<") == 2 for name in ("漢字漢字…字漢字", r"'a\nb'", "c"))
 
 
 def test_dollars_in_names(command, tmp_path):

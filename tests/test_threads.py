@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, ReferenceMLP
+from fastmlp import pace as pace_module
 from fastmlp import threads as threads_module
 from fastmlp.callbacks import Callback
 from fastmlp.engine import compile_kernels, limits
@@ -30,16 +31,9 @@ from fastmlp.kernels.processors import CAN_MOVE, current_processor, take_place
 from fastmlp.kernels.simd import atomic_add, atomic_load, atomic_store, yield_processor
 from fastmlp.kernels.team import Team, barrier, return_tickets, take_ticket, wait_while
 from fastmlp.memory import aligned_zeros
+from fastmlp.pace import Pace, give_back_pace, take_pace, thread_candidates
 from fastmlp.pool import Pool
-from fastmlp.threads import (
-    Pace,
-    Succession,
-    available_threads,
-    choose_threads,
-    give_back_pace,
-    take_pace,
-    thread_candidates,
-)
+from fastmlp.threads import Succession, available_threads, choose_threads
 from tests.test_invariants import run_python
 
 CASES = {
@@ -505,7 +499,7 @@ class TestChoice:
     def test_what_comes_after_a_break_is_not_on_trial(self, monkeypatch):
         """Threads that were asleep, and processors, are slower at first: that would speak against the first number of them."""
         clock = 0.0
-        monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock)
+        monkeypatch.setattr(pace_module.time, "perf_counter", lambda: clock)
         pace, used, was_trying, calls = Pace([2, 1]), [], False, 0
         for _ in range(4000):
             is_trying = pace.limit(0.1) < 0.1
@@ -527,7 +521,7 @@ class TestChoice:
 
     def test_what_long_calls_after_breaks_cost_is_limited(self, monkeypatch):
         clock = 0.0
-        monkeypatch.setattr(threads_module.time, "perf_counter", lambda: clock)
+        monkeypatch.setattr(pace_module.time, "perf_counter", lambda: clock)
         pace, used = Pace([2, 1]), []
         for _ in range(1000):
             used.append(pace.n_threads)
@@ -611,16 +605,16 @@ class TestChoice:
 
     def test_what_was_found_out_is_used_again(self, monkeypatch):
         monkeypatch.setattr(threads_module, "available_threads", lambda: 2)
-        monkeypatch.setattr(threads_module, "_paces", Pool(64))
+        monkeypatch.setattr(pace_module, "_paces", Pool(64))
         made = []
-        monkeypatch.setattr(threads_module, "Pace", lambda candidates: made.append(candidates) or Pace(candidates))
+        monkeypatch.setattr(pace_module, "Pace", lambda candidates: made.append(candidates) or Pace(candidates))
         x, y = np.zeros((4096, 64), np.float32), np.zeros((4096, 2), np.float32)
         for n_features, n_made in ((64, 1), (64, 1), (32, 2)):
             MLP((n_features, 256, 2)).fit(x[:, :n_features], y, epochs=1, batch_size=1024)
             assert made == n_made * [[2, 1]]
 
     def test_of_kinds_of_work_that_are_many_the_last_are_known(self, monkeypatch):
-        monkeypatch.setattr(threads_module, "_paces", Pool(64))
+        monkeypatch.setattr(pace_module, "_paces", Pool(64))
         paces = [take_pace(work, [2, 1]) for work in range(100)]
         for work, pace in enumerate(paces):
             give_back_pace(work, [2, 1], pace)
@@ -629,13 +623,11 @@ class TestChoice:
         assert take_pace(0, [2, 1]) is not paces[0]
 
     def test_trials_do_not_change_the_bits(self, monkeypatch):
-        from fastmlp import threads
-
-        monkeypatch.setattr(threads, "_TRIAL_SECONDS", 1e-5)
-        monkeypatch.setattr(threads, "_HOLD_SECONDS", 2e-5)
-        monkeypatch.setattr(threads, "available_threads", lambda: 3)
-        monkeypatch.setattr(threads, "FLOP_OF_TEAM", 0)
-        monkeypatch.setattr(threads, "_FLOP_PER_THREAD", 1)
+        monkeypatch.setattr(pace_module, "_TRIAL_SECONDS", 1e-5)
+        monkeypatch.setattr(pace_module, "_HOLD_SECONDS", 2e-5)
+        monkeypatch.setattr(threads_module, "available_threads", lambda: 3)
+        monkeypatch.setattr(threads_module, "FLOP_OF_TEAM", 0)
+        monkeypatch.setattr(threads_module, "_FLOP_PER_THREAD", 1)
         for ours, theirs in zip(trained("clipped", None, "float32"), trained("clipped", 1, "float32"), strict=True):
             assert np.array_equal(ours, theirs)
 

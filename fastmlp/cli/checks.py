@@ -50,13 +50,18 @@ def sentences() -> Iterator[None]:
         _give_output_up()
         raise typer.Exit(FAILED) from None
     except OSError as error:
-        _give_output_up()
-        said = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-        raise end(f"{said}." if said else " ".join(str(error).split()), FAILED) from None
+        raise end(failed_at(error), FAILED) from None
     except UnicodeEncodeError as error:
         raise end(f"{error.object!r} is not valid UTF-8, so no column can be called that.", FAILED) from None
     except MemoryError as error:
         raise end(f"There is not enough memory: {error}.", FAILED) from None
+
+
+def failed_at(error: OSError) -> str:
+    """A sentence about what the system refuses; if it is the output, what is left of that goes nowhere."""
+    _give_output_up()
+    said = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return f"{said}." if said else " ".join(str(error).split())
 
 
 def _give_output_up() -> None:

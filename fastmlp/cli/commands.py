@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json as json_format
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,6 +143,25 @@ def train(
     csv = csv_of(separator, header, decimal)
     if target is None:
         raise end(f"--target is missing: {_which_target(file, csv)}", WRONG_USE)
+    _check_choices(task, test, validate, validate_target)
+    csv = dataclasses.replace(csv, known=(target,))
+    plan = Plan(target, task, widths_in(hidden), epochs, batch_size=batch_size, max_seconds=seconds_in(max_time))
+    plan = with_settings(plan, setting or [])
+    out = out or Path(f"{name_for(file)}.safetensors")
+    tables = [*files_of(file), *(files_of(validate) if validate else [])]
+    check_csv(csv, tables)
+    labels = Path(target) if is_idx(tables[0]) else None
+    _check_places(out, plot, resume, cache, tables, (labels, validate_target), force=force)
+    for package in ("safetensors", *(["matplotlib"] if plot else [])):
+        require(package, "cli")  # rather than after the training
+    began = time.perf_counter()
+    share, names = 0.2 if test is None else test, names_in(categories, "--categories")
+    begun, plan = begin(file, plan, share, validate, validate_target, csv, names, stream, cache)
+    train_and_report(file, begun, plan, out, plot, resume, began=began, quiet=quiet or json, json=json)
+
+
+def _check_choices(task: str | None, test: float | None, validate: Path | None, validate_target: Path | None) -> None:
+    """Refuse what cannot be chosen, or not together."""
     if task not in (None, "classification", "regression"):
         raise end(f"--task must be classification or regression, got {task!r}.", WRONG_USE)
     if test is not None and not 0 < test < 1:
@@ -151,25 +170,25 @@ def train(
         raise end("--test and --validate both say on what to report; give one of them.", WRONG_USE)
     if validate_target is not None and validate is None:
         raise end("--validate-target is the labels of --validate, which is missing.", WRONG_USE)
-    csv = dataclasses.replace(csv, known=(target,))
-    plan = Plan(target, task, widths_in(hidden), epochs, batch_size=batch_size, max_seconds=seconds_in(max_time))
-    plan = with_settings(plan, setting or [])
-    out = out or Path(f"{name_for(file)}.safetensors")
-    tables = [*files_of(file), *(files_of(validate) if validate else [])]
-    check_csv(csv, tables)
-    labels = Path(target) if is_idx(tables[0]) else None
-    read = (*tables, resume, labels, validate_target)
+
+
+def _check_places(
+    out: Path,
+    plot: Path | None,
+    resume: Path | None,
+    cache: Path | None,
+    tables: Sequence[Path],
+    labels: Iterable[Path | None],
+    *,
+    force: bool,
+) -> None:
+    """Refuse places that cannot be written, or that are read, before a table is."""
+    read = (*tables, resume, *labels)
     check_free(out, force, "--out", read)
     check_free(plot, force, "--plot", (*read, out))
     check_ending(plot, "--plot", PICTURES)
     check_checkpoint(resume, tables)
     check_cache(cache)
-    for package in ("safetensors", *(["matplotlib"] if plot else [])):
-        require(package, "cli")  # rather than after the training
-    began = time.perf_counter()
-    share, names = 0.2 if test is None else test, names_in(categories, "--categories")
-    begun, plan = begin(file, plan, share, validate, validate_target, csv, names, stream, cache)
-    train_and_report(file, begun, plan, out, plot, resume, began=began, quiet=quiet or json, json=json)
 
 
 def _without_table(context: typer.Context) -> None:

@@ -71,8 +71,9 @@ def in_utf8(output: TextIO) -> TextIO:
 
 def write_file(names: list[str], parts: Iterable[list[list[Any]]], out: Path, *, of_numbers: bool) -> int:
     """Write predictions, numbers or names of classes, by the ending of the name; returns the number of rows."""
-    from fastmlp.files import replacement
+    from fastmlp.files import remove_leftovers, replacement
 
+    remove_leftovers(str(out))  # of a command that was killed, which may be as large as the disk has room for
     with replacement(out) as aside:
         if out.suffix.lower() == ".parquet":
             with aside.open("wb") as parquet:  # not by its name, which would have to be UTF-8

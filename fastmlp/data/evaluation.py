@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,8 @@ def figures(result: dict[str, Any], target: str) -> str:
         "rmse": "root mean squared error",
     }  # fmt: skip
     parts = [f"{word} {result[key]:.4g}" for key, word in words.items() if result.get(key) is not None]
-    return f"{shown(target)}, {result['rows']:,} rows: {', '.join(parts)}"
+    rows = f"{result['rows']:,} row{'s' * (result['rows'] != 1)}"
+    return f"{shown(target)}, {rows}: {', '.join(parts) or 'the errors are too large for a number'}"
 
 
 _TRAINING, _VALIDATION, _RATE = "#1f4e79", "#d95f02", "#666666"
@@ -176,6 +179,19 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _width(text: str) -> int:
+    """In letters of Latin's width: one of Chinese, say, takes as much room as two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "FW") for letter in text)
+
+
+def _in_short(name: str) -> str:
+    """A name that leaves the picture its room."""
+    if _width(name) <= 16:
+        return name
+    first, last = (sum(width <= most for width in accumulate(map(_width, part))) for part, most in ((name, 8), (name[::-1], 7)))
+    return f"{name[:first]}…{name[len(name) - last :]}"
+
+
 def _draw_confusion(axes: Any, matrix: Array, classes: tuple[str, ...]) -> None:
     """Shares of each true class as colours, and numbers of rows where there is room for them."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -183,8 +199,8 @@ def _draw_confusion(axes: Any, matrix: Array, classes: tuple[str, ...]) -> None:
     axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class", format="{x:.0%}")
     step = -(-len(classes) // 25)
     ticks = np.arange(0, len(classes), step)
-    names = [name if len(name) <= 16 else f"{name[:8]}…{name[-7:]}" for name in classes[::step]]
-    turned, size = sum(map(len, names)) > 32, 10 if len(names) <= 10 else 8
+    names = [_in_short(shown(name)) for name in classes[::step]]
+    turned, size = sum(map(_width, names)) > 32, 10 if len(names) <= 10 else 8
     axes.set_xticks(ticks, names, rotation=90 if turned else 0, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")

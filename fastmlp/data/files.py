@@ -157,6 +157,11 @@ def read_table(path: str | os.PathLike[str], types: Mapping[str, str] | None = N
     Returns
     -------
     pyarrow.Table
+
+    Raises
+    ------
+    TableError
+        For a file that is not there, cannot be read as what it is, or has no rows.
     """
     batches = read_all(path, types, given)
     if not any(batch.num_rows for batch in batches):
@@ -184,6 +189,11 @@ def read_batches(path: Path, types: Mapping[str, str] | None = None, given: Csv 
     """The same as record batches, one after the other: memory does not grow with the file.
 
     A column of a CSV file that is not in ``types`` is of another type from that batch on where its values ask for it.
+
+    Parameters
+    ----------
+    path, types, given
+        See :func:`read_table`.
 
     Yields
     ------
@@ -725,7 +735,23 @@ def _first_row(path: Path, form: Form) -> list[str]:
 
 
 def read_idx(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
-    """An array from an IDX file, gzip or not. The format: http://yann.lecun.com/exdb/mnist, at its end."""
+    """An array from an IDX file. The format: http://yann.lecun.com/exdb/mnist, at its end.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Of a file, gzip or not.
+
+    Returns
+    -------
+    ndarray (n, ...)
+        Of the dtype and shape that the file says: labels (n,), pictures (n, height, width). Read only; numbers are big-endian.
+
+    Raises
+    ------
+    TableError
+        For a file that is not IDX, holds no numbers, or is damaged.
+    """
     if not is_idx(path):
         raise TableError(f"{path} is not an IDX file, the format that MNIST comes in.")
     try:

@@ -334,7 +334,18 @@ def missing_column(name: str, names: Iterable[str]) -> str:
 
 
 def learn_preparation(table: Any, target: str, *, task: str | None = None, shared_scale: bool = False) -> Preparation:
-    """Look at the training rows of a table; see :func:`learn_from_batches`."""
+    """Look at the training rows of a table.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    target, task, shared_scale
+        See :func:`learn_from_batches`, whose errors these are, too.
+
+    Returns
+    -------
+    Preparation
+    """
     return learn_from_batches([table], target, task=task, shared_scale=shared_scale)[0]
 
 
@@ -368,6 +379,11 @@ def learn_from_batches(
     Preparation
     rows : int
         That have a target.
+
+    Raises
+    ------
+    TableError
+        Where there is no such target, nothing to learn from, or nothing to be learned: no rows, no other columns, one class.
     """
     features: dict[str, _Feature] = {}
     learned: LearnedTarget | None = None

@@ -66,6 +66,11 @@ class Piece(NamedTuple):
 class Source(ABC):
     """Rows with targets, in blocks.
 
+    Parameters
+    ----------
+    classes : sequence, optional
+        What the labels 0, 1, ... stand for; found in one pass where the target is of classes and nobody says it.
+
     Attributes
     ----------
     n_blocks : int
@@ -103,6 +108,15 @@ class Source(ABC):
     def pieces(self, block: int) -> Iterator[Piece]:
         """Read a block. A piece is there until the next one of any block is read: its memory may be used again.
 
+        Parameters
+        ----------
+        block : int
+            From 0 to ``n_blocks`` - 1.
+
+        Yields
+        ------
+        Piece
+
         Raises
         ------
         TableError
@@ -122,7 +136,17 @@ class Source(ABC):
         return self.distinct_targets() if first is not None and first.dtype.kind in "bUSOT" else None
 
     def distinct_targets(self) -> Array:
-        """All values of the target, in order; found in one pass."""
+        """All values of the target, in order; found in one pass.
+
+        Returns
+        -------
+        ndarray (n_values,)
+
+        Raises
+        ------
+        TableError
+            Where there are no rows.
+        """
         found: Array | None = None
         for targets in self._raw_targets():
             new = np.unique(_as_text(targets))

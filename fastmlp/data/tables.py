@@ -140,6 +140,13 @@ class Share(NamedTuple):
 class TableSource(Source):
     """Rows of tables in files; made by :func:`fastmlp.data.from_files`.
 
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        One file or more.
+    target, weight, classes, categories, csv
+        See :func:`fastmlp.data.from_files`.
+
     Attributes
     ----------
     preparation : Preparation or None
@@ -336,6 +343,17 @@ class TableSource(Source):
 
         Shares of ranges that do not overlap have no row in common, in whatever order they are read. A share of a share has rows of
         it only; give it another seed, for by the same one it is where the two ranges overlap.
+
+        Parameters
+        ----------
+        low, high : float
+            From 0 to 1.
+        seed : int
+            What hashes are made with, beside the place of the row.
+
+        Returns
+        -------
+        TableSource
         """
         more = () if low <= 0 and high >= 1 else (Share(low, high, seed),)
         return self._otherwise(_shares=(*self._shares, *more), _n_rows=None, _whole=self._whole or self)
@@ -634,7 +652,10 @@ def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if _is_table(file, path))
         if not found:
-            raise TableError(f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}.")
+            raise TableError(
+                f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}, and begin with "
+                "neither '.' nor '_'."
+            )
         return found
     if _is_pattern(path):
         matches = sorted(Path(name) for name in glob.glob(str(given), recursive=True) if os.path.isfile(name))

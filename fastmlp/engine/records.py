@@ -50,7 +50,7 @@ class Records:
         job["output_mask"] = max(shape.widths)
         job["shares_weights"] = shape.parameter_bytes <= limits.SHARED_BYTES
         job["features"], job["outputs"] = shape.sizes[0], shape.sizes[-1]
-        job["mean"] = mean
+        job["averages"] = mean
         job["parameter"] = loss.parameter
         job["canonical"], job["logits"] = canonical, canonical and loss.compiled_logits_value is not None
         return job

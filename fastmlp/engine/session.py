@@ -22,8 +22,9 @@ from fastmlp.kernels.shuffle import draw_order, fill_order
 from fastmlp.kernels.simd import TILE_VECTORS
 from fastmlp.kernels.team import NoThreadError, Team
 from fastmlp.memory import aligned_zeros, padded
+from fastmlp.pace import give_back_pace, take_pace, thread_candidates
 from fastmlp.shuffle import Order
-from fastmlp.threads import available_threads, give_back_pace, take_pace, thread_candidates
+from fastmlp.threads import available_threads
 from fastmlp.validation import Data
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Session:
         job["slots"], job["slot_stride"], job["bands"] = blocking.slots, slot_stride, blocking.bands
         job["still"], job["plain"] = still and has_bare_gradient, plain and has_bare_gradient
         job["prefetches"] = not data.sparse and data.x.nbytes > limits.CACHE_BYTES
-        job["mean"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
+        job["averages"], job["mode"], job["l2"], job["max_norm"] = mean, mode, l2, max_norm
         job["loss"], job["update"] = engine.records.loss_address(), update
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare

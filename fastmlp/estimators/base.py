@@ -22,7 +22,7 @@ from fastmlp.estimators.callbacks import CallbackSupportMixin, FitCallbacks
 from fastmlp.estimators.hyperparameters import PARAMETER_CONSTRAINTS, check_hidden_activations, check_hidden_layer_sizes
 from fastmlp.estimators.initialization import initial_weights
 from fastmlp.estimators.lbfgs import check_parameters, fit_lbfgs
-from fastmlp.estimators.samples import Samples, Weighting, as_given, given_source, open_source
+from fastmlp.estimators.samples import Samples, Weighting, as_given, open_source, source_of
 from fastmlp.estimators.solvers import recipe_of
 from fastmlp.estimators.stochastic import fit_stochastic
 from fastmlp.estimators.warm_start import Beginning, follow_parameters, unchanged_on_error
@@ -214,7 +214,7 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         -------
         self : object
         """
-        source = given_source(X, y, sample_weight, "")
+        source = source_of(X, y, sample_weight, "")
         if source is not None:
             return self._fit_source(source, (X_val, y_val, sample_weight_val), check_count(buffer_bytes, "buffer_bytes"))
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), epochs=None)

@@ -48,8 +48,8 @@ class Samples:
     data: Data
 
 
-def given_source(x: Any, y: Any, sample_weight: Any, ending: str) -> Source | None:
-    """What a person has given in the place of samples, targets and weights, if it is a source.
+def source_of(x: Any, y: Any, sample_weight: Any, ending: str) -> Source | None:
+    """What a person has given in the place of samples, targets and weights, if it is a source; None for rows in memory.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight
 
-from fastmlp.estimators.samples import Samples, as_given, given_source, open_source, samples_of
+from fastmlp.estimators.samples import Samples, as_given, open_source, samples_of, source_of
 from fastmlp.validation import Data
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def given_samples(
     """A person's own validation rows, if there are any; ``train``: the rows to train on, where these are a source."""
     if X_val is None:
         return None
-    source = given_source(X_val, y_val, sample_weight_val, "_val")
+    source = source_of(X_val, y_val, sample_weight_val, "_val")
     if source is not None:
         if train is not None:
             _check_alike(train, source)

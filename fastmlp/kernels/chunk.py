@@ -48,9 +48,9 @@ def begin_batch(job, samples, model, number, first_batch, first_chunk, last_chun
     last = min(last_chunk - chunks_before, n_chunks)
     ends = last == n_chunks
     # A batch may be long, so its weight is computed only where it matters: to the deltas, the penalty and, once, the sums.
-    weight = total_weight(job, samples, start, rows) if job.mean or job.l2_by_weight or ends else 0.0
+    weight = total_weight(job, samples, start, rows) if job.averages or job.l2_by_weight or ends else 0.0
     scale, l2 = job.loss_scale, job.l2
-    if job.mean:
+    if job.averages:
         scale = scale / weight if weight > 0 else 0.0
     if job.l2_by_weight and weight > 0:
         l2 /= weight
@@ -87,7 +87,7 @@ def forward_and_delta(job, layers, samples, indices, position, sums_row, first, 
     """All that comes before the gradients, for rows first .. first + rows of the workspace; returns their loss.
 
     ``position`` is that of the first of them in the epoch, ``sums_row`` its row in the sums of the bands, if there are any. Of
-    sparse samples the first layer's product is there.
+    sparse samples the first layer's product is there already (:func:`fastmlp.kernels.sparse.multiply_sparse`).
     """
     activations, deltas = space.activations, space.deltas
     first_layer = 1

@@ -157,10 +157,11 @@ def _run_shared(worker, meeting, job, layers, blocks, bounds, samples, indices, 
                 first_batch, first_chunk, last_chunk, sums):  # fmt: skip
     """Chunks first_chunk .. last_chunk of an epoch, where threads share each.
 
-    A thread computes its share of the panels of rows (where samples are wide, behind a barrier that follows the products of its
-    bands of features, see :mod:`fastmlp.kernels.bands`), then (behind a barrier) the gradient of blocks bounds[thread] ..
-    bounds[thread + 1], or, of weights that outgrow the caches, of any blocks that are left. Who computes what changes nothing in
-    the result: panels, bands and blocks are the same for any number of threads, and sums over them are made in order.
+    A thread computes its share of the panels of rows (where samples are wide or sparse, behind a barrier that follows the first
+    layer's products: of its bands of features, see :mod:`fastmlp.kernels.bands`, or of its columns, see
+    :mod:`fastmlp.kernels.sparse`), then (behind a barrier) the gradient of blocks bounds[thread] .. bounds[thread + 1] (of sparse
+    samples, first that of its columns), or, of weights that outgrow the caches, of any blocks that are left. Who computes what
+    changes nothing in the result: panels, bands and blocks are the same for any number of threads, and so is the order of each sum.
     """
     # With bands that are all a thread's own, a chunk may begin while other threads are still busy with the one before: until the
     # next meeting, a thread reads and writes what nobody else does. It writes the inputs and the sums of its own bands: of the

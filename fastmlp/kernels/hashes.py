@@ -31,6 +31,16 @@ def row_key(key: Any, layer: Any, position: Any) -> Any:
 
 
 @formula
+def below(random: Any, n: Any) -> Any:
+    """random * n / 2^64, rounded down, of 64 random bits: a number below n, without a product of 128 bits. uint64; n below 2^32.
+
+    Lemire, *Fast Random Integer Generation in an Interval* (2019), without the division that makes all numbers exactly as likely:
+    their probabilities differ by 2^-64 at most.
+    """
+    return ((random >> _32) * n + (((random & _MASK) * n) >> _32)) >> _32
+
+
+@formula
 def unit_hash(low: Any, high: Any, unit: Any) -> Any:
     """32 random bits for a unit; ``low`` and ``high`` are the halves of the row's key. uint32 throughout."""
     x = np.uint32(np.uint32(unit * _UNIT) + low)

@@ -110,7 +110,7 @@ class Kernel(Generic[P, R]):
         if self._dispatcher is None:
             undisturbed(lambda: self.dispatcher)
         if self._dispatcher is self.py_func:
-            plain: Callable[..., R] = self.py_func
+            plain: Callable[..., R] = np.errstate(over="ignore")(self.py_func)  # of hashes
             return plain
         types = tuple(map(_type_of, examples))
         if types not in self._dispatcher.overloads:

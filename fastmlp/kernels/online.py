@@ -56,7 +56,7 @@ def _train_rows(job, layers, samples, first, last, model, transposed, space, sum
         scale = -rate * job.loss_scale  # the rate is in the deltas already, as they go into the weights
         if job.weighted:
             weight = float(samples.weights[index(row)])
-            if job.mean:
+            if job.averages:
                 scale = scale / weight if weight > 0 else 0.0
         copy(samples.x, row * job.features, activations, bottom.inputs, job.features)
         if not top.by_row:  # so early that it has come when it is needed

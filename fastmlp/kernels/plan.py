@@ -1,7 +1,8 @@
 """The numbers that steer a kernel, as arrays of records.
 
 Sizes, offsets and codes are data, so nothing recompiles for a network of another shape. All offsets and widths count elements of
-the flat arrays that they point into.
+the flat arrays that they point into. No field is called like an attribute of ``numpy.record``, such as ``mean``: with numba
+switched off, the kernels would find that instead.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ JOB = _record(
     labelled="i8",  # 1: targets are class labels
     output_mask="i8",  # first element, in the constants, of a panel that is 1 at each output, and 0 where its rows are padded
     weighted="i8",  # 1: there are sample weights
-    mean="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
+    averages="i8",  # 1: the objective is the weighted mean over a batch; 0: the sum
     loss="i8",  # address of the loop over the loss
     canonical="i8",  # 1: delta of the output layer is a - y
     logits="i8",  # 1: the loss is computed from the logits

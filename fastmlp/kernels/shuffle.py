@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.kernels.hashes import add_hashes, row_key
+from fastmlp.kernels.hashes import add_hashes, below, row_key
 from fastmlp.kernels.jit import device, formula, kernel
 from fastmlp.kernels.simd import index, room_on_stack
-
-_32 = np.uint64(32)
-_ONES = np.uint64(0xFFFFFFFF)
 
 
 @kernel
@@ -19,10 +16,7 @@ def draw_order(key, out):
     Each row number goes to a random place among those before it, and what was there to the end.
     """
     for i in range(len(out)):
-        random = row_key(key[0], np.uint64(0), np.uint64(i))
-        n_places = np.uint64(i + 1)
-        # random * n_places / 2^64, rounded down, without a product of 128 bits (Lemire, 2019)
-        place = index(((random >> _32) * n_places + (((random & _ONES) * n_places) >> _32)) >> _32)
+        place = index(below(row_key(key[0], np.uint64(0), np.uint64(i)), np.uint64(i + 1)))
         out[index(i)] = out[place]
         out[place] = i
 

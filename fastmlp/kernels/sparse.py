@@ -1,7 +1,10 @@
 """The first layer where samples are sparse: its product and its gradient go from one number that is not zero to the next.
 
-Samples are in compressed rows (CSR): row i has the numbers values[starts[i]] .. values[starts[i + 1]] in the columns
-that ``indices`` has at the same places.
+Samples are in compressed rows (CSR): row i has the numbers values[starts[i]] .. values[starts[i + 1]], the last not among them, in
+those columns (features) that ``indices`` has at the same places.
+
+In training, threads share out the columns of the layer (its units), each for all rows of a chunk, in the product as in the
+gradient. A sum is in one column only, so who has which changes nothing in the result.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from fastmlp.kernels.simd import SINGLE_ROW_VECTORS, index, lanes, prefetch, spa
 def my_columns(layer, worker, array):
     """First and last column of a thread's part of a layer, and its share of the rows of a product: (share, shares).
 
-    Parts are whole cache lines, so that no two threads write to the same one, and a thread's weights, which nobody else reads,
-    stay in its cache. Where there are more threads than lines, some have the same part, and share the rows.
+    Parts are whole cache lines, so that no two threads write to the same one. Where a step touches only the weights that samples
+    have, nobody else reads a thread's part, and it stays in its cache; other steps go by blocks, which cut across the parts. Where
+    there are more threads than lines, some have the same part, and share the rows.
     """
     columns = LINE_BYTES // array.itemsize
     lines = layer.width // columns
