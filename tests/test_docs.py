@@ -88,7 +88,7 @@ def test_the_endings_of_tables_in_a_folder_are_those_that_are_looked_for():
     page = PAGES["how-to/tables.md"]
     found = re.search(r"whose names end with (.*?), but no file", page, re.DOTALL)
     assert found is not None
-    assert re.findall(r"`([\w.]+)`", found[1]) == list(importlib.import_module("fastmlp.data.tables")._SUFFIXES)
+    assert re.findall(r"`([\w.]+)`", found[1]) == list(importlib.import_module("fastmlp.data.finding")._SUFFIXES)
 
 
 # --- links ---------------------------------------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp.callbacks import Callback, Checkpoint
-from fastmlp.data import TableError, cached, from_blocks, from_files, tables
-from fastmlp.data.files import form_of, read_table
-from fastmlp.data.preparation import Category, Number, learn_preparation
+from fastmlp.data import TableError, cached, finding, from_blocks, from_files, tables
+from fastmlp.data.csv_form import form_of
+from fastmlp.data.files import read_table
+from fastmlp.data.learning import learn_preparation
+from fastmlp.data.preparation import Category, Number
 from fastmlp.data.sources import is_awaited
 from fastmlp.estimators import MLPRegressor
 from fastmlp.files import replacement
@@ -325,7 +327,7 @@ class TestFilesThatDiffer:
     def test_types_that_do_not_fit_together(self, tmp_path):
         for name, values in (("a", "5,1\n"), ("b", "x,1\n")):
             (tmp_path / f"{name}.csv").write_text("t,y\n" + values)
-        paths = tables.find_files(tmp_path)
+        paths = finding.find_files(tmp_path)
         with pytest.raises(TableError) as error:
             tables.read_tables(paths)
         assert str(error.value) == (
@@ -391,7 +393,7 @@ class TestFilesThatDiffer:
         assert (source.rows, source.prepared().rows) == (9, 9)
         (piece,) = source.pieces(0)
         assert piece.where.startswith("run-12:00.parquet, row group 0")
-        assert tables.read_tables(tables.find_files("run-12:00.parquet")).num_rows == 9
+        assert tables.read_tables(finding.find_files("run-12:00.parquet")).num_rows == 9
 
     def test_columns_that_are_left_out_are_not_decoded(self, tmp_path, monkeypatch):
         parquet = pytest.importorskip("pyarrow.parquet")
@@ -528,7 +530,7 @@ class TestFilesThatDiffer:
         """As Spark names those that it writes."""
         (tmp_path / "all" / "t.parquet").mkdir(parents=True)
         path = write(tmp_path / "all" / "t.parquet" / "part-0.parquet", {"x": [1.0], "y": [2.0]})
-        assert tables.find_files(tmp_path / "all") == tables.find_files(path.parent) == [path]
+        assert finding.find_files(tmp_path / "all") == finding.find_files(path.parent) == [path]
 
     @pytest.mark.parametrize("given", [5, None, b"t.parquet", [5]])
     def test_what_is_no_file(self, given):

@@ -7,9 +7,11 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp.data import TableError, from_files
+from fastmlp.data.finding import find_files
+from fastmlp.data.learning import learn_preparation
 from fastmlp.data.model import TableModel
-from fastmlp.data.preparation import Category, learn_preparation
-from fastmlp.data.tables import find_files, read_tables
+from fastmlp.data.preparation import Category
+from fastmlp.data.tables import read_tables
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow
 import pytest
 
-from fastmlp.data import files as files_module
-from fastmlp.data import from_files
-from fastmlp.data.files import Csv, TableError, form_of, names_of, read_batches, read_table
+from fastmlp.data import csv_form, from_files
+from fastmlp.data.csv_form import form_of
+from fastmlp.data.files import Csv, TableError, names_of, read_batches, read_table
 from fastmlp.data.model import TableModel
 from fastmlp.data.preparation import Number
 from fastmlp.io import load
@@ -1110,11 +1110,11 @@ def test_a_row_of_megabytes_after_short_ones(tmp_path):
 
 
 def test_few_rows_of_a_wide_table_are_looked_at_as_they_are_written(tmp_path, monkeypatch):
-    seen, numbered = [], files_module._numbered_rows
-    monkeypatch.setattr(files_module, "_numbered_rows", lambda *given: (seen.append(row) or row for row in numbered(*given)))
+    seen, numbered = [], csv_form.numbered_rows
+    monkeypatch.setattr(csv_form, "numbered_rows", lambda *given: (seen.append(row) or row for row in numbered(*given)))
     line = ",".join(["007"] + ["1"] * 19_999)
     (tmp_path / "t.csv").write_text("\n".join([",".join(f"c{n}" for n in range(20_000)), *[line] * 200]))
-    assert "007 is read as 7" in files_module.read_otherwise(tmp_path / "t.csv")["c0"]
+    assert "007 is read as 7" in csv_form.read_otherwise(tmp_path / "t.csv")["c0"]
     assert len(seen) <= 50
 
 

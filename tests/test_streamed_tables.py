@@ -24,9 +24,11 @@ from fastmlp.cli import app  # noqa: E402
 from fastmlp.data import model as models  # noqa: E402
 from fastmlp.data.cache import CachedSource  # noqa: E402
 from fastmlp.data.files import Csv  # noqa: E402
+from fastmlp.data.finding import name_for  # noqa: E402
+from fastmlp.data.learning import learn_from_batches, learn_preparation  # noqa: E402
 from fastmlp.data.model import TableModel  # noqa: E402
-from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation  # noqa: E402
-from fastmlp.data.tables import name_for, read_tables  # noqa: E402
+from fastmlp.data.preparation import Category, Number, Ordinal, Preparation  # noqa: E402
+from fastmlp.data.tables import read_tables  # noqa: E402
 
 ROWS = 4000
 

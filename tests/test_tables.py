@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from fastmlp import MLP
 from fastmlp.callbacks import Run
-from fastmlp.data import preparation
+from fastmlp.data import learning
 from fastmlp.data.evaluation import evaluate
 from fastmlp.data.files import TableError, names_of, read_batches, read_idx, read_table
+from fastmlp.data.joining import joined
+from fastmlp.data.learning import learn_from_batches, learn_preparation
 from fastmlp.data.model import Plan, TableModel, Watch, begin, guess_batch_size, learn, split_table
-from fastmlp.data.preparation import Category, Number, Ordinal, Preparation, learn_from_batches, learn_preparation, texts
-from fastmlp.data.tables import joined
+from fastmlp.data.preparation import Category, Number, Ordinal, Preparation
+from fastmlp.data.values import texts
 from fastmlp.io import load, save
 
 arrow = pytest.importorskip("pyarrow")
@@ -33,7 +35,7 @@ def table(**columns):
 
 class TestPreparation:
     def test_many_long_texts_are_not_kept(self, monkeypatch):
-        monkeypatch.setattr(preparation, "MOST_TEXT_CHARACTERS", 10_000)
+        monkeypatch.setattr(learning, "MOST_TEXT_CHARACTERS", 10_000)
         batches = [
             table(text=[f"{n:0500}" for n in range(first, first + 50)], x=list(range(50)), y=[0, 1] * 25)
             for first in range(0, 500, 50)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from fastmlp.data.files import Csv
+    from fastmlp.data.csv_form import Csv
     from fastmlp.data.model import Plan
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
@@ -38,7 +38,7 @@ def path_in(text: str) -> Path:
 @contextmanager
 def sentences() -> Iterator[None]:
     """Errors of files, tables and options as one sentence each, without a traceback."""
-    from fastmlp.data.files import TableError
+    from fastmlp.data.errors import TableError
     from fastmlp.exceptions import DivergenceError
 
     try:
@@ -149,7 +149,7 @@ def check_no_pipe(path: Path | None) -> None:
 
 def files_of(given: Path) -> list[Path]:
     """The files that a person means, one or all those of a folder or a glob."""
-    from fastmlp.data.tables import find_files
+    from fastmlp.data.finding import find_files
 
     check_no_pipe(given)
     paths = find_files(given)
@@ -202,7 +202,7 @@ def check_ending(path: Path | None, option: str, endings: tuple[str, ...]) -> No
 
 def csv_of(separator: str | None, header: bool | None, decimal: str | None) -> Csv:
     """What a person says about CSV files."""
-    from fastmlp.data.files import Csv
+    from fastmlp.data.csv_form import Csv
 
     separator = {"tab": "\t", "\\t": "\t"}.get(separator or "", separator)
     if separator is not None and len(separator) != 1:
@@ -217,7 +217,7 @@ def csv_of(separator: str | None, header: bool | None, decimal: str | None) -> C
 
 def check_csv(csv: Csv, paths: Sequence[Path]) -> None:
     """Refuse what is said about CSV where no file is CSV."""
-    from fastmlp.data.files import is_csv
+    from fastmlp.data.opening import is_csv
 
     header = "--no-header" if csv.header is False else "--header"
     said = {"--separator": csv.separator, header: csv.header, "--decimal": csv.decimal}

@@ -37,7 +37,7 @@ from fastmlp.cli.checks import (
 )
 
 if TYPE_CHECKING:
-    from fastmlp.data.files import Csv
+    from fastmlp.data.csv_form import Csv
     from fastmlp.data.model import TableModel
     from fastmlp.data.preparation import UnknownValues
     from fastmlp.mlp import MLP
@@ -135,9 +135,9 @@ def train(
         _demo(out, quiet, json, force)
         return
     from fastmlp.cli.training import begin, train_and_report
-    from fastmlp.data.files import is_idx
+    from fastmlp.data.finding import name_for
     from fastmlp.data.model import Plan
-    from fastmlp.data.tables import name_for
+    from fastmlp.data.opening import is_idx
     from fastmlp.io.extras import require
 
     csv = csv_of(separator, header, decimal)
@@ -203,7 +203,8 @@ def _without_table(context: typer.Context) -> None:
 
 def _which_target(file: Path, csv: Csv) -> str:
     """For the person who has forgotten to say."""
-    from fastmlp.data.files import is_idx, names_of
+    from fastmlp.data.files import names_of
+    from fastmlp.data.opening import is_idx
     from fastmlp.data.preparation import shown
 
     first = files_of(file)[0]
@@ -353,7 +354,7 @@ def _with_target(model: TableModel, file: Path, labels: Path | None, csv: Csv) -
     """Rows to evaluate a model on, each part with the file that it is from."""
     from fastmlp.cli.predictions import batches
     from fastmlp.cli.training import read_whole
-    from fastmlp.data.files import is_idx
+    from fastmlp.data.opening import is_idx
     from fastmlp.data.tables import check_columns
 
     paths, target = files_of(file), model.preparation.target.name
@@ -397,7 +398,7 @@ def export(
 
 def _loaded(path: Path) -> tuple[MLP, TableModel | None]:
     """The network of a file, the best so far of a checkpoint; and the model that it is part of, if it is one of a table."""
-    from fastmlp.data.files import TableError
+    from fastmlp.data.errors import TableError
     from fastmlp.data.model import TableModel, has_table
     from fastmlp.io import load
 

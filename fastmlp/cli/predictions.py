@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:
-    from fastmlp.data.files import Csv
+    from fastmlp.data.csv_form import Csv
     from fastmlp.data.model import TableModel
 
 
@@ -19,7 +19,8 @@ def batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv, target: s
 
     Columns that have no type are not needed, and nothing in them is wrong; but ``target`` is what it looks like.
     """
-    from fastmlp.data.files import is_idx, names_of, read_batches
+    from fastmlp.data.files import names_of, read_batches
+    from fastmlp.data.opening import is_idx
 
     for path in paths:
         names = [] if is_idx(path) else names_of(path, csv)
@@ -32,7 +33,7 @@ def batches(types: Mapping[str, str], paths: Iterable[Path], csv: Csv, target: s
 
 def _next(rows: Iterator[Any], path: Path) -> Any:
     """The next rows of a file, None after the last: an error of the system says which file it is that cannot be read."""
-    from fastmlp.data.files import TableError
+    from fastmlp.data.errors import TableError
 
     try:
         return next(rows, None)
@@ -52,7 +53,7 @@ def predicted_names(model: TableModel, proba: bool) -> list[str]:
 
 def predicted(model: TableModel, source: Path, batch: Any, proba: bool) -> list[list[Any]]:
     """Columns."""
-    from fastmlp.data.files import naming
+    from fastmlp.data.errors import naming
 
     with naming(source):
         outputs = model.outputs(batch)

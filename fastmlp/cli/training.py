@@ -15,7 +15,7 @@ import typer
 from fastmlp.cli.checks import FAILED, INTERRUPTED, WHICH_LABELS, WRONG_USE, check_no_pipe, end, files_of
 
 if TYPE_CHECKING:
-    from fastmlp.data.files import Csv
+    from fastmlp.data.csv_form import Csv
     from fastmlp.data.model import Plan, Split, TableModel
     from fastmlp.data.preparation import Preparation
     from fastmlp.data.sources import Source
@@ -53,7 +53,7 @@ def begin(
     """Read the table, whole or for the first time, and learn its preparation; also the plan, with the target by its name."""
     from fastmlp.data import cached
     from fastmlp.data import model as models
-    from fastmlp.data.files import is_idx
+    from fastmlp.data.opening import is_idx
     from fastmlp.data.tables import from_files
     from fastmlp.feed import BUFFER_BYTES
 
@@ -92,7 +92,7 @@ def begin(
 
 def _doubts(model: TableModel, file: Path, csv: Csv, categories: list[str]) -> dict[str, str]:
     """Columns of numbers that may not be meant as they are read, and why."""
-    from fastmlp.data.files import read_otherwise
+    from fastmlp.data.csv_form import read_otherwise
     from fastmlp.data.preparation import Number
 
     numbers = {one.name for one in model.preparation.features if isinstance(one, Number)} | {model.preparation.target.name}
@@ -109,7 +109,8 @@ def read_whole(
     types: Mapping[str, str] | None = None,
 ) -> Any:
     """A whole table with its target; that of IDX files is in the file of labels, which an option names."""
-    from fastmlp.data.files import TableError, with_labels
+    from fastmlp.data.errors import TableError
+    from fastmlp.data.idx import with_labels
     from fastmlp.data.preparation import missing_column
     from fastmlp.data.tables import read_tables
 
@@ -126,7 +127,7 @@ def read_whole(
 
 def _check_labels(paths: Iterable[Path], target: str, labels: Path | None, option: str) -> None:
     """IDX files, and no others, have their labels in a file of their own."""
-    from fastmlp.data.files import is_idx
+    from fastmlp.data.opening import is_idx
 
     check_no_pipe(labels)
     for path in paths:
@@ -141,7 +142,8 @@ def _check_labels(paths: Iterable[Path], target: str, labels: Path | None, optio
 
 def _form(file: Path, csv: Csv) -> str:
     """How a file is read, for people."""
-    from fastmlp.data.files import form_of, is_csv
+    from fastmlp.data.csv_form import form_of
+    from fastmlp.data.opening import is_csv
 
     if not is_csv(file):
         return ""
@@ -291,7 +293,8 @@ def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
 
 def _nearly_numbers(preparation: Preparation) -> Iterator[tuple[str, str]]:
     """Columns that a few texts have made categories of, and one of these texts."""
-    from fastmlp.data.preparation import Category, nearly_numbers
+    from fastmlp.data.learning import nearly_numbers
+    from fastmlp.data.preparation import Category
 
     for feature in preparation.features:
         if isinstance(feature, Category) and len(feature.categories) > 10:

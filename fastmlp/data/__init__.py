@@ -4,7 +4,7 @@ Tables need ``pip install 'fastmlp[cli]'``.
 """
 
 from fastmlp.data.cache import cached as cached
-from fastmlp.data.files import TableError as TableError
+from fastmlp.data.errors import TableError as TableError
 from fastmlp.data.sources import Source as Source
 from fastmlp.data.sources import from_blocks as from_blocks
 from fastmlp.data.sources import from_npy as from_npy

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.data.files import TableError
+from fastmlp.data.errors import TableError
 from fastmlp.data.sources import BytesReader, Piece, Source
 from fastmlp.kernels.plan import LINE_BYTES
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.data.files import TableError, naming
+from fastmlp.data.errors import TableError, naming
 from fastmlp.data.model import TableModel, best_epoch
 from fastmlp.data.preparation import Target, missing_column, shown
 from fastmlp.files import replace_file

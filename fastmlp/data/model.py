@@ -15,19 +15,12 @@ from typing import Any
 import numpy as np
 
 from fastmlp.callbacks import Callback, Checkpoint, Run, TimeLimit
-from fastmlp.data.files import TableError, naming
-from fastmlp.data.preparation import (
-    LearnedTarget,
-    Preparation,
-    Target,
-    learn_from_batches,
-    learn_preparation,
-    learn_target,
-    missing_column,
-    nearly_numbers,
-)
+from fastmlp.data.errors import TableError, naming
+from fastmlp.data.joining import joined, together
+from fastmlp.data.learning import LearnedTarget, learn_from_batches, learn_preparation, learn_target, nearly_numbers
+from fastmlp.data.preparation import Preparation, Target, missing_column
 from fastmlp.data.sources import Source
-from fastmlp.data.tables import PIECE_ROWS, TableSource, joined, together
+from fastmlp.data.tables import PIECE_ROWS, TableSource
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import arrow_of_array, arrow_of_frame, in_order_of, is_frame, library_of, names_of_frame
 from fastmlp.io import safetensors as model_files

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from fastmlp.data.files import TableError
+from fastmlp.data.errors import TableError
 from fastmlp.files import no_file
 from fastmlp.frames import array_of_frame, dtype_of_frame, has_names, in_order_of, is_frame, names_of_frame
 from fastmlp.validation import refuse_masked

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastmlp.data.files import TableError
+from fastmlp.data.errors import TableError
 from fastmlp.data.sources import Piece, Source, is_awaited
 from fastmlp.dropout import draw_key
 from fastmlp.feed import Feed, InMemory, LossOffset, Reading

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import glob
-import itertools
-import operator
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,37 +13,27 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from fastmlp.data.csv_form import GUESSED, Csv
+from fastmlp.data.errors import ColumnTypeError, TableError, naming
 from fastmlp.data.files import (
-    GUESSED,
     READ_BYTES,
-    ColumnTypeError,
-    Csv,
-    TableError,
     batches_as,
-    check_file,
     columns_of,
     folders_of,
     footer_of,
-    for_arrow,
-    is_parquet,
     names_of,
-    naming,
     parquet_error,
     read_all,
     without_views,
 )
+from fastmlp.data.finding import find_files
+from fastmlp.data.joining import joined
+from fastmlp.data.learning import learn_from_batches, mixed_truth
+from fastmlp.data.opening import for_arrow, is_parquet
 from fastmlp.data.partitions import columns_inside, of_all, partition_of, with_fields, with_partition
-from fastmlp.data.preparation import (
-    Preparation,
-    as_text,
-    is_number,
-    is_text,
-    learn_from_batches,
-    missing_column,
-    mixed_truth,
-    texts,
-)
+from fastmlp.data.preparation import Preparation, missing_column
 from fastmlp.data.sources import Memory, Piece, Source, is_awaited, labels_of, name_or_position
+from fastmlp.data.values import as_text, is_number, is_text, texts
 from fastmlp.data.widths import DECODED_VALUES, LONG_BYTES, fixed_bytes, row_bytes
 from fastmlp.feed import BUFFER_BYTES
 from fastmlp.frames import Columns, array_of_arrow, arrow_of_array
@@ -72,8 +58,6 @@ _WHOLE_OPEN_BYTES = 32 << 20
 """...and so much where one row group at a time is read, as a whole: as many columns at a time as that is enough for."""
 _FOOTER_BYTES = 32 << 20
 """Of footers of Parquet files, as they are in the files, that are kept: to read one takes longer than many a row group."""
-_NAMELESS = "model"
-_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 
 
 class Block(NamedTuple):
@@ -283,7 +267,7 @@ class TableSource(Source):
         categories : {"one_hot", "ordinal"}, default "one_hot"
         scale : bool, default True
         shared_scale : bool, default False
-            See :func:`fastmlp.data.preparation.learn_from_batches`.
+            See :func:`fastmlp.data.learning.learn_from_batches`.
 
         Returns
         -------
@@ -634,71 +618,6 @@ def _check_there(path: Path, wanted: Sequence[str], names: Sequence[str]) -> Non
         raise TableError(f"{path} has changed. {missing_column(lost, names)}")
 
 
-def find_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The files that a person means: one, all tables in a folder, those of a glob, or a list of any of these; sorted within each.
-
-    Raises
-    ------
-    TableError
-        Where there is none.
-    TypeError
-        For what is no name.
-    """
-    if isinstance(given, bytes) or not isinstance(given, str | os.PathLike | Iterable):
-        raise TypeError(f"files must be the name of a file or folder, a glob, or a list of them, got {given!r}.")
-    if not isinstance(given, str | os.PathLike):
-        return [path for one in given for path in find_files(one)]
-    path = Path(given)
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if _is_table(file, path))
-        if not found:
-            raise TableError(
-                f"The folder {str(path)!r} has no tables, whose names would end with {', '.join(_SUFFIXES)}, and begin with "
-                "neither '.' nor '_'."
-            )
-        return found
-    if _is_pattern(path):
-        matches = sorted(Path(name) for name in glob.glob(str(given), recursive=True) if os.path.isfile(name))
-        if not matches:
-            raise TableError(f"There is no file whose name matches {str(given)!r}.")
-        return matches
-    check_file(path)
-    return [path]
-
-
-def _is_table(file: Path, folder: Path) -> bool:
-    """Whether something in a folder is meant: a file, by its ending, that is not hidden. Folders may end so, too."""
-    hidden = any(part[0] in "._" for part in file.relative_to(folder).parts)
-    return file.name.lower().endswith(_SUFFIXES) and not hidden and not file.is_dir()
-
-
-def name_for(given: Path) -> str:
-    """A name for what is learned of :func:`find_files`'s files, without an ending: that of the file or folder, or what a glob says.
-
-    Of a glob, that is the beginning of the names that it is for (``sales`` of ``sales-*.csv``), or else the folder they are in.
-    """
-    if not _is_pattern(given):
-        name = _last_name(given)
-        return (name if given.is_dir() else _without_suffixes(name)) or _NAMELESS
-    beginning = re.split(r"[*?[]", given.name)[0].rstrip("-_. ")
-    folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), given.parts))
-    return _without_suffixes(beginning) or _last_name(folder) or _NAMELESS
-
-
-def _is_pattern(path: Path) -> bool:
-    """Whether this is a glob, rather than the name of a file that has such characters in it."""
-    return not path.exists() and glob.has_magic(str(path))
-
-
-def _last_name(path: Path) -> str:
-    """What a file or folder is called, also where it was given as a dot."""
-    return os.path.basename(os.path.abspath(path))
-
-
-def _without_suffixes(name: str) -> str:
-    return re.sub(r"(\.(csv|tsv|txt|parquet|pq))?(\.gz)?$", "", name, flags=re.IGNORECASE)
-
-
 def check_columns(paths: Iterable[Path], wanted: Iterable[str | int], csv: Csv = GUESSED) -> None:
     """Refuse files without some columns, before their rows are read; what is no name is no column."""
     wanted = list(wanted)
@@ -758,97 +677,6 @@ def _with_known_texts(batch: Any, known: Mapping[str, str], categories: Iterable
     others = [one.name for one in batch.schema if known.get(one.name) == "category" and not is_text(one.type)]
     with naming(path):
         return with_texts(batch, others)
-
-
-def joined(batches: Sequence[Any], names: Sequence[str]) -> Any:
-    """Some columns of record batches as one table; types that are alike become the wider one.
-
-    Raises
-    ------
-    TableError
-        Where they are not alike.
-    """
-    arrow = require("pyarrow", "cli")
-    tables = [arrow.Table.from_batches([batch]).select(names) for batch in batches]
-    kinds = [table.schema.types for table in tables]
-    if any(some != kinds[0] for some in kinds):
-        differ = [name for name, *its in zip(names, *kinds, strict=True) if len(set(its)) > 1]
-        tables = [_alike(table, differ) for table in tables]
-        floats = [name for name in differ if _need_floats([table.schema.field(name).type for table in tables])]
-        tables = [_with_floats(table, floats) for table in tables]
-    try:
-        return arrow.concat_tables(tables, promote_options="permissive")
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
-        raise TableError(f"The columns of the files do not fit together: {_misfit(str(error))}.") from None
-
-
-def together(batches: Sequence[Any]) -> list[Any]:
-    """The rows of record batches in fewer of them: one for those that follow each other and are of the same types."""
-    arrow = require("pyarrow", "cli")
-    made: list[Any] = []
-    for schema, alike in itertools.groupby(batches, key=operator.attrgetter("schema")):
-        some = list(alike)
-        try:
-            columns = [arrow.concat_arrays([batch.column(place) for batch in some]) for place in range(len(schema))]
-        except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):  # of dictionaries that do not fit into one
-            made += some
-        else:
-            made.append(arrow.RecordBatch.from_arrays(columns, schema=schema))
-    return made
-
-
-def _misfit(message: str) -> str:
-    """What Arrow says about types that it cannot make one of, for people."""
-    found = re.search(r"Field (.*) has incompatible types: (.*) vs (.*)", message)
-    if found is None:
-        return message
-    name, one, other = found.groups()
-    return (
-        f"{name!r} is of the type {one} in one of them and {other} in another; write it alike in all of them, or name it among the "
-        f"categories (--categories, or categories=[{name!r}]) to have it read as text"
-    )
-
-
-def _alike(table: Any, names: Iterable[str]) -> Any:
-    """The same table, some columns of which are of the type that takes others like it: no dictionaries, one kind of times."""
-    for name in names:
-        kind = table.schema.field(name).type
-        if (wanted := _common_type(kind)) != kind:
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, name, table.column(name).cast(wanted, safe=False))
-    return table
-
-
-def _common_type(kind: Any) -> Any:
-    """The type in which columns of this one, and of those that are like it, fit together.
-
-    That of the values of dictionaries; floating-point numbers for decimals, but whole numbers for those without a fraction, if they
-    fit; microseconds for dates and times; else the same type.
-    """
-    arrow = require("pyarrow", "cli")
-    types = arrow.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if types.is_decimal(kind) and kind.scale != 0:
-        return arrow.float64()
-    if types.is_decimal(kind) and kind.precision < 19:
-        return arrow.int64()
-    return arrow.timestamp("us") if types.is_date(kind) or types.is_timestamp(kind) else kind
-
-
-def _need_floats(kinds: Iterable[Any]) -> bool:
-    """Whether numbers of several types fit together as floating-point numbers only: some are, or are beyond 63 bits.
-
-    Arrow would refuse whole ones that are not exactly a floating-point number, such as times in nanoseconds.
-    """
-    some = {kind for kind in kinds if str(kind) != "null"}
-    return len(some) > 1 and all(map(is_number, some)) and any("float" in str(k) or str(k) in ("double", "uint64") for k in some)
-
-
-def _with_floats(table: Any, names: Iterable[str]) -> Any:
-    for name in names:
-        table = table.set_column(table.schema.get_field_index(name), name, table.column(name).cast("float64", safe=False))
-    return table
 
 
 def _no_rows(paths: Sequence[Path]) -> TableError:
