@@ -250,9 +250,13 @@ def _constants(*functions: Any) -> tuple[Hashable, ...]:
         if isinstance(function, types.FunctionType):
             names = function.__code__.co_names
             outside = [function.__globals__.get(name) for name in names]
-            modules = [value for value in outside if isinstance(value, types.ModuleType)]
-            found += [*outside, *(vars(module).get(name) for module in modules for name in names)]
-            found += inspect.getclosurevars(function).nonlocals.values()
+            outside += inspect.getclosurevars(function).nonlocals.values()
+            modules: list[types.ModuleType] = []
+            for value in outside:  # to which comes what modules have, other modules among it
+                if isinstance(value, types.ModuleType) and value not in modules:
+                    modules.append(value)
+                    outside += [vars(value).get(name) for name in names]
+            found += outside
     return tuple(map(_key, found))
 
 

@@ -471,6 +471,18 @@ class TestValidation:
         expected = r2_score(form(y[200:]), ours.predict(x[200:]), sample_weight=weight)
         assert ours.validation_scores_ == pytest.approx([expected], rel=1e-9)
 
+    @pytest.mark.parametrize(("dtype", "scale", "shift"), [("float16", 500, 0), ("float32", 1e20, 0), ("float32", 1, 1e7)])
+    def test_so_it_is_for_targets_of_few_digits(self, dtype, scale, shift):
+        x, y = data("regression")
+        y = (y / y.std() * scale + shift).astype(dtype)
+        ours = MLPRegressor(early_stopping=True, random_state=0, max_iter=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            ours.fit(x[:200], y[:200], X_val=x[200:], y_val=y[200:])
+        expected = r2_score(y[200:].astype("float64"), ours.predict(x[200:]))
+        assert ours.validation_scores_ == pytest.approx([expected], rel=1e-9)
+
     def test_half_of_it(self):
         x, y = data("regression")
         with pytest.raises(ValueError, match="X_val was given without y_val"):

@@ -373,6 +373,7 @@ def test_a_constant_that_has_changed_is_another_function(monkeypatch, outer):
 
 
 PAIR, NUMBERS, SETTINGS = (1.0, 0.0), np.ones(1), types.ModuleType("settings")
+SETTINGS.inner = types.ModuleType("settings.inner")
 helper = numba.njit(lambda z: z)
 
 
@@ -382,12 +383,14 @@ helper = numba.njit(lambda z: z)
         ("PAIR", lambda z: PAIR[0] * z, (3.0, 0.0)),
         ("NUMBERS", lambda z: NUMBERS[0] * z, np.full(1, 3.0)),
         ("SETTINGS.scale", lambda z: SETTINGS.scale * z, 3.0),
+        ("SETTINGS.inner.scale", lambda z: SETTINGS.inner.scale * z, 3.0),
+        ("SETTINGS.scale", (lambda settings: lambda z: settings.scale * z)(SETTINGS), 3.0),
         ("helper", lambda z: helper(z), numba.njit(lambda z: 3 * z)),
     ],
-    ids=["tuple", "array", "number of a module", "function"],
+    ids=["tuple", "array", "number of a module", "number of a module in it", "number of a local module", "function"],
 )
 def test_so_is_one_with_anything_else_from_outside_that_has_changed(monkeypatch, name, function, other):
-    SETTINGS.scale = 1.0
+    SETTINGS.scale = SETTINGS.inner.scale = 1.0
     predictions = []
     for _ in range(2):
         net = MLP((1, 1), function, dtype="float64")

@@ -210,6 +210,7 @@ class MLPRegressor(RegressorMixin, MLPBase):
         predicted = self._predictions(outputs)
         if isinstance(y, np.ndarray) and y.shape == predicted.shape == (len(outputs),):
             # r2_score's checks take longer than an epoch of a few hundred rows; it decides where targets are all the same.
+            y = y.astype(np.float64)  # squares of numbers of 16 or 32 bits overflow early
             spread = np.average((y - np.average(y, weights=sample_weight)) ** 2, weights=sample_weight)
             if spread > 0:
                 return float(1 - np.average((y - predicted) ** 2, weights=sample_weight) / spread)
