@@ -833,6 +833,30 @@ def test_a_picture_that_cannot_be_written(command, model, monkeypatch):
     assert load(model / "m.safetensors").sizes == (3, 64, 64, 2)
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_model_for_which_there_is_no_room_any_more(command, model, monkeypatch, tmp_path_factory, elsewhere):
+    """It is not lost, if there is room for it anywhere."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    save = TableModel.save
+
+    def full(self, path):
+        if str(path) == "m.safetensors" or not elsewhere:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(self, path)
+
+    monkeypatch.setattr(TableModel, "save", full)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    before = (model / "m.safetensors").read_bytes()
+    code, out, errors = command("train", "t.csv", *TRAIN, "--quiet", "--force")
+    assert (code, out, (model / "m.safetensors").read_bytes()) == (1, "", before)
+    if elsewhere:
+        (written,) = temporary.rglob("m.safetensors")
+        assert errors == f"m.safetensors: No space left on device; the model is written to {written} instead.\n"
+        assert load(written).sizes == (3, 64, 64, 2)
+    else:
+        assert (errors, list(temporary.iterdir())) == ("m.safetensors: No space left on device.\n", [])
+
+
 @HOW
 @pytest.mark.parametrize("name", ["t.csv", "r.csv"])
 def test_a_training_that_diverges_in_its_last_step(command, model, name, how):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json as json_format
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -195,7 +196,7 @@ def train_and_report(
             f"Try a lower rate, such as {rate / 10:g}.",
             FAILED,
         )
-    model.save(out)
+    _save(model, out)
     try:
         parts = ((begun.tested_name, batch) for batch in begun.tested.to_batches(max_chunksize=PIECE_ROWS))
         result = evaluate(model, begun.tested_name, parts)
@@ -225,6 +226,20 @@ def train_and_report(
         typer.echo(f"Written: {out}" + (f", {plot}" if plot else ""))
     if interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _save(model: TableModel, out: Path) -> None:
+    """Write a model; where there is no room for it any more, among temporary files: the training may have taken hours."""
+    try:
+        model.save(out)
+    except OSError as error:
+        folder = Path(tempfile.mkdtemp(prefix="fastmlp-"))
+        try:
+            model.save(folder / out.name)
+        except OSError:
+            folder.rmdir()
+            raise error from None
+        raise end(f"{out}: {error.strerror}; the model is written to {folder / out.name} instead.", FAILED) from None
 
 
 def _say_guesses(file: Path, begun: Begun, plan: Plan) -> None:
