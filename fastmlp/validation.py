@@ -298,7 +298,11 @@ def check_x_shape(x: Any, features: int, dtype: np.dtype[Any], argument: str = "
     if array.shape[0] == 0:
         raise ValueError(f"{argument} must have at least one row, got an empty array of shape {array.shape}.")
     if array.shape[1] != features:
-        raise ValueError(f"{argument} has {array.shape[1]} features, but the network takes {features} (sizes[0]).")
+        given = array.shape[1]
+        raise ValueError(
+            f"{argument} has {given} features, but the network takes {features} (sizes[0]); give {features} columns, or make a "
+            f"network for {given}."
+        )
     return array
 
 

@@ -61,7 +61,11 @@ def with_bad(array, value):
 
 
 DATA = {
-    "features": (np.ones((6, 4)), GOOD_Y, r"x has 4 features, but the network takes 3"),
+    "features": (
+        np.ones((6, 4)),
+        GOOD_Y,
+        r"x has 4 features, but the network takes 3 \(sizes\[0\]\); give 3 columns, or make a network for 4\.",
+    ),
     "one row of wrong length": (np.ones(4), np.ones(2), r"x must have the shape \(3,\) or \(n, 3\), got \(4,\)"),
     "three dimensions": (np.ones((2, 3, 3)), GOOD_Y, r"got \(2, 3, 3\)"),
     "a number": (5.0, GOOD_Y, r"x must have the shape .* got \(\)"),
