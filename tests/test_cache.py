@@ -85,6 +85,31 @@ def test_is_found_again_and_says_so_only_when_it_compiles(package, tmp_path):
     assert run(package, cache) == (42, 1, "")
 
 
+FIRST_FIT = """
+import sys
+import numpy as np
+import fastmlp
+x, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+net = fastmlp.MLP((4, 5, 3), ("tanh", "softmax"), "cross_entropy", random_state=0).fit(x, y, epochs=2, batch_size=10)
+net.predict(x)
+compilers = [name for name in ("numba.np.linalg", "numba.np.arraymath", "scipy.linalg") if name in sys.modules]
+assert not compilers, compilers
+"""
+AND_COMPILE = """
+import numba
+assert numba.njit(lambda a: np.sort(a).sum())(x[:, 0].copy()) == np.sort(x[:, 0]).sum()
+own = fastmlp.MLP((4, 5, 3), (lambda z: z / (1 + abs(z)), "softmax"), "cross_entropy", random_state=0)
+own.fit(x, y, epochs=2, batch_size=10)
+assert own.loss_curve_[1] < own.loss_curve_[0]
+"""
+
+
+def test_who_finds_all_kernels_does_not_wait_for_what_the_compiler_needs():
+    """Most of a first fit's time; and what is compiled afterwards finds it."""
+    run_python(FIRST_FIT.partition("compilers")[0])
+    run_python(FIRST_FIT + AND_COMPILE)
+
+
 def test_an_edit_of_a_file_that_is_only_called_recompiles(package, tmp_path):
     cache = tmp_path / "cache"
     no_bytecode = {"PYTHONDONTWRITEBYTECODE": "1"}  # which Python takes for up to date by the time alone

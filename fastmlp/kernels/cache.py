@@ -147,8 +147,11 @@ class KernelCache(caching._Cache):
         return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled result for a signature, or None where there is none that can be used."""
-        target_context.refresh()
+        """The compiled result for a signature, or None where there is none that can be used.
+
+        numba's own cache first has all that code can be compiled from, SciPy's linear algebra among it, imported and registered,
+        which takes longer than everything else here. Machine code that holds no references (``_nrt=False``) needs none of it.
+        """
         if not self._enabled or not self.cache_path:
             return None
         path = self._path(sig, target_context.codegen())
