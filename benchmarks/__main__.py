@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
     """Run the benchmarks; returns the exit code."""
     options = parse(argv, program)
     from . import compare, report
-    from .analyse import comparisons
+    from .analyse import disagreements
     from .run import Options, UnreadableError, measure, read
 
     try:
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m benchmarks
         changes = compare.changes(old, document)
         print("\n== Since then ==\n" + report.comparison_report(changes))
         slower = any(change.verdict == "slower" for change in changes)
-    return DIFFERENT if slower or any(one.disagreeing for one in comparisons(document)) else AGREED
+    return DIFFERENT if slower or disagreements(document) else AGREED
 
 
 def _write(path: Path, text: str) -> None:

@@ -180,6 +180,11 @@ def comparisons(document: Document) -> list[Comparison]:
     return [comparison(unit) for unit in section(document, "training")]
 
 
+def _trainings(document: Document) -> list[Comparison]:
+    """The same, and those of the points of all curves."""
+    return [*comparisons(document), *map(comparison, section(document, "scaling"))]
+
+
 @dataclass(frozen=True)
 class Curve:
     """How steps of one peer grow along an axis: microseconds per step, or of a whole epoch where rows grow."""
@@ -432,16 +437,31 @@ def losses(document: Document) -> list[Loss]:
     return sorted((pair for pair in _all_pairs(document) if pair.ratio < 1 / NEARLY), key=lambda pair: pair.ratio)
 
 
+def disagreements(document: Document) -> list[str]:
+    """Who did not do the same work, and how it is seen, in sentences."""
+    found = []
+    for one in _trainings(document):
+        contestants = one.unit["contestants"]
+        in_the_end = _agreeing(contestants, "loss", one.unit["tolerance"])
+        for name in one.disagreeing:
+            which, when = ("first_loss", " after the first steps") if name in in_the_end else ("loss", "")
+            found.append(
+                f"NOT COMPARABLE: {name} on {one.problem} did not do the same work: its loss{when} is "
+                f"{contestants[name][which]:.5g}, not that of the others."
+            )
+    for unit in section(document, "inference"):
+        found += [
+            f"NOT COMPARABLE: {one.name}, inference on {unit['problem']}: its outputs are not those of the reference."
+            for one in predictions(unit)
+            if one.trains and not one.comparable and unit["contestants"][one.name].get("nearest") is None
+        ]
+    return found
+
+
 def marks(document: Document) -> list[str]:
     """What to make of marked figures, in sentences."""
-    found = []
-    for one in comparisons(document):
-        for name in one.disagreeing:
-            timing = one.timings[name]
-            found.append(
-                f"NOT COMPARABLE: {name} on {one.problem} did not do the same work: its loss is {timing.loss:.5g}, not that "
-                "of the others."
-            )
+    found = disagreements(document)
+    for one in _trainings(document):
         for name, error in one.failed.items():
             found.append(f"FAILED: {name} on {one.problem}: {error.strip().splitlines()[-1]}")
         disturbed = [f"{name} {timing.waiting:.0%}" for name, timing in one.training.items() if timing.disturbed]

@@ -114,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=count, default=ROUNDS, metavar="N", help=f"default: {ROUNDS}")
     parser.add_argument("--store", action="store_true", help="write what is measured into the repository instead")
     options = parser.parse_args(argv)
-    stored: dict[str, float] = json.loads(STORED.read_text())["costs"]
+    document = json.loads(STORED.read_text())
+    stored: dict[str, float] = document["costs"]
     with cases(options.problems) as chosen:
         costs = measure(chosen, options.rounds)
         if options.store:
@@ -133,7 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, cost in costs.items():
         before = stored.get(name)
         rows.append([name, number(before and before / 1e3), number(cost / 1e3), number(before and cost / before)])
-    print(f"{machine_line(machine())}\n\n{aligned(rows)}\n")
+    about, then = machine(), document.get("machine")
+    print(f"{machine_line(about)}\n\n{aligned(rows)}\n")
+    if then and then["architecture"] != about["architecture"]:
+        print(f"Stored on another processor, {then['cpu']} ({then['architecture']}): for this one a rough guide, see --help.")
     failed, alone = slower(costs, stored), uncompared(costs, stored, options.problems)
     if failed:
         print(f"SLOWER than {TOLERANCE:g} times what is stored: {', '.join(failed)}")

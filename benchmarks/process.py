@@ -8,7 +8,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -74,7 +74,7 @@ class Remote:
             self._process.start()
         other.close()
         # Not arguments of the process: starting one that fails at once would wait for ever to hand them over.
-        self._connection.send((make, arguments))
+        self._tell(make, arguments)
         self._is_ready = False
 
     def ready(self) -> None:
@@ -83,10 +83,14 @@ class Remote:
             self._answer()
             self._is_ready = True
 
+    def _tell(self, *message: Any) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # who has ended, killed for its memory, say, will give no answer
+            self._connection.send(message)
+
     def _answer(self) -> Any:
         try:
             done, value = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise PeerError("the process of a peer ended unexpectedly") from None
         if not done:
             raise PeerError(f"a peer failed:\n{value}")
@@ -95,7 +99,7 @@ class Remote:
     def ask(self, method: str, *arguments: Any) -> Any:
         """What a method of the object returns."""
         self.ready()
-        self._connection.send((method, arguments))
+        self._tell(method, arguments)
         return self._answer()
 
     def rest(self) -> None:

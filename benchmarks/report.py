@@ -147,18 +147,28 @@ def _training(document: Document) -> Chapter | None:
     )
 
 
+def _how_near(found: Sequence[Comparison], which: str) -> str:
+    """How much two losses may differ, and on which problems."""
+    problems: dict[float, list[str]] = {}
+    for one in found:
+        problems.setdefault(one.unit[which], []).append(one.problem)
+    return ", ".join(f"{100 * tolerance:g}% ({', '.join(names)})" for tolerance, names in sorted(problems.items()))
+
+
 def _same_work(document: Document) -> Chapter | None:
-    found = comparisons(document)
-    if not found:
-        return None
-    text = [
-        "All begin with the same weights and take the same rows in the same order with the same constants. After three "
-        "epochs the loss is "
-        "computed from each peer's parameters, by the same code for all; whoever is elsewhere did not do the same work, and "
-        "does not count.",
-        *marks(document),
-    ]
-    return Chapter("work", "Same work, and how sure the times are", text, spread(found))
+    found, text = comparisons(document), marks(document)
+    if found:
+        # Documents of before have no losses of the first steps.
+        first = [one for one in found if "first_tolerance" in one.unit]
+        early = f" After its first steps, in a training on few rows, it must be within {_how_near(first, 'first_tolerance')}."
+        text.insert(
+            0,
+            "All begin with the same weights and take the same rows in the same order with the same constants. After three epochs "
+            "the loss is computed from each peer's parameters, by the same code for all, and must be that of the reference within "
+            f"{_how_near(found, 'tolerance')}, since rounding grows as training goes on.{early if first else ''} Whoever is "
+            "elsewhere did not do the same work, and does not count.",
+        )
+    return Chapter("work", "Same work, and how sure the times are", text, spread(found) if found else []) if text else None
 
 
 def _quality(document: Document) -> Chapter | None:

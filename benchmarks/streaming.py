@@ -142,7 +142,8 @@ def in_own_process(way: str, folder: Path, threads: int | None) -> dict[str, Any
     chosen = [] if threads is None else ["--threads", str(threads)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.streaming", "--way", way, "--folder", str(folder), *chosen],
-        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        stdout=subprocess.PIPE, text=True, check=True,  # what is wrong there is for a person to read
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -166,10 +167,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def report(document: dict[str, Any]) -> str:
     """Markdown: the machine, the table, and what was waited for."""
-    version, turns = document["machine"]["versions"]["pyarrow"], document["rounds"]
-    threads = "" if document["threads"] is None else f"; training with {document['threads']} threads"
+    version, turns, threads = document["machine"]["versions"]["pyarrow"], document["rounds"], document["threads"]
+    training = "" if threads is None else f"; training with {threads} thread{'s' * (threads > 1)}"
     lines = [
-        f"{machine_line(document['machine'])}, pyarrow {version}{threads}; files in the page cache, best of {turns} turns; "
+        f"{machine_line(document['machine'])}, pyarrow {version}{training}; files in the page cache, best of {turns} turns; "
         "scikit-learn once, with one thread.",
         "", table(document["results"]), "",
     ]  # fmt: skip

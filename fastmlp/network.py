@@ -208,7 +208,7 @@ class Network(ABC):
 
         Parameters
         ----------
-        x : array_like (n_features,) or (n, n_features)
+        x : array_like (n_features,) or (n, n_features), scipy.sparse matrix, or table of pandas, polars or pyarrow
 
         Returns
         -------
@@ -229,7 +229,7 @@ class Network(ABC):
 
         Parameters
         ----------
-        x : array_like (n_features,) or (n, n_features)
+        x : array_like (n_features,) or (n, n_features), scipy.sparse matrix, or table of pandas, polars or pyarrow
 
         Returns
         -------
@@ -243,7 +243,7 @@ class Network(ABC):
 
         Parameters
         ----------
-        x : array_like (n_features,) or (n, n_features)
+        x : array_like (n_features,) or (n, n_features), scipy.sparse matrix, or table of pandas, polars or pyarrow
         y : array_like (n, n_outputs) or (n,)
             Targets; for a classification loss also whole-number class labels (n,).
         sample_weight : array_like (n,), optional

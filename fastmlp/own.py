@@ -231,9 +231,9 @@ def _with_elementary(function: Any, n_numbers: int) -> Any:
         return (lambda z: called(z)) if n_numbers == 1 else (lambda a, y: called(a, y))
     if not isinstance(function, types.FunctionType):
         return function
-    names = {}
+    names, used = {}, _names_in(function.__code__)
     for name, value in function.__globals__.items():
-        if name in function.__code__.co_names:
+        if name in used:
             names[name] = _MODULES[value.__name__] if value is math or value is np else _elementary(value)
     return types.FunctionType(
         function.__code__, function.__globals__ | names, function.__name__, function.__defaults__, function.__closure__
@@ -243,14 +243,21 @@ def _with_elementary(function: Any, n_numbers: int) -> Any:
 # --- the functions in plain Python --------------------------------------------------------------------------------------------
 
 
+def _names_in(code: types.CodeType) -> list[str]:
+    """Names of what a function, or one within it, takes from its module, or of attributes."""
+    within = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return [*code.co_names, *(name for inner in within for name in _names_in(inner))]
+
+
 def _constants(*functions: Any) -> tuple[Hashable, ...]:
     """What functions take from outside: it is compiled into them, and with anything else it is another function."""
     found: list[Any] = []
     for function in functions:
         if isinstance(function, types.FunctionType):
-            names = function.__code__.co_names
+            names = _names_in(function.__code__)
             outside = [function.__globals__.get(name) for name in names]
             outside += inspect.getclosurevars(function).nonlocals.values()
+            outside += function.__defaults__ or ()
             modules: list[types.ModuleType] = []
             for value in outside:  # to which comes what modules have, other modules among it
                 if isinstance(value, types.ModuleType) and value not in modules:

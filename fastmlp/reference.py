@@ -134,6 +134,8 @@ class _ReferenceTrainer(Trainer):
 
     def take(self, data: Data) -> None:
         self._x, self._y, self._weight = data.x, data.targets(self._network.sizes[-1]), data.weight
+        if self._weight is not None:  # denormal ones count as zero, as in the kernels: 1 / (their sum) may be infinite
+            self._weight = np.where(self._weight < np.finfo(self._weight.dtype).tiny, 0, self._weight)
 
     def state(self) -> list[Array]:
         flat = []

@@ -235,16 +235,18 @@ def _check_sparse(x: Any, features: int, dtype: np.dtype[Any], argument: str) ->
         raise TypeError(f"{argument} must be a matrix of real numbers, got dtype {x.dtype}; convert it first.")
     _check_places(x, argument)
     rows = x.tocsr()
-    starts, indices = rows.indptr, rows.indices
-    counts_up = len(starts) == x.shape[0] + 1 and starts[0] == 0 and not (np.diff(starts) < 0).any()
-    if not counts_up or starts[-1] > min(len(indices), len(rows.data)):
+    starts, room = rows.indptr, min(len(rows.indices), len(rows.data))
+    # Compared, not subtracted: among unsigned numbers, no difference is negative. And what is no number fails each comparison.
+    counts_up = len(starts) == x.shape[0] + 1 and starts[0] == 0 and (starts[:-1] <= starts[1:]).all() and starts[-1] <= room
+    if not counts_up:
         raise ValueError(f"{argument} is a damaged sparse matrix: its indptr does not count up to the number of values.")
-    indices = indices[: starts[-1]]
-    if len(indices) and (indices.min() < 0 or indices.max() >= features):
+    last = int(starts[-1])
+    indices = rows.indices[:last]
+    if len(indices) and not 0 <= indices.min() <= indices.max() < features:
         raise ValueError(f"{argument} is a damaged sparse matrix: it has a column index outside 0 .. {features - 1}.")
     with np.errstate(over="ignore"):
         rows = rows.astype(dtype, copy=False)
-    if not np.isfinite(rows.data).all():
+    if not np.isfinite(rows.data[:last]).all():  # beyond, there may be room for more
         raise ValueError(
             f"{argument} must hold finite numbers in the range of {dtype}, got nan or infinity; remove or impute such rows."
         )

@@ -348,6 +348,41 @@ class TestSameWork:
             one["loss"] = 1.0  # whatever has become of it later
         assert analyse.comparison(unit).disagreeing == ["lazy"]
 
+    def test_the_loss_that_gives_somebody_away_is_named(self):
+        problem = PROBLEMS["mnist"]
+        unit = measured(problem, [PEERS["reference"], planted("lazy", half_the_rows)], 40 * problem.batch_size, SMALL)
+        for one in unit["contestants"].values():
+            one["loss"] = 1.0
+        (said,) = [mark for mark in analyse.marks(document_of(training__mnist=unit)) if mark.startswith("NOT COMPARABLE")]
+        assert f"its loss after the first steps is {unit['contestants']['lazy']['first_loss']:.5g}, not" in said
+
+    def test_curves_and_predictions_hide_nobody(self, tmp_path, capsys):
+        problem = scaling.AXES["rows"].problem(300)
+        point = measured(problem, [PEERS["reference"], planted("lazy", half_the_rows), PEERS["null"]], 300)
+        point["contestants"]["null"]["error"] = "a peer failed:\nMemoryError"
+        point |= {"axis": "rows", "title": "", "value": 300, "cores": 2}
+        peer = planted("wrong", None, predictor=lambda task, threads: lambda x: np.full((len(x), 10), 0.1, np.float32))
+        predicted = inference.measure_problem(
+            PROBLEMS["mnist"], [Contestant(peer, None)], SMALL, lambda *arguments: Here(inference.Server, *arguments)
+        )
+        document = document_of(**{"scaling__rows=300": point, "inference__mnist": predicted})
+        path = tmp_path / "out.json"
+        run.write(path, document)
+        assert main(["--report", str(path)]) == 1
+        said = capsys.readouterr().out
+        assert "NOT COMPARABLE: lazy on rows=300" in said
+        assert "NOT COMPARABLE: wrong, inference on mnist" in said
+        assert "FAILED: null on rows=300: MemoryError" in said
+
+    def test_how_near_losses_must_be_is_said(self):
+        units = {f"training__{name}": measured(PROBLEMS[name], [PEERS["reference"]], 20) for name in ("digits", "mnist", "float64")}
+        text = report.markdown_report(document_of(**units))
+        assert "within 0.0001% (float64), 0.1% (digits), 2% (mnist)" in text
+        assert "After its first steps, in a training on few rows, it must be within 0.0001% (float64), 0.1% (digits, mnist)" in text
+        for unit in units.values():
+            unit.pop("first_tolerance")  # as in documents of before
+        assert "After its first steps" not in report.markdown_report(document_of(**units))
+
     def test_the_command_fails_and_says_so(self, capsys, monkeypatch, tmp_path):
         """In a process of its own, as all peers are."""
         monkeypatch.setitem(PEERS, "lazy", planted("lazy", half_the_rows))
@@ -531,6 +566,19 @@ class TestPeers:
 
     def test_a_failure_in_another_process_is_reported(self):
         with closing(Remote(failing, None, None)) as remote, pytest.raises(PeerError, match="no luck"):
+            remote.ready()
+
+    def test_a_process_that_ends_between_two_questions_is_reported(self):
+        with closing(Remote(Beginner, "reference")) as remote:
+            remote.ready()
+            remote._process.kill()  # as the system does where memory is short
+            remote._process.join()
+            with pytest.raises(PeerError, match="ended unexpectedly"):
+                remote.ask("theta")
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes")
+    def test_a_process_that_ends_before_it_has_read_everything_is_reported(self):
+        with closing(Remote(Beginner, "x" * 10**7, threads=0)) as remote, pytest.raises(PeerError):
             remote.ready()
 
     @pytest.mark.parametrize("name", [name for name in INSTALLED if PEERS[name].predictor and PEERS[name].trains])
@@ -1068,6 +1116,15 @@ class TestCheck:
         stored.write_text(json.dumps(content))
         assert check.main(["--problems", "digits", "--rounds", "1"]) == (factor < 1)
         assert ("SLOWER than 1.25 times what is stored: digits: step" in capsys.readouterr().out) == (factor < 1)
+
+    @pytest.mark.parametrize("architecture", [None, "another"])
+    def test_costs_of_another_processor_are_said_to_be(self, stored, architecture, capsys):
+        content = json.loads(stored.read_text())
+        content["machine"]["architecture"] = architecture or content["machine"]["architecture"]
+        stored.write_text(json.dumps(content))
+        check.main(["--problems", "digits", "--rounds", "1"])
+        said = f"Stored on another processor, {machine.cpu_model()} (another)"
+        assert (said in capsys.readouterr().out) == (architecture is not None)
 
     def test_a_case_that_is_compared_with_nothing_is_named(self, stored, capsys):
         stored.write_text('{"costs": {"digits: another": 1.0}}')

@@ -389,6 +389,19 @@ class TestPartialFit:
         assert ours.score(x[200:], y[200:]) == max(ours.validation_scores_)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("form", [lambda y: (255 * y).astype(np.uint8), lambda y: 2.0 * y, lambda y: sparse.csr_array(-y)])
+def test_a_label_is_there_by_any_number_but_0(form, early_stopping):
+    x, y = data("multilabel")
+    options = {"max_iter": 5, "random_state": 0, "early_stopping": early_stopping}
+    expected, ours = (quiet(MLPClassifier(**options), x, targets) for targets in (y, form(y)))
+    np.testing.assert_array_equal(ours.coefs_[0], expected.coefs_[0])
+    assert ours.loss_curve_ == expected.loss_curve_
+    assert ours.validation_scores_ == expected.validation_scores_
+    ours.partial_fit(x, form(y), classes=np.arange(3))
+    np.testing.assert_array_equal(ours.coefs_[0], expected.partial_fit(x, y, classes=np.arange(3)).coefs_[0])
+
+
 def test_targets_keep_their_number():
     x, y = np.random.default_rng(0).normal(size=(2, 50, 3))
     two, one = y[:, :2], y[:, 0]
@@ -431,6 +444,29 @@ class TestValidation:
             quiet(pipeline, x[:200], y[:200], X_val=x[200:], y_val=y[200:])
         expected = 0.5 * np.mean((pipeline.predict(x[200:]) - y[200:]) ** 2)
         assert estimator.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("what", ["sample_weight", "y", "X"])
+    def test_a_row_that_is_refused_has_the_number_that_it_was_given_with(self, what):
+        x, y = data("regression")
+        given = {"X": x.copy(), "y": y.copy(), "sample_weight": np.ones(len(x))}
+        model = MLPRegressor(early_stopping=True, warm_start=True, random_state=0).build(x.shape[1], 1, dtype="float32")
+        given[what][57] = -1 if what == "sample_weight" else 1e200  # infinite in float32
+        with pytest.raises(ValueError, match=rf"{what} must .* in row 57\b"):
+            model.fit(**given)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"sample_weight_val": [1, 1, -1]}, "sample_weight must not be negative, got -1 in row 2"),
+            ({"sample_weight_val": [1, 1]}, r"sample_weight.shape == \(2,\), expected \(3,\)"),
+            ({"sample_weight_val": [0, 0, 0]}, "."),
+            ({"y_val": [0, 1e200, 0]}, "y must hold finite numbers in the range of float32, got inf in row 1"),
+        ],
+    )
+    def test_what_is_wrong_with_own_rows_is_told_of_them(self, given, message):
+        x, y = data("regression")
+        with pytest.raises(ValueError, match=f"^X_val, y_val: .*{message}"):
+            MLPRegressor().fit(x.astype(np.float32), y, np.ones(len(x)), **{"X_val": x[:3], "y_val": y[:3]} | given)
 
     def test_the_best_weights_are_kept(self):
         x, y = data("multiclass")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -262,6 +263,16 @@ def test_predictions_of_a_source(x, labels):
     model = fitted(MLPClassifier(**OPTIONS), x, labels)
     with pytest.raises(TypeError, match=r"Predictions are made of arrays and tables, got from_blocks\(...\)"):
         model.predict(from_blocks(blocks(x, labels)))
+    with pytest.raises(TypeError, match=r"made of arrays and tables, got from_blocks\(...\)"):
+        model.transform(from_blocks(blocks(x, labels)))
+
+
+@pytest.mark.parametrize("with_targets", [False, True])
+def test_partial_fit_is_given_no_source(x, labels, with_targets):
+    source, y = from_blocks(blocks(x, labels)), labels if with_targets else None
+    for fit in (partial(MLPClassifier().partial_fit, classes=np.unique(labels)), MLPRegressor().partial_fit):
+        with pytest.raises(TypeError, match=r"partial_fit takes arrays and tables, got from_blocks\(...\); give fit the source"):
+            fit(source, y)
 
 
 def test_validation_tables_that_mean_something_else(tmp_path):

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from fastmlp import MLP
 from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.data import TableError, cached, finding, from_blocks, from_files, tables
 from fastmlp.data.csv_form import form_of
-from fastmlp.data.files import read_table
+from fastmlp.data.files import read_batches, read_table
 from fastmlp.data.learning import learn_preparation
+from fastmlp.data.model import Plan, begin, check_table
 from fastmlp.data.preparation import Category, Number
 from fastmlp.data.sources import is_awaited
 from fastmlp.estimators import MLPRegressor
@@ -618,6 +621,56 @@ def test_the_footer_of_a_file_is_not_read_for_each_row_group(tmp_path, monkeypat
     assert sum(len(piece.x) for block in range(source.n_blocks) for piece in source.pieces(block)) == 400
     assert len(read) >= 40
     assert not any(read)
+
+
+def test_the_schema_of_a_wide_file_is_not_made_for_each_column(tmp_path, monkeypatch):
+    """Of 6,000 columns in six row groups, that took minutes, and their rows seconds."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write(tmp_path / "t.parquet", {f"x{number}": np.arange(20.0) for number in range(200)}, row_group_size=10)
+    made, schema = [], parquet.ParquetFile.schema_arrow
+
+    def counting(self):
+        made.append(self)
+        return schema.fget(self)
+
+    monkeypatch.setattr(parquet.ParquetFile, "schema_arrow", property(counting))
+    assert sum(batch.num_rows for batch in read_batches(tmp_path / "t.parquet")) == 20
+    source = from_files(tmp_path / "t.parquet", "x0").prepared()
+    assert sum(len(piece.x) for block in range(source.n_blocks) for piece in source.pieces(block)) == 20
+    assert len(made) < 50
+
+
+class Wide(list):
+    """Names of columns, of which there are too many to look through them for each."""
+
+    def __contains__(self, name):
+        raise AssertionError(f"all names were looked through for {name}")
+
+
+class WideTable:
+    """A table that says how often it was asked for its schema, which is made anew each time."""
+
+    def __init__(self, table):
+        self._table, self.asked = table, 0
+
+    def __getattr__(self, name):
+        return getattr(self._table, name)
+
+    @property
+    def schema(self):
+        self.asked += 1
+        return SimpleNamespace(names=Wide(self._table.schema.names))
+
+
+def test_names_of_a_wide_table_are_not_looked_through_for_each_column():
+    pyarrow = pytest.importorskip("pyarrow")
+    numbers = pyarrow.table({name: np.arange(20.0) for name in "abcdefghy"})
+    model, *_ = begin(numbers, None, Plan("y"))
+    table = WideTable(numbers)
+    assert check_table(model, table, "t") == 20
+    np.testing.assert_array_equal(model.preparation.rows(table), model.preparation.rows(numbers))
+    assert table.asked == 2
+    tables._check_there(Path("t"), Wide("abc"), Wide("abc"))
 
 
 def test_a_file_that_has_changed_is_looked_at_anew(tmp_path):

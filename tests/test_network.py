@@ -547,6 +547,14 @@ class TestTraining:
         np.testing.assert_allclose(net.theta, twin.theta, rtol=1e-12)
         np.testing.assert_allclose(net.loss_curve_, twin.loss_curve_, rtol=1e-12)
 
+    @pytest.mark.parametrize("weight", [5e-39, 1e-44])
+    def test_denormal_weights_count_as_zero(self, kind, data, weight):
+        """Weights that decay with age end there; in a minibatch of such ones, nothing is divided by their sum."""
+        nets = [make(kind, dtype="float32") for _ in range(2)]
+        for net, last in zip(nets, (weight, 0.0), strict=True):
+            net.fit(*data, epochs=3, batch_size=10, sample_weight=np.repeat([1, last], [20, 10]), shuffle=False)
+        np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+
     def test_sum_is_mean_times_rows(self, kind, data):
         net = make(kind, reduction="sum").fit(*data, epochs=2, batch_size=10, learning_rate=0.01, shuffle=False)
         twin = make(kind).fit(*data, epochs=2, batch_size=10, learning_rate=0.1, shuffle=False)

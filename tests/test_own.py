@@ -372,9 +372,18 @@ def test_a_constant_that_has_changed_is_another_function(monkeypatch, outer):
         assert net.predict(np.ones((1, 1))) == pytest.approx(np.tanh(scale))
 
 
-PAIR, NUMBERS, SETTINGS = (1.0, 0.0), np.ones(1), types.ModuleType("settings")
+PAIR, NUMBERS, FACTOR, SETTINGS = (1.0, 0.0), np.ones(1), 1.0, types.ModuleType("settings")
 SETTINGS.inner = types.ModuleType("settings.inner")
 helper = numba.njit(lambda z: z)
+
+
+def with_inner(z):
+    times = lambda number: FACTOR * number  # noqa: E731
+    return times(z)
+
+
+def with_default(z, factor=1.0):
+    return factor * z
 
 
 @pytest.mark.parametrize(
@@ -386,8 +395,19 @@ helper = numba.njit(lambda z: z)
         ("SETTINGS.inner.scale", lambda z: SETTINGS.inner.scale * z, 3.0),
         ("SETTINGS.scale", (lambda settings: lambda z: settings.scale * z)(SETTINGS), 3.0),
         ("helper", lambda z: helper(z), numba.njit(lambda z: 3 * z)),
+        ("FACTOR", with_inner, 3.0),
+        ("with_default.__defaults__", with_default, (3.0,)),
     ],
-    ids=["tuple", "array", "number of a module", "number of a module in it", "number of a local module", "function"],
+    ids=[
+        "tuple",
+        "array",
+        "number of a module",
+        "number of a module in it",
+        "number of a local module",
+        "function",
+        "number in an inner function",
+        "default",
+    ],
 )
 def test_so_is_one_with_anything_else_from_outside_that_has_changed(monkeypatch, name, function, other):
     SETTINGS.scale = SETTINGS.inner.scale = 1.0

@@ -24,6 +24,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
     np.save("x.npy", X)
     np.save("y.npy", Y)
+    np.save("objects.npy", X.astype(object))
     return tmp_path
 
 
@@ -49,6 +50,7 @@ MISTAKES = {
     "a separator": (lambda: Csv(";;"), "separator must be one character, got ';;'"),
     "a decimal point": (lambda: Csv(decimal="x"), "decimal must be '.' or ',', got 'x'"),
     "no array": (lambda: from_npy("t.csv", "y.npy"), "t.csv is not a .npy file; fastmlp.data.from_files reads CSV and Parquet"),
+    "an array of objects": (lambda: from_npy("objects.npy", "y.npy"), r"usable .npy file: .*Python objects in dtype\.$"),
     "a cache": (lambda: cached(from_files("t.csv", "c"), "none"), "cached needs a folder that is there, got 'none'"),
     "softmax inside": (lambda: MLPClassifier((5,), "softmax").fit(X, Y), "of the hidden layers, for which there is no softmax"),
     "features": (lambda: MLPClassifier().fit(X, Y, X_val=X[:, :1], y_val=Y), "X_val, y_val: X has 1 features"),

@@ -740,8 +740,10 @@ class TestTargets:
         for values in ([1, "a"], ["a", 1], np.array([1.5, "a"], object)):
             with pytest.raises(TableError, match=r"block 0: the target is .* in row 1; targets must be all text or all numbers\.$"):
                 MLPClassifier().fit([(np.ones((2, 2)), values)])
-        with pytest.raises(ValueError, match=r"classes must be two or more different values, all text or all numbers, got \['a', "):
-            from_blocks([(np.ones((2, 2)), ["a", "b"])], classes=["a", None])
+        wrong = r"classes must be two or more different values, all text or all numbers, got \['a', "
+        for classes in (["a", None], ["a", np.nan], ["a", 1]):
+            with pytest.raises(ValueError, match=wrong):
+                from_blocks([(np.ones((2, 2)), ["a", "b"])], classes=classes)
 
     @pytest.mark.parametrize("empty", [(np.empty((0, FEATURES)), []), ([], [])])
     def test_blocks_without_rows(self, data, empty):

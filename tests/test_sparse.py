@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 import tracemalloc
 
@@ -93,6 +94,93 @@ def test_batches_in_several_chunks(monkeypatch):
         np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=1e-9)
 
 
+class TestBins:
+    """A first layer that outgrows the cache has its step bin by bin; the order of its sums is that of the rows, as everywhere."""
+
+    SIZES, ROWS = (1500, 40, 2), 160
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch):
+        from fastmlp.engine import limits
+
+        monkeypatch.setattr(limits, "LEAST_BIN_BYTES", 0)
+
+    @pytest.fixture
+    def rooms(self, monkeypatch):
+        """How many numbers of a row there has been room for, each time that it was made."""
+        from fastmlp.engine.session import Session
+
+        made, make = [], Session._make_bins
+
+        def watched(session, numbers):
+            before = session._bin_numbers
+            make(session, numbers)
+            if session._bin_numbers != before:
+                made.append(session._bin_numbers)
+
+        monkeypatch.setattr(Session, "_make_bins", watched)
+        return made
+
+    def problem(self, heavy=0):
+        """Rows whose features come in no order, some more than once; of the last ones, some with many more of them."""
+        rng = np.random.default_rng(5)
+        counts = rng.integers(0, 30, self.ROWS)
+        counts[self.ROWS - heavy :] = 300
+        starts = np.concatenate([[0], counts.cumsum()])
+        indices = rng.integers(0, self.SIZES[0], starts[-1])
+        x = scipy.sparse.csr_array((rng.normal(size=starts[-1]), indices, starts), (self.ROWS, self.SIZES[0]))
+        return x, rng.integers(0, 2, self.ROWS)
+
+    def fitted(self, kind, x, y, dtype="float64", **options):
+        net = network(kind, self.SIZES, dtype, **({"n_threads": options.pop("n_threads", None)} if kind is MLP else {}))
+        return net.fit(x, y, epochs=2, batch_size=50, learning_rate=0.01, **options).theta
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        "options",
+        [{"optimizer": "nesterov"}, {"optimizer": "adamw"}, {"optimizer": "sgd", "l2": 0.1}, {"optimizer": "adam", "dropout": 0.2}],
+        ids=str,
+    )
+    def test_the_same_bits_as_without(self, monkeypatch, rooms, dtype, options):
+        x, y = self.problem()
+        ours = [self.fitted(MLP, x, y, dtype, n_threads=n, **options) for n in (1, 2, 3, 5)]
+        assert len(rooms) == 4
+        monkeypatch.setattr("fastmlp.engine.limits.LEAST_BIN_BYTES", 1 << 20)
+        expected = self.fitted(MLP, x, y, dtype, **options)
+        assert len(rooms) == 4
+        for theta in ours:
+            np.testing.assert_array_equal(theta, expected)
+        reference = self.fitted(ReferenceMLP, x, y, dtype, **options)
+        np.testing.assert_allclose(expected, reference, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+    @pytest.mark.parametrize("room", [0.0, 1.5])
+    def test_batches_that_there_is_no_room_for(self, monkeypatch, rooms, room):
+        """Of all threads, or only of some; others that there is room for come before and after."""
+        x, y = self.problem(heavy=15)
+        monkeypatch.setattr("fastmlp.engine.limits.BIN_ROOM", 100.0)
+        expected = self.fitted(MLP, x, y, optimizer="adam", n_threads=1)
+        monkeypatch.setattr("fastmlp.engine.limits.BIN_ROOM", room)
+        for n_threads in (1, 2, 3):
+            for shuffle in (True, False):
+                theta = self.fitted(MLP, x, y, optimizer="adam", n_threads=n_threads, shuffle=shuffle)
+                if shuffle:
+                    np.testing.assert_array_equal(theta, expected)
+        assert rooms[0] > 1000
+        assert max(rooms[1:]) < 80
+
+    def test_rows_that_become_longer(self, rooms):
+        """A network keeps what it has worked with for the next training, if that has no state."""
+        few, y = self.problem()
+        many, _ = self.problem(heavy=100)
+        fit = {"epochs": 1, "batch_size": 50, "l2": 0.1}
+        nets = [network(MLP, self.SIZES, "float64", n_threads=2).fit(few, y, **fit) for _ in range(2)]
+        nets[1] = pickle.loads(pickle.dumps(nets[1]))  # which keeps nothing but the network
+        for net in nets:
+            net.fit(many, y, **fit)
+        np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+        assert rooms[0] == rooms[1] < rooms[2] == rooms[3]
+
+
 def rows_of_few(rows, features, numbers):
     """Compressed rows of so many numbers each, without the memory that scipy.sparse.random takes for all places."""
     indices = np.sort(np.random.default_rng(0).integers(0, features, (rows, numbers), np.int32), axis=1).ravel()
@@ -148,10 +236,32 @@ class TestBadInput:
         getattr(x, array)[2] = value
         self.check(kind, x, ValueError, "damaged")
 
-    def test_rows_that_end_before_they_begin(self, kind):
+    @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+    @pytest.mark.parametrize("value", [0, 10**9])
+    def test_rows_that_end_before_they_begin(self, kind, dtype, value):
         x, _ = problem(3)
-        x.indptr[4] = 0
+        x.indptr = x.indptr.astype(dtype)
+        x.indptr[4] = value
         self.check(kind, x, ValueError, "damaged")
+
+    @pytest.mark.parametrize("array", ["indices", "indptr"])
+    def test_places_that_are_no_numbers(self, kind, array):
+        x, _ = problem(3)
+        places = getattr(x, array).astype(float)
+        places[4] = np.nan
+        setattr(x, array, places)
+        self.check(kind, x, ValueError, "damaged")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_stands_behind_the_last_number_means_nothing(dtype):
+    """SciPy's matrices may have more room than numbers."""
+    x, _ = problem(3)
+    roomy = x.astype(dtype)
+    roomy.data = np.append(roomy.data, np.full(3, np.nan, dtype))
+    roomy.indices = np.append(roomy.indices, np.full(3, -1, roomy.indices.dtype))
+    net = network(MLP, (FEATURES, 9, 3), dtype)
+    np.testing.assert_array_equal(net.predict(roomy), net.predict(x))
 
 
 def test_numbers_that_do_not_follow_one_another():

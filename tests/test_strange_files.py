@@ -380,6 +380,9 @@ def test_a_name_that_is_not_utf8(tmp_path, form):
         (["a b", "0,125 x", "7 y"], [0.125, 7]),
         (["a;b", "1,234;x", "7;y"], [1.234, 7]),
         (['"a";"b"', '"1,5";"x"', '"7";"y"'], [1.5, 7]),
+        (["a;b", "1,5e-7;x", "7;y"], [1.5e-7, 7]),
+        (["a\tb", "-1,5E+07\tx", "7\ty"], [-1.5e7, 7]),
+        (["a;b", "1.5e-7;1,2", "7;1,3"], [1.5e-7, 7]),
         (["a\tb", "1,234\tx", "7\ty"], ["1,234", "7"]),  # thousands, perhaps
         (["a\tb", "1,5\tx", "1.5\ty"], ["1,5", "1.5"]),
         (["a,b", '"1,5",x', '"2,5",y'], ["1,5", "2,5"]),
@@ -501,6 +504,18 @@ def test_categories_of_numbers_that_a_program_has_written_with_a_point(tmp_path)
     expected = pyarrow.table({"month": ["1", "12", "1", "13", None], "colour": ["red"] * 5})
     np.testing.assert_array_equal(preparation.rows(months), preparation.rows(expected))
     assert preparation.rows(months)[:4].sum() == 4 + 3
+
+
+def test_categories_that_had_a_point_because_values_were_missing(tmp_path):
+    """The other way round: new rows, of which none has no value, are written without it."""
+    months = [f"{1 + number % 12}.0" if number % 9 else "" for number in range(len(ROWS))]
+    (tmp_path / "t.csv").write_text(table("month,colour,y", lambda n, a, c: f"{months[n]},{c},{label(a, c)}"))
+    preparation = from_files(tmp_path / "t.csv", target="y", categories=["month"]).prepared().preparation
+    assert "12.0" in preparation.features[0].categories
+    months = pyarrow.table({"month": ["1", "12", "1.0", "13", "1.5", None], "colour": ["red"] * 6})
+    expected = pyarrow.table({"month": ["1.0", "12.0", "1.0", "13.0", "1.5", None], "colour": ["red"] * 6})
+    np.testing.assert_array_equal(preparation.rows(months), preparation.rows(expected))
+    assert preparation.rows(months).sum() == 6 + 4
 
 
 BAD = {
@@ -1194,6 +1209,8 @@ def test_decimal_commas_without_a_header(tmp_path, mark):
     )
     form = form_of(path)
     assert (form.delimiter, form.decimal, len(form.names)) == (mark[0], ",", 3)
+    path.write_text("\n".join(mark.join(row) for row in (["1,5e-3", "2,5E-3", "3,5e+3"], ["2,5", "3,5e1", "-4,5"])) + "\n")
+    assert form_of(path) == form
 
 
 @pytest.mark.parametrize("text", ["x,,\na,b,c\nd,e,f\ng,h,i\n", '#u,"p, q",1\nv,p,2\nw,q,3\nx,y,4\n'])

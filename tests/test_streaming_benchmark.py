@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -48,6 +49,12 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys, option, content, message):
         streaming.main([option, str(path)])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_goes_wrong_in_another_process_is_shown(tmp_path, capfd):
+    with pytest.raises(subprocess.CalledProcessError):
+        streaming.in_own_process("npy", tmp_path, 1)
+    assert "There is no file" in capfd.readouterr().err
 
 
 def test_an_earlier_run_is_reported(capsys):

@@ -31,6 +31,8 @@ _RARE_DELIMITERS = "^ :"
 """Where there is none of the others, and as many of one of these in each line; times have colons, too, but spaces around them."""
 _COMPRESSED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 """What other files begin with."""
+_EXPONENT = r"(?:[eE][+-]?\d+)?"
+"""What may follow the digits of a number."""
 _HEXADECIMAL = re.compile(r"\s*0[xX][\da-fA-F]+\s*")
 
 csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # texts may be long; more than this is too much for Windows
@@ -207,7 +209,7 @@ def _guessed_delimiter(lines: list[str]) -> str:
         return one in bare[0] and len({line.count(one) for line in bare}) == 1
 
     if any(map(is_even, _DELIMITERS[1:])):  # commas of 1,5 beside these separate nothing
-        bare = [re.sub(r"(?<![^;\t|])( *[+-]?\d*),(\d+ *)(?![^;\t|])", r"\1.\2", line) for line in bare]
+        bare = [re.sub(rf"(?<![^;\t|])( *[+-]?\d*),(\d+{_EXPONENT} *)(?![^;\t|])", r"\1.\2", line) for line in bare]
     delimiter = max(_DELIMITERS, key=lambda one: (bare[0].count(one), is_even(one)))
     if delimiter in bare[0] or len(lines) == 1:
         return delimiter
@@ -224,8 +226,8 @@ def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
         return False
     cells = [cell for line in lines for cell in _cells(line, delimiter)]
     thousands = "" if delimiter == ";" else r"(?![+-]?[1-9]\d{0,2},\d{3}$)"
-    return any(re.fullmatch(rf"{thousands}[+-]?\d+,\d+", cell) for cell in cells) and not any(
-        re.fullmatch(r"(?![+-]?[1-9]\d{0,2}(\.\d{3})+$)[+-]?\d+\.\d+", cell) for cell in cells
+    return any(re.fullmatch(rf"{thousands}[+-]?\d+,\d+{_EXPONENT}", cell) for cell in cells) and not any(
+        re.fullmatch(rf"(?![+-]?[1-9]\d{{0,2}}(\.\d{{3}})+$)[+-]?\d+\.\d+{_EXPONENT}", cell) for cell in cells
     )
 
 

@@ -315,7 +315,7 @@ def _column_type_error(path: Path, form: Form, types: Mapping[str, str], column:
     if types.get(name) == "number":
         return ColumnTypeError(f"{message}.", name, None)
     advice = f"correct it, or name the column among the categories (--categories, or categories=[{name!r}]) to have it read as text"
-    if form.decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", value):
+    if form.decimal == "." and re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", value):
         advice = "if it is one, say --decimal ',', or Csv(decimal=',')"
     return ColumnTypeError(f"{message} before; {advice}.", name, None)
 

@@ -572,9 +572,11 @@ def check_table(model: TableModel, table: Any, name: str) -> int:
     """Refuse a table that a model cannot be evaluated on, before it is trained; returns how many rows have a target."""
     preparation = model.preparation
     with naming(name):
+        names = table.schema.names  # a new list each time
+        there = set(names)
         for column in (*preparation.types, preparation.target.name):
-            if column not in table.schema.names:
-                raise TableError(missing_column(column, table.schema.names))
+            if column not in there:
+                raise TableError(missing_column(column, names))
         y, _ = preparation.target.values(table.column(preparation.target.name))
         if len(y) == 0:
             raise TableError(f"No row has a value of the target {preparation.target.name!r}.")

@@ -207,8 +207,9 @@ class Preparation:
     def rows(self, table: Any) -> Array:
         """Samples (rows, width) in float32 from a table or a record batch."""
         names = table.schema.names
+        there = set(names)  # of wide tables, a list would take longer to look through than all else
         for feature in self.features:
-            if feature.name not in names:
+            if feature.name not in there:
                 raise TableError(missing_column(feature.name, names))
         out = np.empty((table.num_rows, self.width), np.float32)
         start = 0

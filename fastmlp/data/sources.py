@@ -171,7 +171,7 @@ def first_piece(source: Source) -> Piece:
 
 def _check_classes(classes: Sequence[Any]) -> Array:
     try:
-        array = _of_one_kind(np.asarray(classes), "classes")
+        array = _of_one_kind(classes, "classes")
     except TableError:
         array = np.empty(0)
     if array.ndim != 1 or len(np.unique(array)) != len(array) or len(array) < 2:
@@ -297,7 +297,7 @@ class NpyFile:
         try:
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise TableError(f"{path} is not a usable .npy file: {error}.") from None
+            raise TableError(f"{path} is not a usable .npy file: {str(error).rstrip('.')}.") from None
         if not isinstance(mapped, np.memmap) or mapped.ndim == 0 or mapped.dtype.hasobject:
             raise TableError(f"{path} is not a .npy file with an array of rows.")
         if not mapped.flags.c_contiguous:

@@ -613,7 +613,8 @@ def _numbers(column: Any) -> Array:
 
 def _check_there(path: Path, wanted: Sequence[str], names: Sequence[str]) -> None:
     """Refuse a file that has lost a column since it was first looked at."""
-    lost = next((name for name in wanted if name not in names), None)
+    there = set(names)
+    lost = next((name for name in wanted if name not in there), None)
     if lost is not None:
         raise TableError(f"{path} has changed. {missing_column(lost, names)}")
 

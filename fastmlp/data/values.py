@@ -18,6 +18,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?(e[+-]?\d+)?")
 """How Arrow writes one."""
+_POINTED = re.compile(r"-?(0|[1-9]\d*)\.0")
+"""How a program writes a whole one in a column that has missing values, too."""
 
 
 def is_text(kind: Any) -> bool:
@@ -124,6 +126,8 @@ def codes_of(column: Any, categories: tuple[str, ...], name: str) -> Array:
             text = compute.replace_substring_regex(text, rf"^{number}(\.0*)?$", word)
     elif all(map(NUMBER.fullmatch, categories)):  # which have become 1.0 and 2.0 where a program had missing values, too
         text = compute.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
+    elif all(map(_POINTED.fullmatch, categories)):  # which are 1 and 2 where it had no missing values
+        text = compute.replace_substring_regex(text, r"^(-?\d+)(\.0*)?$", r"\1.0")
     found = compute.index_in(text, value_set=arrow_of_texts(arrow, categories))
     codes = np.nan_to_num(array_of_arrow(found), nan=UNKNOWN).astype(np.int64)
     codes[array_of_arrow(text.is_null())] = NONE

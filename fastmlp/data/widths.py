@@ -40,7 +40,8 @@ def row_bytes(file: Any, columns: list[str], group: int) -> int:
     columns : list of str
     group : int
     """
-    kinds = [file.schema_arrow.field(name).type for name in columns]
+    schema = file.schema_arrow  # which is made anew each time it is asked for
+    kinds = [schema.field(name).type for name in columns]
     if all(map(is_fixed, kinds)):
         return max(1, fixed_bytes(kinds))
     return max(1, _encoded_bytes(file.metadata.row_group(group), set(columns)), _decoded_bytes(file, columns, group))

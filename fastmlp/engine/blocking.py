@@ -100,6 +100,11 @@ class Shape:
         lanes = vector_bytes // self.dtype.itemsize
         return sum(n_weights // lanes for n_weights in self._n_weights)
 
+    @property
+    def has_bins(self) -> bool:
+        """Whether a step of the first layer, from sparse samples, is made bin by bin: its weights do not stay in a cache."""
+        return self.widths[1] <= plan.BLOCK_ELEMENTS and self._n_weights[0] * self.dtype.itemsize >= limits.LEAST_BIN_BYTES
+
     def blocking(self, batch_size: int, sparse: bool) -> Blocking:
         """How batches of so many rows, sparse or not, are cut."""
         slots, slot_rows = self.slots(batch_size, sparse)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+import numba
 import numpy as np
 
 from fastmlp.dropout import threshold
@@ -201,6 +202,9 @@ class Session:
         job["l2_by_weight"], job["loss_scale"] = l2_by_weight, loss_scale
         self._changes: tuple[int, ...] = ()  # what the job has of _CHANGING: to set a field takes longer than to compare
         self._workspace_rows = self._place_rows()
+        moves_all = mode == plan.TRAINS and is_one_chunk and max_norm == 0 and not (job["still"][0] or job["plain"][0])
+        self._has_bins = data.sparse and moves_all and shape.has_bins and not numba.config.DISABLE_JIT
+        self._bin_numbers = 0
         self._copies_address = self._make_copies(n_states) if self._has_copies else 0
 
         self._kernel = run_chunks
@@ -227,6 +231,20 @@ class Session:
         self._job["own_rows"] = own_rows
         return own_rows * (self._most_threads if slots else max(2, bands))  # two: sums of bands take turns
 
+    def _make_bins(self, numbers: int) -> None:
+        """Have room for the numbers of a batch of sparse samples, sorted by bins of features, of which a row has so many."""
+        shape, job = self._engine.shape, self._job
+        room = numbers * self._batch_size
+        if numbers <= self._bin_numbers or room > limits.MOST_BIN_NUMBERS:
+            return
+        shift = (plan.BLOCK_ELEMENTS // shape.widths[1]).bit_length() - 1
+        n_bins = -(-shape.sizes[0] // (1 << shift))
+        self._bins = aligned_zeros(self._most_threads * n_bins + room, np.dtype(np.int64))
+        self._bin_values = aligned_zeros(room, shape.dtype)
+        job["bins"], job["bin_values"] = self._bins.ctypes.data, self._bin_values.ctypes.data
+        job["bin_shift"], job["bin_room"] = shift, room
+        self._bin_numbers = numbers
+
     def _make_copies(self, n_states: int) -> int:
         """Have room for what each thread but the first has of its own of the layers above the bands; returns its address."""
         shape = self._engine.shape
@@ -249,6 +267,8 @@ class Session:
     def on(self, buffer: Array, data: Data) -> Self:
         """Choose the parameters (in the aligned layout) and the data, of the shape that the session was made for."""
         self._buffer, self._data = buffer, flat_data(data, self._engine.shape.dtype)
+        if self._has_bins:
+            self._make_bins(int(limits.BIN_ROOM * data.x.nnz / data.rows) + 1)
         return self
 
     def sums_and_gradient(self, gradient: bool) -> tuple[float, Array | None]:

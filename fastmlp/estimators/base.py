@@ -422,14 +422,14 @@ class MLPBase(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """The network's outputs."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)  # says so; else it takes longer than many a prediction to find nothing
-        if isinstance(X, Source):
-            raise TypeError(f"Predictions are made of arrays and tables, got {X!r}; give the X of its rows, some at a time.")
         if X is None or X is not self._checked_rows:
             X = self._checked_to_predict(X)
         return self._synchronized().predict(X)
 
     def _checked_to_predict(self, X: Any) -> Any:
         """Rows as scikit-learn checks them, which takes longer than a few rows do; these are looked at sooner where they can be."""
+        if isinstance(X, Source):
+            raise TypeError(f"Predictions are made of arrays and tables, got {X!r}; give the X of its rows, some at a time.")
         is_plain = (
             type(X) is np.ndarray
             and X.dtype in (np.float32, np.float64)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import validate_data
 from fastmlp.data.sources import Piece, Source, labels_of
 from fastmlp.estimators.base import MLPBase
 from fastmlp.estimators.hyperparameters import with_shared_documentation
-from fastmlp.estimators.samples import Weighting
+from fastmlp.estimators.samples import Weighting, check_in_memory
 from fastmlp.losses import Loss
 from fastmlp.validation import Data, check_count, check_real
 
@@ -127,6 +127,8 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        elif y.ndim == 2 and type_of_target(y).startswith("multilabel"):
+            y = (y != 0).astype(np.int64)  # a label is there by any number but 0, as scikit-learn has it
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -320,6 +322,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):
         -------
         self : object
         """
+        check_in_memory(X)
         before = self.__dict__.copy()
         try:
             if _check_partial_fit_first_call(self, classes):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from fastmlp.data.sources import Piece, Source, first_piece
 from fastmlp.estimators.base import MLPBase
 from fastmlp.estimators.hyperparameters import is_entry, with_shared_documentation
+from fastmlp.estimators.samples import check_in_memory
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.validation import Data, as_numbers, check_count, check_target_range
 
@@ -237,4 +238,5 @@ class MLPRegressor(RegressorMixin, MLPBase):
         -------
         self : object
         """
+        check_in_memory(X)
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), check_count(epochs, "epochs"))

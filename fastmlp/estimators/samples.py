@@ -65,6 +65,15 @@ def source_of(x: Any, y: Any, sample_weight: Any, ending: str) -> Source | None:
     return source
 
 
+def check_in_memory(x: Any) -> None:
+    """Refuse a source where it is a person who gives rows part by part."""
+    if isinstance(x, Source):
+        raise TypeError(
+            f"partial_fit takes arrays and tables, got {x!r}; give fit the source (with warm_start=True it goes on), or "
+            "partial_fit the X and y of its rows, some at a time."
+        )
+
+
 def samples_of(estimator: MLPBase, X: Any, y: Any, sample_weight: Array | None) -> Samples:
     """Samples in memory, in the network's dtype."""
     network = estimator._network

@@ -56,7 +56,7 @@ def split(
         return samples_of(estimator, X, y, sample_weight), given_samples(estimator, *validation)
     stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
     arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
-    X, X_val, y, y_val, *weights = train_test_split(
+    X_train, X_val, y_train, y_val, *weights = train_test_split(
         *arrays,
         random_state=deepcopy(estimator._split_random_state),
         test_size=estimator.validation_fraction,
@@ -71,7 +71,11 @@ def split(
                 f"Of rows that have a weight above 0, the split leaves none {what}; give X_val and y_val, or another "
                 "validation_fraction or random_state."
             )
-    return samples_of(estimator, X, y, weight), samples_of(estimator, X_val, y_val, weight_val)
+    try:
+        return samples_of(estimator, X_train, y_train, weight), samples_of(estimator, X_val, y_val, weight_val)
+    except ValueError:
+        samples_of(estimator, X, y, sample_weight)  # the same error, with the number that the row has in what was given
+        raise
 
 
 def given_samples(
@@ -91,10 +95,10 @@ def given_samples(
         raise ValueError("X_val was given without y_val; both are needed for validation.")
     try:
         X_val, y_val = estimator._validate(X_val, y_val, incremental=True, reset=False)
+        weight = None if sample_weight_val is None else _check_sample_weight(sample_weight_val, X_val)
+        return samples_of(estimator, X_val, y_val, weight)
     except ValueError as error:
         raise ValueError(f"X_val, y_val: {error}") from None
-    weight = None if sample_weight_val is None else _check_sample_weight(sample_weight_val, X_val)
-    return samples_of(estimator, X_val, y_val, weight)
 
 
 def validation_loss(estimator: MLPBase, data: Data) -> float:

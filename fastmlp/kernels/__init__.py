@@ -1,11 +1,12 @@
 """The compiled part: flat arrays and numbers in, flat arrays out; nothing here knows a Python object of the library.
 
 Begin with ``epoch``, which runs minibatches. It calls, in the order of a step: ``gather``, ``forward``, ``output``, ``delta`` and
-``gradient``, all made of the one ``product``; ``chunk`` joins them, and ``slots`` and ``copies`` are other ways for threads to
-share a batch. ``bands``, ``layered`` and ``sparse`` are other ways to do a part of it, ``online`` and ``narrow`` kernels of their
-own for one sample a step, ``predict`` is the way forward alone. ``shuffle`` and ``hashes`` are random orders and dropout,
-``columns`` makes rows of tables. ``plan`` and ``operands`` say what all of them are given. Beneath: ``team`` and ``processors``
-(threads), ``loops`` and ``elementary`` (formulas), ``simd`` (instructions), ``jit``, ``pipeline`` and ``cache`` (compilation).
+``gradient``, of which the three of the equations are made of the one ``product``; ``chunk`` joins them, and ``slots`` and
+``copies`` are other ways for threads to share a batch. ``bands``, ``layered``, ``sparse`` and ``bins`` are other ways to do a
+part of it, ``online`` and ``narrow`` kernels of their own for one sample a step, ``predict`` is the way forward alone. ``shuffle`` and
+``hashes`` are random orders and dropout, ``columns`` makes rows of tables. ``plan`` and ``operands`` say what all of them are
+given. Beneath: ``team`` and ``processors`` (threads), ``loops`` and ``elementary`` (formulas), ``simd`` (instructions), ``jit``,
+``pipeline`` and ``cache`` (compilation).
 
 How arrays are named
 --------------------
@@ -23,6 +24,8 @@ chunk
 block
     Some rows and columns of one layer's weights, with the bias if they are the last rows: what a thread computes the gradient of,
     and updates, at a time. (In ``output``, a panel of outputs that is transposed; in ``layered``, columns that are packed.)
+bin
+    A range of the features of sparse samples: the gradient of the weights that belong to it stays in a first-level cache.
 band
     A range of the features of wide samples, with the weights of the first layer that belong to it.
 copy

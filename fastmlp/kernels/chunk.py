@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.kernels.bands import block_inputs, join_bands, my_features
+from fastmlp.kernels.bins import are_sorted, step_by_bins
 from fastmlp.kernels.delta import delta_panel
 from fastmlp.kernels.forward import activate_panel, forward_panel
 from fastmlp.kernels.gather import gather_inputs, prefetch_samples, total_weight
@@ -20,7 +21,7 @@ from fastmlp.kernels.layered import pack_columns
 from fastmlp.kernels.operands import Batch
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import BLOCK_SCRATCH, LOSS_ONLY, PANEL_ROWS, ZERO
-from fastmlp.kernels.simd import index
+from fastmlp.kernels.simd import array_at, index
 from fastmlp.kernels.sparse import my_columns, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier
 
@@ -136,21 +137,27 @@ def gradient_and_step(worker, meeting, job, layers, blocks, first_block, last_bl
     base: the chunk's first row in the workspace; where it is not 0 there are bands, whose samples begin at the first row.
     is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.
     ``shares_before`` of ``n_shares`` parts of the samples that come next have been asked for.
+
+    Of sparse samples, first the gradient of the thread's columns of the first layer (:mod:`fastmlp.kernels.sparse`), and their
+    step, if that touches only what the samples have; else, behind a barrier, its blocks make it like the others.
     """
     parameters, gradient = model.parameters, model.gradient
     clips = job.max_norm > 0
     clip = 1.0
-    touched_only = False
-    if indices is not None:
+    is_done = False  # the first layer's step
+    if indices is not None and job.bins != 0 and are_sorted(job, layers[0], worker.n_threads, array_at(job.bins, worker.sync)):
+        is_done = True
+        step_by_bins(worker, job, layers, space.deltas, model, l2, c0, space.scratch, space.scratch0)
+    elif indices is not None:
         first_column, last_column, share, _ = my_columns(layers[0], worker, gradient)
         if share > 0:  # the weights are another thread's
             last_column = first_column
-        touched_only = steps_now and job.still
+        is_done = steps_now and job.still
         sparse_gradient(
             job, layers[0], samples.x, indices, starts, samples.order, position, rows, space.deltas,
             parameters if job.plain else gradient, first_column, last_column,
         )  # fmt: skip
-        if touched_only:
+        if is_done:
             if not job.plain:
                 sparse_update(job, layers[0], indices, starts, samples.order, position, rows, model, c0, first_column, last_column)
         else:
@@ -170,7 +177,7 @@ def gradient_and_step(worker, meeting, job, layers, blocks, first_block, last_bl
             if turn == 0 and job.prefetches and shares_before + b - first_block < n_shares:
                 prefetch_share(worker, job, samples, position + rows, shares_before + b - first_block, n_shares)
             gradient_is_there = indices is not None and block.layer == 0 and not block.bias
-            if gradient_is_there and touched_only:
+            if gradient_is_there and is_done:
                 continue
             out, out0, ld = space.scratch, space.scratch0, block.columns
             if job.plain or keep_gradient or gradient_is_there:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.kernels.bands import multiply_bands
+from fastmlp.kernels.bins import sort_by_bins
 from fastmlp.kernels.chunk import (
     batches_of,
     begin_batch,
@@ -104,6 +105,8 @@ def _shared_chunk(worker, meeting, job, layers, blocks, bounds, samples, indices
     if transposed is not None:
         if indices is not None:
             multiply_sparse(worker, job, layers, samples, indices, starts, position, rows, parameters, space.activations)
+            if job.bins != 0:
+                sort_by_bins(worker, job, layers, samples, indices, starts, position, rows, parameters)
         elif job.bands > 0:
             multiply_bands(worker, job, layers, samples, position, rows, ZERO, parameters, space)
         if indices is not None or job.bands > 0:

@@ -21,8 +21,8 @@ def my_columns(layer, worker, array):
     """First and last column of a thread's part of a layer, and its share of the rows of a product: (share, shares).
 
     Parts are whole cache lines, so that no two threads write to the same one. Where a step touches only the weights that samples
-    have, nobody else reads a thread's part, and it stays in its cache; other steps go by blocks, which cut across the parts. Where
-    there are more threads than lines, some have the same part, and share the rows.
+    have, nobody else reads a thread's part, and it stays in its cache; other steps go by blocks, or :mod:`fastmlp.kernels.bins`,
+    which cut across the parts. Where there are more threads than lines, some have the same part, and share the rows.
     """
     columns = LINE_BYTES // array.itemsize
     lines = layer.width // columns
@@ -93,7 +93,7 @@ def sparse_gradient(job, layer, x, indices, starts, order, position, rows, delta
 
 
 @device
-def _clear(x, x0, count):
+def clear(x, x0, count):
     """x (count,) at x0 = 0."""
     zero = type(x[index(x0)])(0)
     for q in range(count):
@@ -118,4 +118,4 @@ def sparse_update(job, layer, indices, starts, order, position, rows, model, c0,
                     last_column - first_column, 1.0, 0.0,
                 ),
             )  # fmt: skip
-            _clear(model.gradient, w0, last_column - first_column)
+            clear(model.gradient, w0, last_column - first_column)
