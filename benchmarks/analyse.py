@@ -175,14 +175,28 @@ def comparison(unit: dict[str, Any]) -> Comparison:
     return Comparison(unit, timings, failed)
 
 
-def comparisons(document: Document) -> list[Comparison]:
-    """Training, a comparison for each problem."""
-    return [comparison(unit) for unit in section(document, "training")]
+def comparisons(document: Document, name: str = "training") -> list[Comparison]:
+    """Of a section whose contestants all do the same, a comparison for each problem; of ``estimators``, for each case."""
+    return [comparison(unit) for unit in section(document, name)]
+
+
+CALLS = {"one_row": "predict of one row", "all_rows": "predict of all rows", "partial_fit": "partial_fit"}
+"""What is measured of estimators beside ``fit``."""
+
+
+def fastest_calls(case: Comparison, call: str) -> dict[str, float]:
+    """Microseconds of a call of each peer, with the fastest of the numbers of threads measured; one of :data:`CALLS`."""
+    found: dict[str, float] = {}
+    for name, timing in case.timings.items():
+        rounds = case.unit["contestants"][name][call]
+        if rounds and timing.comparable:
+            found[timing.peer] = min(1e6 * float(np.median(rounds)), found.get(timing.peer, math.inf))
+    return found
 
 
 def _trainings(document: Document) -> list[Comparison]:
-    """The same, and those of the points of all curves."""
-    return [*comparisons(document), *map(comparison, section(document, "scaling"))]
+    """Of training, of the estimators and of the points of all curves: wherever somebody may turn out to have done other work."""
+    return [*comparisons(document), *comparisons(document, "estimators"), *map(comparison, section(document, "scaling"))]
 
 
 @dataclass(frozen=True)
@@ -390,6 +404,16 @@ def _all_pairs(document: Document) -> Iterator[Loss]:
         for rival in one.rivals.values():
             if one.ours is not None and rival.comparable:
                 yield Loss(f"training {one.problem}", _with_threads(rival), one.ours.median, rival.median, "us/step")
+    for case in comparisons(document, "estimators"):
+        for rival in case.rivals.values():
+            if case.ours is not None and rival.comparable:
+                where = f"{case.problem}, fit"
+                yield Loss(where, _with_threads(rival), case.ours.median, rival.median, f"us/{case.unit['step']}")
+        for call, what in CALLS.items():
+            fastest = fastest_calls(case, call)
+            for peer, theirs in fastest.items():
+                if peer != OURS and OURS in fastest:
+                    yield Loss(f"{case.problem}, {what}", peer, fastest[OURS], theirs, "us")
     for scaling in scalings(document):
         for value, point in scaling.comparisons.items():
             ours = min((t for t in point.timings.values() if t.peer == OURS), key=lambda t: t.median, default=None)

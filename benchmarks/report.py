@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .analyse import (
+    CALLS,
     Comparison,
     Document,
     comparisons,
+    fastest_calls,
     losses,
     marks,
     predictions,
@@ -20,7 +22,7 @@ from .analyse import (
 )
 from .compare import Change
 from .machine import machine_line
-from .peers import BASELINE, OURS, PEERS
+from .peers import BASELINE, OURS, PEERS, sklearn
 from .problems import PROBLEMS
 from .tables import aligned, markdown, number
 
@@ -156,19 +158,63 @@ def _how_near(found: Sequence[Comparison], which: str) -> str:
 
 
 def _same_work(document: Document) -> Chapter | None:
-    found, text = comparisons(document), marks(document)
-    if found:
-        # Documents of before have no losses of the first steps.
-        first = [one for one in found if "first_tolerance" in one.unit]
-        early = f" After its first steps, in a training on few rows, it must be within {_how_near(first, 'first_tolerance')}."
-        text.insert(
-            0,
-            "All begin with the same weights and take the same rows in the same order with the same constants. After three epochs "
-            "the loss is computed from each peer's parameters, by the same code for all, and must be that of the reference within "
-            f"{_how_near(found, 'tolerance')}, since rounding grows as training goes on.{early if first else ''} Whoever is "
-            "elsewhere did not do the same work, and does not count.",
-        )
+    trainings, estimators, text = comparisons(document), comparisons(document, "estimators"), marks(document)
+    text[:0] = [*_same_trainings(trainings), *_same_estimators(estimators)]
+    found = [*trainings, *estimators]
     return Chapter("work", "Same work, and how sure the times are", text, spread(found) if found else []) if text else None
+
+
+def _same_trainings(found: Sequence[Comparison]) -> list[str]:
+    """What is the same for all peers that train, if there are any."""
+    if not found:
+        return []
+    # Documents of before have no losses of the first steps.
+    first = [one for one in found if "first_tolerance" in one.unit]
+    early = f" After its first steps, in a training on few rows, it must be within {_how_near(first, 'first_tolerance')}."
+    return [
+        "All begin with the same weights and take the same rows in the same order with the same constants. After three epochs the "
+        "loss is computed from each peer's parameters, by the same code for all, and must be that of the reference within "
+        f"{_how_near(found, 'tolerance')}, since rounding grows as training goes on.{early if first else ''} Whoever is elsewhere "
+        "did not do the same work, and does not count."
+    ]
+
+
+def _same_estimators(found: Sequence[Comparison]) -> list[str]:
+    """What is the same for both libraries' estimators, if there are any."""
+    if not found:
+        return []
+    tolerances = ", ".join(f"{one.unit['case']} {one.unit['tolerance']:g}" for one in found)
+    return [
+        "Estimators, in microseconds per epoch, or iteration of L-BFGS: both have the same parameters, and from random_state the "
+        "same weights to begin with; orders of rows are their own. The loss is that of what each predicts after its fit, computed "
+        "by the same code for both; it may differ by what another order, or rounding where one batch holds all rows, may change "
+        f"(relative: {tolerances})."
+    ]
+
+
+def _estimators(document: Document) -> Chapter | None:
+    found = comparisons(document, "estimators")
+    if not found:
+        return None
+    pair, partial_rows = (OURS, sklearn.PEER.name), found[0].unit["partial_rows"]
+    header = ["case", "rows x columns", "what", *(f"{peer} ms" for peer in pair), " / ".join(reversed(pair))]
+    rows = [[*header, *(f"{what}, {peer} us" for what in CALLS.values() for peer in pair)]]
+    for one in found:
+        fits = [one.best(peer) for peer in pair]
+        calls = [fastest_calls(one, call) for call in CALLS]
+        rows.append([
+            one.unit["case"], " x ".join(f"{count:,}" for count in one.unit["shape"] or ()), one.unit["what"],
+            *(number(fit and fit.median / 1e3) for fit in fits), number(one.ratio(fits[1])),
+            *(number(of_call.get(peer)) for of_call in calls for peer in pair),
+        ])  # fmt: skip
+    text = [
+        "What a person sees who puts fastmlp's MLPClassifier or MLPRegressor in the place of scikit-learn's. First milliseconds of "
+        "fit, from its checks to its end, divided by its epochs, or iterations of L-BFGS; then microseconds of predict, of one row "
+        f"and of all, and of partial_fit of {partial_rows} rows. The rows are float64. Parameters that are not shown are the "
+        "defaults, but that no fit ends before its last epoch. Medians of rounds in turns. scikit-learn counts with the fastest of "
+        "the numbers of threads that its BLAS was given, for each figure; fastmlp has to choose itself."
+    ]
+    return Chapter("estimators", "Estimators", text, rows)
 
 
 def _quality(document: Document) -> Chapter | None:
@@ -395,7 +441,7 @@ def _repeat(document: Document) -> Chapter:
 def chapters(document: Document) -> list[Chapter]:
     """All that there is to say of what has been measured."""
     makers = (
-        _training, _lost, _quality, _scaling, _inference, _cold, _kernels, _same_work, _peers, _machine, _repeat,
+        _training, _lost, _quality, _estimators, _scaling, _inference, _cold, _kernels, _same_work, _peers, _machine, _repeat,
     )  # fmt: skip
     return [chapter for make in makers if (chapter := make(document)) is not None]
 

@@ -19,13 +19,13 @@ from .lab import Tile
 from .machine import load, machine, megahertz
 from .peers import PEERS, contestants
 from .problems import PROBLEMS
-from .sections import cold, inference, kernels, quality, scaling, training
+from .sections import cold, estimators, inference, kernels, quality, scaling, training
 from .sections.unit import Size, Unit
 
 FORMAT = 1
 """Of the JSON. A file of another one is refused."""
 
-SECTIONS = ("training", "quality", "inference", "cold", "kernels", "scaling")
+SECTIONS = ("training", "quality", "inference", "cold", "estimators", "kernels", "scaling")
 """In the order in which they are measured."""
 
 _TILE_SAMPLES = 7
@@ -68,6 +68,7 @@ class Options:
             "quality": lambda: quality.units(contestants(peers, [None]), size),
             "inference": lambda: inference.units(problems, everyone, size),
             "cold": lambda: cold.units(everyone, size),
+            "estimators": lambda: estimators.units(everyone, size),
             "kernels": lambda: kernels.units(problems, size),
             "scaling": lambda: scaling.units(peers, size),
         }

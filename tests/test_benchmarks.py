@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+import warnings
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from benchmarks.peers import PEERS, Contestant, contestants
 from benchmarks.peers.peer import Peer, Training
 from benchmarks.problems import PROBLEMS, SEED, make_task
 from benchmarks.process import Here, PeerError, Remote, use_only
-from benchmarks.sections import cold, inference, kernels, quality, scaling, training
+from benchmarks.sections import cold, estimators, inference, kernels, quality, scaling, training
 from benchmarks.sections.training import Trainee, judged_loss
 from benchmarks.sections.unit import Size
 from benchmarks.tables import number
@@ -727,6 +729,166 @@ class TestSections:
         assert row["of the tile"] == f"{share:.0%}"
 
 
+def both_estimators(case, rounds=1):
+    """A case, measured in this process."""
+    both = [Contestant(PEERS[name], None) for name in estimators.MODULES]
+    return estimators.measure_case(
+        case, both, replace(SMALL, rounds=rounds), lambda *arguments: Here(estimators.Fitter, *arguments)
+    )
+
+
+def module_with(name, fit, monkeypatch):
+    """A peer of whose module the classifier fits as ``fit`` does."""
+    module = types.ModuleType(name)
+    module.MLPClassifier = type("MLPClassifier", (estimators.importlib.import_module("fastmlp").MLPClassifier,), {"fit": fit})
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(estimators.MODULES, name, name)
+    return planted(name, None)
+
+
+class TestEstimators:
+    @pytest.fixture(scope="class")
+    def iris(self):
+        return both_estimators(estimators.CASES["iris"].quick(), rounds=2)
+
+    @pytest.mark.parametrize("name", estimators.CASES)
+    def test_both_end_at_the_same_lower_loss_and_nothing_warns(self, name):
+        case = estimators.CASES[name].quick()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            unit = both_estimators(case)
+            again = both_estimators(replace(case, max_iter=1))
+        assert not analyse.comparison(unit).disagreeing
+        for peer, one in unit["contestants"].items():
+            assert one["error"] is None
+            assert one["iterations"] == one["epochs"] == case.max_iter
+            assert one["loss"] < again["contestants"][peer]["loss"]
+            assert len(one["seconds"]) == len(one["one_row"]) == len(one["all_rows"]) == 1
+            assert len(one["partial_fit"]) == (0 if name == "digits" else 1)  # L-BFGS has none
+
+    def test_a_quick_run_makes_the_section_and_its_reports_show_the_figures(self, tmp_path, monkeypatch, capsys):
+        """As a person starts it, but for the cases that take longer."""
+        monkeypatch.setattr(estimators, "CASES", {name: estimators.CASES[name] for name in ("diabetes", "digits")})
+        files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "html", "md")}
+        arguments = ["--json", str(files["json"]), "--html", str(files["html"]), "--markdown", str(files["md"])]
+        assert main(["--quick", "--sections", "estimators", "--rounds", "2", "--threads", "1,all", *arguments]) == 0
+        written = json.loads(files["json"].read_text())
+        assert list(written["units"]) == ["estimators/diabetes", "estimators/digits"]
+        out = capsys.readouterr().out
+        ones = written["units"]["estimators/diabetes"]["contestants"]
+        best = {}
+        for one in ones.values():
+            assert len(one["seconds"]) == 2
+            assert one["epochs"] % 20 == 0
+            best.setdefault(one["peer"], []).append(1e3 * np.median(one["seconds"]) / one["epochs"])
+            assert f"{one['loss']:.6g}" in out
+        row = columns_of(out.partition("== Estimators ==")[2], "case ")
+        assert (row["case"], row["rows x columns"], row["what"]) == ("diabetes", "442 x 10", "MLPRegressor(), 20 epochs")
+        assert float(row["fastmlp ms"]) == pytest.approx(best["fastmlp"][0], rel=0.01)
+        assert float(row["sklearn ms"]) == pytest.approx(min(best["sklearn"]), rel=0.01)
+        assert float(row["sklearn / fastmlp"]) == pytest.approx(min(best["sklearn"]) / best["fastmlp"][0], rel=0.01)
+        for call, what in analyse.CALLS.items():
+            for peer in best:
+                fastest = min(1e6 * np.median(one[call]) for one in ones.values() if one["peer"] == peer)
+                assert float(row[f"{what}, {peer} us"]) == pytest.approx(fastest, rel=0.01)
+        (chapter,) = [one for one in report.chapters(written) if one.name == "estimators"]
+        assert chapter.table[2][-2:] == ["-", "-"]  # no partial_fit of L-BFGS
+        for line in chapter.table[1:]:
+            assert "| " + " | ".join(line) + " |" in files["md"].read_text()
+            assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" in files["html"].read_text()
+
+    def test_both_have_the_same_parameters(self):
+        fitters = [
+            estimators.Fitter(Contestant(PEERS[name], 1), estimators.CASES["friedman"].quick()) for name in estimators.MODULES
+        ]
+        theirs, ours = (fitter._new().get_params() for fitter in fitters)
+        assert {name: ours[name] for name in theirs} == theirs
+        assert ours["n_threads"] == 1
+        assert [fitter.shape() for fitter in fitters] == [(2000, 10)] * 2
+
+    def test_who_does_other_work_is_marked(self, monkeypatch, tmp_path):
+        from fastmlp import MLPClassifier
+
+        lazy = module_with("lazy", lambda self, x, y: MLPClassifier.fit(self, x[::2], y[::2]), monkeypatch)
+        ones = [Contestant(peer, None) for peer in (PEERS["sklearn"], lazy)]
+        unit = estimators.measure_case(
+            estimators.CASES["iris"].quick(), ones, SMALL, lambda *arguments: Here(estimators.Fitter, *arguments)
+        )
+        document = document_of(estimators__iris=unit)
+        said = [line for line in analyse.marks(document) if line.startswith("NOT COMPARABLE: lazy on estimators/iris")]
+        assert len(said) == 1
+        assert said[0] in report.markdown_report(document)
+        path = tmp_path / "lazy.json"
+        run.write(path, document)
+        assert main(["--report", str(path)]) == 1
+
+    def test_a_failure_is_said_and_the_other_goes_on(self, monkeypatch):
+        monkeypatch.setitem(estimators.MODULES, "failing", "no_such_module")  # of which its process knows nothing
+        ones = [Contestant(planted("failing", failing), None), Contestant(PEERS["fastmlp"], None)]
+        unit = estimators.measure_case(estimators.CASES["iris"].quick(), ones, SMALL)
+        assert len(unit["contestants"]["fastmlp"]["seconds"]) == SMALL.rounds
+        document = document_of(estimators__iris=unit)
+        said = "FAILED: failing on estimators/iris: KeyError: 'failing'"
+        assert analyse.marks(document)[0] == said
+        assert said in report.text_report(document)
+        assert said in report.html_report(document).replace("&#39;", "'")
+
+    @pytest.mark.parametrize("question", ["check", "timed", "calls"])
+    def test_who_dies_on_the_way_is_left_out(self, question):
+        class Mortal(Here):
+            def ask(self, method, *arguments):
+                if method == question and self._served._class.__module__.startswith("sklearn"):
+                    raise PeerError("the process of a peer ended unexpectedly")
+                return super().ask(method, *arguments)
+
+        both = [Contestant(PEERS[name], None) for name in estimators.MODULES]
+        unit = estimators.measure_case(
+            estimators.CASES["iris"].quick(), both, SMALL, lambda *arguments: Mortal(estimators.Fitter, *arguments)
+        )
+        found = analyse.comparison(unit)
+        assert list(found.failed) == ["sklearn"]
+        assert len(found.timings["fastmlp"].rounds) == SMALL.rounds
+
+    def test_scikit_learn_has_every_number_of_threads_and_ours_chooses(self, monkeypatch):
+        monkeypatch.setattr(estimators, "measure_case", lambda case, ones, size: [one.name for one in ones])
+        peers = [PEERS[name] for name in ("reference", "fastmlp", "sklearn", "null")]
+
+        def names(threads, peers=peers):
+            return [unit.measure() for unit in estimators.units(contestants(peers, threads), SMALL)]
+
+        assert names([1, None]) == [["sklearn-1", "sklearn", "fastmlp"]] * len(estimators.CASES)
+        assert names([1])[0] == ["sklearn-1", "fastmlp-1"]
+        assert names([1, None], [PEERS["reference"]]) == []
+
+    def test_long_fits_have_fewer_rounds(self, monkeypatch):
+        monkeypatch.setattr(estimators, "MOST_SECONDS", 0.0)
+        unit = both_estimators(estimators.CASES["iris"].quick(), rounds=3)
+        assert [len(one["seconds"]) for one in unit["contestants"].values()] == [1, 1]
+
+    @pytest.mark.parametrize(("ratio", "listed"), [(0.5, True), (1.05, True), (1.2, False)])
+    @pytest.mark.parametrize("figure", ["seconds", *analyse.CALLS])
+    def test_where_we_lose(self, iris, ratio, listed, figure):
+        unit = copy.deepcopy(iris)
+        for peer, one in unit["contestants"].items():
+            one["epochs"] = 1
+            for name in ("seconds", *analyse.CALLS):
+                one[name] = [ratio if (peer, name) == ("sklearn", figure) else 1.0 if peer == "fastmlp" else 10.0] * 2
+        document = document_of(estimators__iris=unit)
+        found = [(loss.where, loss.peer, loss.ratio) for loss in analyse.losses(document)]
+        where = f"estimators/iris, {analyse.CALLS.get(figure, 'fit')}"
+        assert found == ([(where, "sklearn", pytest.approx(ratio))] if listed else [])
+        assert (where in report.markdown_report(document)) == listed
+
+    def test_a_typical_call_is_the_median_after_one_that_does_not_count(self, monkeypatch):
+        now, lasts = [0.0], iter([100.0, 1.0, 5.0, 2.0])
+        monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+        def call():
+            now[0] += next(lasts)
+
+        assert estimators.typical(call, 8.0) == 2.0
+
+
 class TestLosses:
     @pytest.fixture
     def document(self):
@@ -1015,7 +1177,9 @@ class TestStored:
         document = run.read(path)
         assert document["complete"]
         assert not document["options"]["quick"]
-        assert {key.partition("/")[0] for key in document["units"]} == set(run.SECTIONS)
+        sections = {key.partition("/")[0] for key in document["units"]}
+        assert sections == set(document["options"]["sections"])
+        assert sections >= set(run.SECTIONS) - {"estimators"}  # a section that is younger than the first of them
         assert {one.problem for one in analyse.comparisons(document)} == set(PROBLEMS)
         assert not any(one.disagreeing for one in analyse.comparisons(document))
 

@@ -41,6 +41,19 @@ def judged_loss(task: Task, theta: Array) -> float:
     return judge.eval_loss(task.x[:JUDGED_ROWS], task.y[:JUDGED_ROWS])
 
 
+def timed(work: Callable[[], object], times: int, before: int = 0) -> tuple[float, float | None]:
+    """Seconds of some calls, after others that do not count; and how many of them threads waited for a processor."""
+    for _ in range(before):
+        work()
+    waited = seconds_waited()
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    seconds = time.perf_counter() - began
+    after = seconds_waited()
+    return seconds, None if waited is None or after is None else max(0.0, after - waited)
+
+
 class Trainee:
     """A contestant on a problem, in the process where it trains.
 
@@ -82,15 +95,7 @@ class Trainee:
 
     def timed(self, epochs: int, before: int = 0) -> tuple[float, float | None]:
         """Seconds of some epochs, after others that do not count; and how many of them threads waited for a processor."""
-        for _ in range(before):
-            self._training.epoch()
-        waited = seconds_waited()
-        began = time.perf_counter()
-        for _ in range(epochs):
-            self._training.epoch()
-        seconds = time.perf_counter() - began
-        after = seconds_waited()
-        return seconds, None if waited is None or after is None else max(0.0, after - waited)
+        return timed(self._training.epoch, epochs, before)
 
     def peak_memory(self) -> int | None:
         """Bytes."""

@@ -1,12 +1,12 @@
 """The compiled part: flat arrays and numbers in, flat arrays out; nothing here knows a Python object of the library.
 
-Begin with ``epoch``, which runs minibatches. It calls, in the order of a step: ``gather``, ``forward``, ``output``, ``delta`` and
-``gradient``, of which the three of the equations are made of the one ``product``; ``chunk`` joins them, and ``slots`` and
+Begin with ``epoch``, which runs minibatches. It calls, in the order of a step: ``gather``, ``forward``, ``output``, ``delta``
+and ``gradient``, of which the three of the equations are made of the one ``product``; ``chunk`` joins them, and ``slots`` and
 ``copies`` are other ways for threads to share a batch. ``bands``, ``layered``, ``sparse`` and ``bins`` are other ways to do a
-part of it, ``online`` and ``narrow`` kernels of their own for one sample a step, ``predict`` is the way forward alone. ``shuffle`` and
-``hashes`` are random orders and dropout, ``columns`` makes rows of tables. ``plan`` and ``operands`` say what all of them are
-given. Beneath: ``team`` and ``processors`` (threads), ``loops`` and ``elementary`` (formulas), ``simd`` (instructions), ``jit``,
-``pipeline`` and ``cache`` (compilation).
+part of it, ``online`` and ``narrow`` kernels of their own for one sample a step, ``predict`` is the way forward alone.
+``shuffle`` and ``hashes`` are random orders and dropout, ``columns`` makes rows of tables. ``plan`` and ``operands`` say what
+all of them are given. Beneath: ``team`` and ``processors`` (threads), ``loops`` and ``elementary`` (formulas), ``simd``
+(instructions), ``jit``, ``pipeline`` and ``cache`` (compilation).
 
 How arrays are named
 --------------------
