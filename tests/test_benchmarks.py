@@ -1181,8 +1181,7 @@ class TestStored:
         assert document["complete"]
         assert not document["options"]["quick"]
         sections = {key.partition("/")[0] for key in document["units"]}
-        assert sections == set(document["options"]["sections"])
-        assert sections >= set(run.SECTIONS) - {"estimators"}  # a section that is younger than the first of them
+        assert sections == set(document["options"]["sections"]) == set(run.SECTIONS)
         assert {one.problem for one in analyse.comparisons(document)} == set(PROBLEMS)
         assert not any(one.disagreeing for one in analyse.comparisons(document))
 
