@@ -415,16 +415,17 @@ class TestTermination:
             cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         give_up = time.monotonic() + 60
-        while not any(folder.glob(begun)) and process.poll() is None and time.monotonic() < give_up:
-            time.sleep(0.01)
-        assert any(folder.glob(begun))
-        process.terminate()
-        _, errors = process.communicate(timeout=60)
+        with process:
+            while not (has_begun := any(folder.glob(begun))) and process.poll() is None and time.monotonic() < give_up:
+                time.sleep(0.001)
+            process.terminate()
+            _, errors = process.communicate(timeout=60)
+        assert has_begun
         return process.returncode, errors
 
     def test_no_half_of_the_predictions_is_left(self, command, table):
         assert command("train", "t.csv", *Y, "--epochs", "1", "--quiet")[0] == 0
-        write_table(table / "long.csv", rows=300_000)
+        write_table(table / "long.csv", rows=1_000_000)
         arguments = ["predict", "t.safetensors", "long.csv", "--out", "p.csv"]
         assert self.end(table, arguments, ".p.csv.*.tmp") == (128 + signal.SIGTERM, "")
         assert not list(table.glob("*p.csv*"))
