@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -409,18 +410,24 @@ class TestTermination:
 
     @staticmethod
     def end(folder, arguments, begun):
-        """Terminate a command as soon as there is a file or a folder that it writes to."""
+        """Terminate a command as soon as it has written to a file or a folder; one that is empty may only be a trial."""
+
+        def has_begun():
+            with contextlib.suppress(FileNotFoundError):
+                return any(path.stat().st_size for path in folder.glob(begun))
+            return False
+
         process = subprocess.Popen(
             [sys.executable, "-m", "fastmlp", *arguments],
             cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         give_up = time.monotonic() + 60
         with process:
-            while not (has_begun := any(folder.glob(begun))) and process.poll() is None and time.monotonic() < give_up:
-                time.sleep(0.001)
+            while not (found := has_begun()) and process.poll() is None and time.monotonic() < give_up:
+                time.sleep(0.01)
             process.terminate()
             _, errors = process.communicate(timeout=60)
-        assert has_begun
+        assert found
         return process.returncode, errors
 
     def test_no_half_of_the_predictions_is_left(self, command, table):
