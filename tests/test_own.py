@@ -378,7 +378,9 @@ helper = numba.njit(lambda z: z)
 
 
 def with_inner(z):
-    times = lambda number: FACTOR * number  # noqa: E731
+    def times(number):
+        return FACTOR * number
+
     return times(z)
 
 

@@ -113,10 +113,10 @@ class TestBins:
         made, make = [], Session._make_bins
 
         def watched(session, numbers):
-            before = session._bin_numbers
+            before = session._job["bin_room"][0]
             make(session, numbers)
-            if session._bin_numbers != before:
-                made.append(session._bin_numbers)
+            if session._job["bin_room"][0] != before:
+                made.append(session._job["bin_room"][0] // session._batch_size)
 
         monkeypatch.setattr(Session, "_make_bins", watched)
         return made

@@ -42,6 +42,15 @@ ROWS_OF_A_STEP = 8
 LEAST_BAND_FLOP = 1e6
 """A chunk with bands that takes fewer operations is not worth a second thread."""
 
+# --- bins of the features of sparse samples -------------------------------------------------------------------------------------
+
+LEAST_BIN_BYTES = 1 << 20
+"""Weights of a first layer that take so much leave a second-level cache, with their gradient and the optimizer's states; for fewer,
+sorting the numbers of sparse samples by bins of features takes longer than it saves."""
+BIN_ROOM, MOST_BIN_NUMBERS = 1.5, 1 << 20
+"""A batch is sorted if it has at most so many times as many numbers as an average one, and if that is no more than this: 12 or 16
+MiB."""
+
 # --- layer by layer -------------------------------------------------------------------------------------------------------------
 
 LAYERED_BYTES = 1 << 19
@@ -73,12 +82,6 @@ CROWDED_SECONDS = 0.012
 FIRST_FLOP_PER_SECOND = 4e9
 """A cautious guess of a thread's speed, until it has been measured."""
 
-LEAST_BIN_BYTES = 1 << 20
-"""Weights of a first layer that take so much leave a second-level cache, with their gradient and the optimizer's states; for fewer,
-sorting the numbers of sparse samples by bins of features takes longer than it saves."""
-BIN_ROOM, MOST_BIN_NUMBERS = 1.5, 1 << 20
-"""A batch is sorted if it has at most so many times as many numbers as an average one, and if that is no more than this: 12 or 16
-MiB."""
 PIECE_FLOP, MOST_PIECES = 1e6, 32
 """Predictions are made in pieces of at least so many operations, some ten microseconds, and in at most so many for each thread."""
 

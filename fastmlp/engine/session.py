@@ -204,7 +204,6 @@ class Session:
         self._workspace_rows = self._place_rows()
         moves_all = mode == plan.TRAINS and is_one_chunk and max_norm == 0 and not (job["still"][0] or job["plain"][0])
         self._has_bins = data.sparse and moves_all and shape.has_bins and not numba.config.DISABLE_JIT
-        self._bin_numbers = 0
         self._copies_address = self._make_copies(n_states) if self._has_copies else 0
 
         self._kernel = run_chunks
@@ -235,7 +234,7 @@ class Session:
         """Have room for the numbers of a batch of sparse samples, sorted by bins of features, of which a row has so many."""
         shape, job = self._engine.shape, self._job
         room = numbers * self._batch_size
-        if numbers <= self._bin_numbers or room > limits.MOST_BIN_NUMBERS:
+        if not job["bin_room"][0] < room <= limits.MOST_BIN_NUMBERS:
             return
         shift = (plan.BLOCK_ELEMENTS // shape.widths[1]).bit_length() - 1
         n_bins = -(-shape.sizes[0] // (1 << shift))
@@ -243,7 +242,6 @@ class Session:
         self._bin_values = aligned_zeros(room, shape.dtype)
         job["bins"], job["bin_values"] = self._bins.ctypes.data, self._bin_values.ctypes.data
         job["bin_shift"], job["bin_room"] = shift, room
-        self._bin_numbers = numbers
 
     def _make_copies(self, n_states: int) -> int:
         """Have room for what each thread but the first has of its own of the layers above the bands; returns its address."""

@@ -84,13 +84,14 @@ def sort_by_bins(worker, job, layers, samples, indices, starts, position, rows, 
     )  # fmt: skip
 
 
-@device
-def are_sorted(job, layer, n_threads, bins):
-    """Whether all threads have had room for their numbers."""
-    stride = n_bins(job, layer)
-    n_overflown = 0
-    for thread in range(n_threads):
-        n_overflown += bins[index(thread * stride)] == OVERFLOWN
+@part
+def are_sorted(worker, job, layers):
+    """Whether there are bins, and all threads have had room for their numbers."""
+    if job.bins == 0:
+        return False
+    bins, n_overflown = array_at(job.bins, worker.sync), 0
+    for thread in range(worker.n_threads):
+        n_overflown += bins[index(_place(job, layers[0], thread, worker.n_threads)[0])] == OVERFLOWN
     return n_overflown == 0
 
 

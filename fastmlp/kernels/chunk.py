@@ -21,7 +21,7 @@ from fastmlp.kernels.layered import pack_columns
 from fastmlp.kernels.operands import Batch
 from fastmlp.kernels.output import output_panel
 from fastmlp.kernels.plan import BLOCK_SCRATCH, LOSS_ONLY, PANEL_ROWS, ZERO
-from fastmlp.kernels.simd import array_at, index
+from fastmlp.kernels.simd import index
 from fastmlp.kernels.sparse import my_columns, sparse_gradient, sparse_update
 from fastmlp.kernels.team import barrier
 
@@ -138,14 +138,15 @@ def gradient_and_step(worker, meeting, job, layers, blocks, first_block, last_bl
     is_first: whether the chunk is the first of its batch, whose gradient is added to nothing. steps_now: whether it is the last.
     ``shares_before`` of ``n_shares`` parts of the samples that come next have been asked for.
 
-    Of sparse samples, first the gradient of the thread's columns of the first layer (:mod:`fastmlp.kernels.sparse`), and their
-    step, if that touches only what the samples have; else, behind a barrier, its blocks make it like the others.
+    Of sparse samples, first the gradient and step of the thread's bins of features (:mod:`fastmlp.kernels.bins`), if they are
+    sorted; else the gradient of its columns of the first layer (:mod:`fastmlp.kernels.sparse`), and their step, if that touches
+    only what the samples have; else, behind a barrier, its blocks make it like the others.
     """
     parameters, gradient = model.parameters, model.gradient
     clips = job.max_norm > 0
     clip = 1.0
     is_done = False  # the first layer's step
-    if indices is not None and job.bins != 0 and are_sorted(job, layers[0], worker.n_threads, array_at(job.bins, worker.sync)):
+    if indices is not None and are_sorted(worker, job, layers):
         is_done = True
         step_by_bins(worker, job, layers, space.deltas, model, l2, c0, space.scratch, space.scratch0)
     elif indices is not None:

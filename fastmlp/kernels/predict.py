@@ -198,7 +198,7 @@ def predict_rows(thread, n_threads, sync, calls, jobs, layers, x, indices, start
         )  # fmt: skip
         if thread == 0:
             wait_while(sync, n_threads, WORKING)
-            seen = finite[ZERO]
+            seen = finite[ZERO]  # added up here: numba's sum of an array would have its array functions, and SciPy, imported first
             for other in range(1, n_threads):
                 seen += finite[8 * other]
             return seen
